@@ -1,0 +1,224 @@
+"""Gradient clipping, member by member, and what happens when a gradient is not a number."""
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+
+class Event(IntEnum):
+    """What happened to a member's gradient in one update."""
+
+    NONE = 0
+    CLIPPED = 1
+    GUARDED = 2
+    DIVERGED = 3
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0 or not math.isfinite(value):
+        raise ValueError(f"{name} must be a positive, finite number, got {value!r}")
+
+
+def clip_norm(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]:
+    """Rescale each member's gradient to norm at most `threshold`, keeping its direction.
+
+    Args:
+        g: one flat gradient per member; finite.
+        threshold: largest norm let through, in the gradient's own unit; positive.
+
+    Raises:
+        ValueError: `threshold` is not positive.
+
+    Source:
+        Pascanu et al. 2013, Algorithm 1.
+    """
+    _positive("threshold", threshold)
+    return _rescale(g, g.norm(dim=-1), threshold)
+
+
+def _rescale(g: Tensor, norm: Tensor, threshold: float) -> Tensor:
+    return g * (threshold / norm).clamp(max=1)[:, None]
+
+
+def clip_elementwise(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]:
+    """Limit every entry of the gradient to `[-threshold, threshold]`; the direction changes.
+
+    Raises:
+        ValueError: `threshold` is not positive.
+    """
+    _positive("threshold", threshold)
+    return g.clamp(-threshold, threshold)
+
+
+class Guard(Protocol):
+    """What replaces a gradient that is not finite, or whose norm exceeds `limit`."""
+
+    @property
+    def limit(self) -> float:
+        """Largest gradient norm that is trusted."""
+
+    def replacement(self, g: Tensor, W_rec: Tensor) -> Tensor:
+        """The gradient to use instead, shape `M P`; theta holds W_rec first."""
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """W_rec's gradient becomes `factor` W_rec, every other one 0: the authors' guard.
+
+    Args:
+        factor: share of W_rec, dimensionless; the learning rate multiplies it.
+        limit: largest gradient norm that is trusted.
+
+    Source:
+        The authors' code, `RNN.py`, lines 219 to 252.
+    """
+
+    factor: float = 0.02
+    limit: float = 1e10
+
+    def replacement(self, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]) -> Float[Tensor, "M P"]:
+        """`factor` W_rec, and zeros."""
+        instead = torch.zeros_like(g)
+        weights = W_rec.flatten(1)
+        instead[:, : weights.shape[1]] = self.factor * weights
+        return instead
+
+
+@dataclass(frozen=True)
+class Skip:
+    """The update is left out."""
+
+    limit: float = math.inf
+
+    def replacement(self, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]) -> Float[Tensor, "M P"]:
+        """Zeros."""
+        return torch.zeros_like(g)
+
+
+class Clip(Protocol):
+    """A clipping rule.
+
+    `guard` says what to do with a gradient that is not finite (None: nothing, so the member diverges);
+    `signal_threshold` is read by the engines, which clip inside the backward sweep.
+    """
+
+    @property
+    def guard(self) -> Guard | None:
+        """What replaces a gradient that is not to be trusted."""
+
+    @property
+    def signal_threshold(self) -> float | None:
+        """Largest absolute entry of delta at any step, or None."""
+
+    def shorten(self, g: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+        """The clipped gradients and which members' gradients were changed."""
+
+
+@dataclass(frozen=True)
+class NoClip:
+    """Plain MSGD: the gradient as it is; a gradient that is not finite ends the member."""
+
+    guard: None = None
+    signal_threshold: None = None
+
+    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Tensor]:
+        """The gradients themselves."""
+        return g, torch.zeros_like(norm, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Algorithm 1: one joint norm over all parameters of a member, omega included.
+
+    Args:
+        threshold: largest norm let through; positive.
+        guard: what replaces a gradient that is not finite.
+
+    Source:
+        Pascanu et al. 2013, Algorithm 1.
+    """
+
+    threshold: float = 1.0
+    guard: Shrink | Skip | None = Shrink()
+    signal_threshold: None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a threshold that is not positive."""
+        _positive("threshold", self.threshold)
+
+    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+        """Rescaled gradients."""
+        return _rescale(g, norm, self.threshold), norm >= self.threshold
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """Every entry of the whole gradient limited to `[-threshold, threshold]`."""
+
+    threshold: float = 1.0
+    guard: Shrink | Skip | None = Shrink()
+    signal_threshold: None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a threshold that is not positive."""
+        _positive("threshold", self.threshold)
+
+    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+        """Clamped gradients."""
+        return clip_elementwise(g, self.threshold), (g.abs() > self.threshold).any(dim=1)
+
+
+@dataclass(frozen=True)
+class ElementwiseSignal:
+    """Every entry of delta limited to `[-threshold, threshold]` at every step of BPTT: Mikolov's rule.
+
+    The signal is dE/dh_t of the batch's *mean* loss, so it carries the factor 1/B. The clipped signal is what
+    travels on to the step before; the engines do it, inside their backward sweep.
+
+    Source:
+        Mikolov 2012, as described in Pascanu et al. 2013, section 3.1.
+    """
+
+    threshold: float = 1.0
+    guard: Shrink | Skip | None = Shrink()
+
+    def __post_init__(self) -> None:
+        """Refuse a threshold that is not positive."""
+        _positive("threshold", self.threshold)
+
+    @property
+    def signal_threshold(self) -> float:
+        """The threshold."""
+        return self.threshold
+
+    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+        """The gradients themselves: their signals were clipped on the way."""
+        return g, torch.zeros_like(norm, dtype=torch.bool)
+
+
+def apply(
+    clip: Clip, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]
+) -> tuple[Float[Tensor, "M P"], Float[Tensor, "M"], UInt8[Tensor, "M"]]:
+    """Clip each member's gradient and guard it.
+
+    Args:
+        clip: the rule.
+        g: one flat gradient per member, omega's part included.
+        W_rec: recurrent weights, for the authors' guard.
+
+    Returns:
+        The gradients to descend, their norms before clipping, and an `Event` for each member.
+    """
+    norm = g.norm(dim=-1)
+    shortened, changed = clip.shorten(g, norm)
+    events = changed.to(torch.uint8) * int(Event.CLIPPED)
+    if clip.guard is None:
+        return shortened, norm, events.masked_fill_(~norm.isfinite(), int(Event.DIVERGED))
+    distrusted = ~(norm <= clip.guard.limit) | norm.isinf()
+    guarded = shortened.where(~distrusted[:, None], clip.guard.replacement(g, W_rec))
+    return guarded, norm, events.masked_fill_(distrusted, int(Event.GUARDED))
