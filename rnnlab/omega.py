@@ -1,0 +1,172 @@
+"""The vanishing-gradient regularizer in its three forms, with their immediate derivatives.
+
+For every step t and sequence b let d = dE/dh_t (total), v = d * sigma'(a_t) and n = v W_rec = d (dh_t/dh_{t-1}).
+Each form is a function of the squared norms |d|^2 and |n|^2. Everything but W_rec is held constant, so the derivative
+of every form is `scale` times the sum of c v^T n over live pairs, with c the form's `coefficient`: the factor is all
+that a form has to give, and n and v are by-products of BPTT.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+BOUND = 1e-20  # pairs whose |d|^2 is smaller are left out, as in the authors' code
+
+
+class Omega(Protocol):
+    """A form of the regularizer."""
+
+    @property
+    def bound(self) -> float:
+        """Smallest |d|^2 of a live pair."""
+
+    def value(self, d2: Tensor, n2: Tensor, live: Tensor) -> Tensor:
+        """Omega of each member, shape `M`."""
+
+    def coefficient(self, d2: Tensor, n2: Tensor) -> Tensor:
+        """c for every pair, shape `M T B`; read only where a pair is live."""
+
+    def scale(self, live: Tensor) -> Tensor:
+        """The factor before the sum, shape `M`."""
+
+
+def _pairs(live: Bool[Tensor, "M T B"], like: Tensor) -> Float[Tensor, "M"]:
+    return live.sum(dim=(1, 2)).clamp(min=1).to(like.dtype)
+
+
+def _ratio2(d2: Tensor, n2: Tensor, live: Tensor) -> Tensor:
+    """|n|^2 / |d|^2 where live, and 1, which every form calls perfect, elsewhere."""
+    return torch.where(live, n2, 1.0) / torch.where(live, d2, 1.0)
+
+
+@dataclass(frozen=True)
+class Code:
+    """The form in the authors' code: mean over live pairs of (|n|^2/|d|^2 - 1)^2.
+
+    Args:
+        bound: pairs with |d|^2 below this are left out; carries the square of the loss's unit.
+
+    Source:
+        The authors' code, `RNN.py`, lines 183 to 217.
+    """
+
+    bound: float = BOUND
+
+    def value(
+        self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
+    ) -> Float[Tensor, "M"]:
+        """Mean over live pairs, dimensionless; 0 where none is live."""
+        return (_ratio2(d2, n2, live) - 1).square().sum(dim=(1, 2)) / _pairs(live, d2)
+
+    def coefficient(self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"]) -> Float[Tensor, "M T B"]:
+        """(q - 1)/|d|^2 with q = |n|^2/|d|^2."""
+        return (n2 / d2 - 1) / d2
+
+    def scale(self, live: Bool[Tensor, "M T B"]) -> Float[Tensor, "M"]:
+        """4 over the number of live pairs."""
+        return 4 / _pairs(live, torch.zeros((), dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class Eq9:
+    """Equation (9): sum over steps of (|n|/|d| - 1)^2, mean over the batch.
+
+    Source:
+        Pascanu et al. 2013, eq. (9).
+    """
+
+    bound: float = BOUND
+
+    def value(
+        self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
+    ) -> Float[Tensor, "M"]:
+        """Sum over steps, mean over sequences, dimensionless."""
+        return (_ratio2(d2, n2, live).sqrt() - 1).square().sum(dim=(1, 2)) / live.shape[-1]
+
+    def coefficient(self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"]) -> Float[Tensor, "M T B"]:
+        """(1 - |d|/|n|)/|d|^2, and 0 where n = 0."""
+        return torch.where(n2 > 0, (1 - (d2 / n2).sqrt()) / d2, 0.0)
+
+    def scale(self, live: Bool[Tensor, "M T B"]) -> Float[Tensor, "M"]:
+        """2/B."""
+        return torch.full((live.shape[0],), 2 / live.shape[-1], dtype=torch.float64, device=live.device)
+
+
+@dataclass(frozen=True)
+class Eq10AsPrinted:
+    """Equation (10) as printed, without the outer square: sum over steps of |n|^2/|d|^2 - 1, mean over the batch.
+
+    Descending it always shortens n, so it promotes vanishing; it is here to show that.
+
+    Source:
+        Pascanu et al. 2013, eq. (10).
+    """
+
+    bound: float = BOUND
+
+    def value(
+        self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
+    ) -> Float[Tensor, "M"]:
+        """Sum over steps, mean over sequences, dimensionless; can be negative."""
+        return (_ratio2(d2, n2, live) - 1).sum(dim=(1, 2)) / live.shape[-1]
+
+    def coefficient(self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"]) -> Float[Tensor, "M T B"]:
+        """1/|d|^2."""
+        return 1 / d2
+
+    def scale(self, live: Bool[Tensor, "M T B"]) -> Float[Tensor, "M"]:
+        """2/B."""
+        return torch.full((live.shape[0],), 2 / live.shape[-1], dtype=torch.float64, device=live.device)
+
+
+class Schedule(Protocol):
+    """Weight alpha of omega as a function of the update."""
+
+    def __call__(self, update: int) -> float:
+        """alpha at this update, dimensionless."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same alpha throughout (4 in Fig. 7)."""
+
+    value: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse a negative or infinite weight."""
+        _not_negative(self.value)
+
+    def __call__(self, update: int) -> float:
+        """The value."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class InverseTime:
+    """alpha / (1 + update // period): the 1/t decay that section 4.2 asks for natural tasks.
+
+    Args:
+        value: alpha during the first period.
+        period: updates a step of the decay lasts, for instance one epoch.
+    """
+
+    value: float = 4.0
+    period: int = 1000
+
+    def __post_init__(self) -> None:
+        """Refuse a negative weight or a period that is not positive."""
+        _not_negative(self.value)
+        if self.period < 1:
+            raise ValueError(f"period must be at least 1 update, got {self.period!r}")
+
+    def __call__(self, update: int) -> float:
+        """The value at this update."""
+        return self.value / (1 + update // self.period)
+
+
+def _not_negative(value: float) -> None:
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"alpha must be a finite number, at least 0, got {value!r}")
