@@ -1,0 +1,191 @@
+"""What a task is made of: batches, chunks of them, and the random variables they are drawn from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from rnnlab import random
+from rnnlab.losses import Loss
+
+# Variables of a stream: these three are common, a task numbers its own from OWN.
+LENGTH, STEPS, OWN = 0, 1, 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The sequences of one update, for every member.
+
+    Args:
+        inputs: `M T B` symbols (integers), or `M T B I` real inputs.
+        targets: `M S B` classes or `M S B O` values, with S = 1 for a last-step loss and T for an every-step loss.
+        lengths: `M`, steps of each member's sequences; what lies beyond is padding. On the CPU.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Int64[Tensor, "M"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The sequences of K updates, for every member; the fields of `Batch` with a leading axis K."""
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Int64[Tensor, "K M"]
+
+    def __len__(self) -> int:
+        """Number of updates, K."""
+        return self.lengths.shape[0]
+
+    def __getitem__(self, k: int) -> Batch:
+        """The batch of the chunk's update k, padded no further than its own longest sequence."""
+        lengths = self.lengths[k]
+        T = int(lengths.max())
+        targets = self.targets[k]
+        return Batch(self.inputs[k][:, :T], targets[:, :T] if targets.shape[1] > 1 else targets, lengths)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Its batches in order."""
+        return (self[k] for k in range(len(self)))
+
+
+def length_range(length: int | tuple[int, int]) -> tuple[int, int]:
+    """Lowest length, and one more than the highest."""
+    return (length, length + 1) if isinstance(length, int) else length
+
+
+def check_length(length: int | tuple[int, int], *, at_least: int, task: str) -> None:
+    """Refuse a length that the task's windows do not fit in.
+
+    Raises:
+        ValueError: it is no length, a range is empty, or it is below `at_least` steps.
+    """
+    pair = (length, length + 1) if isinstance(length, int) else length
+    integers = isinstance(pair, tuple) and len(pair) == 2 and all(type(n) is int for n in pair)
+    if isinstance(length, bool) or not integers:
+        raise ValueError(f"length must be an integer or a pair (lowest, highest + 1) of them, got {length!r}")
+    low, high = pair
+    if low < at_least:
+        raise ValueError(f"length must be at least {at_least} steps for {task}, got {length!r}")
+    if high <= low:
+        raise ValueError(f"length's range (lowest, highest + 1) must not be empty, got {length!r}")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random variables of one (seeds, updates, stream), of one value per sequence or per step."""
+
+    seeds: Int64[Tensor, "M"]
+    updates: Int64[Tensor, "K"]
+    stream: int
+    batch: int
+
+    def lengths(self, length: int | tuple[int, int]) -> Int64[Tensor, "K M"]:
+        """One length per minibatch, uniform on [lowest, highest]."""
+        low, high = length_range(length)
+        drawn = random.integers(self.seeds, self.updates, high=high - low, stream=self.stream + LENGTH, count=1)
+        return low + drawn[..., 0]
+
+    def below(self, high: Int64[Tensor, "K M"], *, variable: int, count: int = 0) -> Int64[Tensor, "K M _"]:
+        """Integers uniform on [0, high), one per sequence (`K M B`), or `count` per minibatch."""
+        words = random.bits(self.seeds, self.updates, stream=self.stream + variable, start=0, count=count or self.batch)
+        return (words * high[..., None]) >> 32
+
+    def integers(self, high: int, *, variable: int, count: int | None = None) -> Int64[Tensor, "K M _"]:
+        """Integers uniform on [0, high); `K M count`, one per sequence unless told otherwise."""
+        return random.integers(
+            self.seeds, self.updates, high=high, stream=self.stream + variable, count=count or self.batch
+        )
+
+    def symbols(self, high: int, steps: range) -> Int64[Tensor, "K M T B"]:
+        """A symbol uniform on [0, high) for every step of the window and every sequence."""
+        flat = random.integers(
+            self.seeds,
+            self.updates,
+            high=high,
+            stream=self.stream + STEPS,
+            start=steps.start * self.batch,
+            count=len(steps) * self.batch,
+        )
+        return flat.unflatten(-1, (len(steps), self.batch))
+
+    def uniforms(self, steps: range) -> Float32[Tensor, "K M T B"]:
+        """A number uniform on [0, 1) for every step and sequence."""
+        flat = random.uniforms(
+            self.seeds,
+            self.updates,
+            stream=self.stream + STEPS,
+            start=steps.start * self.batch,
+            count=len(steps) * self.batch,
+        )
+        return flat.unflatten(-1, (len(steps), self.batch))
+
+    def uniform(self, *, variable: int) -> Float32[Tensor, "K M B"]:
+        """A number uniform on [0, 1) per sequence."""
+        return random.uniforms(self.seeds, self.updates, stream=self.stream + variable, count=self.batch)
+
+
+class Task(Protocol):
+    """A problem: sizes, loss and sequences.
+
+    A task gives `draw`; the rest is common. Lengths are steps, or a pair (lowest, highest + 1) from which each
+    minibatch draws its own.
+
+    Raises:
+        ValueError: the length is below `shortest`, where the task's windows are empty.
+    """
+
+    name: ClassVar[str]
+    loss: ClassVar[Loss]
+    symbols: ClassVar[bool]
+    shortest: ClassVar[int]
+    length: int | tuple[int, int]
+
+    @property
+    def inputs(self) -> int:
+        """Input channels or symbols, I."""
+
+    @property
+    def outputs(self) -> int:
+        """Output channels or classes, O."""
+
+    def __post_init__(self) -> None:
+        """Refuse a length that the task does not fit in."""
+        check_length(self.length, at_least=self.shortest, task=self.name)
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence."""
+        return length_range(self.length)[1] - 1
+
+    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+        """Sequences made of these random variables; with `steps`, only that window of the inputs."""
+
+    def chunk(
+        self,
+        seeds: Int64[Tensor, "M"],
+        updates: Int64[Tensor, "K"],
+        *,
+        batch: int,
+        stream: int = random.TRAIN,
+        steps: range | None = None,
+    ) -> Chunk:
+        """The batches of these updates, for every member.
+
+        Args:
+            seeds: one per member; they set the device.
+            updates: update numbers, from 0.
+            batch: sequences a batch, B.
+            stream: purpose: `random.TRAIN`, `random.CHECK` or `random.TEST`.
+            steps: draw only this window of the inputs; targets and lengths stay whole.
+
+        Raises:
+            ValueError: `batch` is not a positive integer.
+        """
+        if type(batch) is not int or batch < 1:
+            raise ValueError(f"batch must be a positive integer, got {batch!r}")
+        return self.draw(Draws(seeds, updates, stream, batch), steps)
