@@ -1,0 +1,141 @@
+"""The three initializations of section 4.1.1, each with the non-linearity that belongs to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from rnnlab import random
+from rnnlab.cells import Parameters, Sigma, Sigmoid, Sizes, Tanh, spectral_radius
+
+_W_REC, _W_IN, _W_OUT, _KEPT = (random.INIT + i for i in range(4))
+
+
+class Init(Protocol):
+    """How networks begin."""
+
+    name: ClassVar[str]
+    sigma: ClassVar[Sigma]
+
+    def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
+        """One network per seed, on the CPU; biases are 0."""
+
+
+def _gaussian(sizes: Sizes, seeds: Sequence[int], *, std_rec: float, std: float, dtype: torch.dtype) -> Parameters:
+    network = Parameters.zeros(sizes, len(seeds), dtype=dtype)
+    for weights, stream, scale in (
+        (network.W_rec, _W_REC, std_rec),
+        (network.W_in, _W_IN, std),
+        (network.W_out, _W_OUT, std),
+    ):
+        count = weights[0].numel()
+        weights.copy_(scale * random.normals(seeds, stream=stream, count=count).reshape(weights.shape))
+    return network
+
+
+def _check(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a positive, finite number, got {value!r}")
+
+
+@dataclass(frozen=True)
+class SigmoidInit:
+    """Sigmoid units, all weights N(0, std); the paper's "sigmoid". Its N(0, 0.01) names the standard deviation.
+
+    Args:
+        std: standard deviation of W_rec, W_in and W_out, dimensionless.
+
+    Source:
+        Pascanu et al. 2013, section 4.1.1; the authors' code, `RNN.py`, lines 95 to 140.
+    """
+
+    std: float = 0.01
+    name: ClassVar[str] = "sigmoid"
+    sigma: ClassVar[Sigma] = Sigmoid()
+
+    def __post_init__(self) -> None:
+        """Refuse a spread that is not positive."""
+        _check("std", self.std)
+
+    def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
+        """One network per seed."""
+        return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class BasicTanh:
+    """Tanh units, all weights N(0, std); the paper's "basic tanh".
+
+    Source:
+        Pascanu et al. 2013, section 4.1.1.
+    """
+
+    std: float = 0.1
+    name: ClassVar[str] = "basic tanh"
+    sigma: ClassVar[Sigma] = Tanh()
+
+    def __post_init__(self) -> None:
+        """Refuse a spread that is not positive."""
+        _check("std", self.std)
+
+    def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
+        """One network per seed."""
+        return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class SmartTanh:
+    """Tanh units, sparse W_rec rescaled to a fixed spectral radius; the paper's "smart tanh".
+
+    Args:
+        std: standard deviation of W_in and W_out, and of W_rec's entries before rescaling.
+        nonzeros: non-zero entries kept per unit; all of them in a network with fewer units.
+        rho: spectral radius of W_rec.
+        sparse: "outgoing" keeps them among a unit's outgoing weights, as the authors' code does; "incoming" among its
+            incoming ones, as the paper says.
+
+    Raises:
+        ValueError: a number is out of range, or a drawn W_rec has spectral radius 0 and cannot be rescaled.
+
+    Source:
+        Pascanu et al. 2013, section 4.1.1; the authors' code, `RNN.py`, lines 125 to 140.
+    """
+
+    std: float = 0.01
+    nonzeros: int = 15
+    rho: float = 0.95
+    sparse: Literal["outgoing", "incoming"] = "outgoing"
+    name: ClassVar[str] = "smart tanh"
+    sigma: ClassVar[Sigma] = Tanh()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        _check("std", self.std)
+        _check("rho", self.rho)
+        if self.nonzeros < 1:
+            raise ValueError(f"nonzeros must be at least 1, got {self.nonzeros!r}")
+        if self.sparse not in ("outgoing", "incoming"):
+            raise ValueError(f"sparse must be 'outgoing' or 'incoming', got {self.sparse!r}")
+
+    def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
+        """One network per seed."""
+        network = _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=torch.float64)
+        kept = self._kept(sizes.units, seeds)
+        network.W_rec.mul_(kept if self.sparse == "incoming" else kept.mT)
+        radius = spectral_radius(network.W_rec)
+        if not (radius > 0).all():
+            raise ValueError(f"a W_rec of {sizes.units} units with {self.nonzeros} non-zeros has spectral radius 0")
+        network.W_rec.mul_((self.rho / radius)[:, None, None])
+        return network.to(dtype)
+
+    def _kept(self, units: int, seeds: Sequence[int]) -> Tensor:
+        """1 where row i of a matrix keeps its entry, 0 elsewhere; `M N N`."""
+        ranks = random.permutations(seeds, stream=_KEPT, count=units, size=units)
+        return (ranks < self.nonzeros).to(torch.float64)
+
+
+INITS: dict[str, type[SigmoidInit] | type[BasicTanh] | type[SmartTanh]] = {
+    init.name: init for init in (SigmoidInit, BasicTanh, SmartTanh)
+}
