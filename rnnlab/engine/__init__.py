@@ -1,0 +1,1 @@
+"""Engines: `gradients(...)` and `sgd(...)` under one contract, by independent back ends."""
