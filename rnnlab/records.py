@@ -1,0 +1,127 @@
+"""What a training leaves behind: series and outcomes by member, and intervals for success rates."""
+
+import math
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray
+from torch import Tensor
+
+from rnnlab.clipping import Event
+from rnnlab.engine.contract import Trace
+from rnnlab.specs import Spec
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands: updates made, of how many; members in all, still training, below 1 % so far."""
+
+    update: int
+    updates: int
+    members: int
+    training: int
+    solved: int
+
+
+SERIES = {
+    "loss": ("mean training loss since the last check", "loss"),
+    "omega": ("mean omega since the last check, unweighted", "1"),
+    "norm": ("mean gradient norm before clipping since the last check", "loss per weight"),
+    "norm_max": ("largest gradient norm before clipping since the last check", "loss per weight"),
+    "clipped": ("share of updates clipped or guarded since the last check", "1"),
+    "rho": ("spectral radius of W_rec", "1"),
+    "error": ("share of wrong sequences", "1"),
+}
+OUTCOMES = {
+    "first_below_1_percent": ("update of the first check below 1 %", "updates"),
+    "first_no_error": ("update of the first check with no error", "updates"),
+    "final_error": ("share of wrong sequences at the last check", "1"),
+    "diverged_at": ("first update whose gradient was not finite and not guarded", "updates"),
+    "guarded": ("updates in which the guard replaced the gradient", "updates"),
+}
+
+
+class Record:
+    """Series and outcomes of a training, by member and check, filled as it goes."""
+
+    def __init__(self, members: int, checks: int) -> None:
+        self.series = {name: np.full((members, checks), np.nan) for name in SERIES}
+        self.outcomes = {name: np.full(members, np.nan) for name in OUTCOMES}
+        self.outcomes["guarded"][:] = 0
+        self.updates: list[int] = []
+
+    def add(self, members: list[int], first_update: int, trace: Trace, rho: Tensor, error: Tensor) -> None:
+        """One check of these members."""
+        c = len(self.updates)
+        self.updates.append(first_update + trace.loss.shape[0])
+        # A member that diverged is averaged up to there.
+        finite = trace.norm.isfinite()
+        means = {name: torch.where(finite, getattr(trace, name), torch.nan) for name in ("loss", "omega", "norm")}
+        touched = (trace.events == Event.CLIPPED) | (trace.events == Event.GUARDED)
+        values = {name: value.double().nanmean(dim=0) for name, value in means.items()}
+        values["norm_max"] = torch.where(finite, trace.norm, -torch.inf).amax(dim=0)
+        values["clipped"] = touched.double().mean(dim=0)
+        values |= {"rho": rho, "error": error}
+        for name, value in values.items():
+            self.series[name][members, c] = value.cpu().numpy()
+        self.outcomes["guarded"][members] += (trace.events == Event.GUARDED).sum(dim=0).cpu().numpy()
+        diverged = (trace.events == Event.DIVERGED).cpu().numpy()
+        at = np.where(diverged.any(axis=0), first_update + diverged.argmax(axis=0), np.nan)
+        self._first("diverged_at", members, at)
+        self.outcomes["final_error"][members] = error.numpy()
+        for name, solved in (("first_below_1_percent", error < 0.01), ("first_no_error", error == 0)):
+            self._first(name, members, np.where(solved.numpy(), self.updates[-1], np.nan))
+
+    def _first(self, name: str, members: list[int], value: np.ndarray) -> None:
+        """Keep what stands; fill in what does not."""
+        old = self.outcomes[name][members]
+        self.outcomes[name][members] = np.where(np.isnan(old), value, old)
+
+    def dataset(self, spec: Spec, seeds: list[int], theta: np.ndarray, device: torch.device) -> xarray.Dataset:
+        """All of it, with names and units."""
+        checks = len(self.updates)
+        variables: dict[str, tuple] = {
+            name: (("seed", "check"), self.series[name][:, :checks], {"long_name": text, "units": units})
+            for name, (text, units) in SERIES.items()
+        }
+        variables |= {
+            name: (("seed",), self.outcomes[name], {"long_name": text, "units": units})
+            for name, (text, units) in OUTCOMES.items()
+        }
+        variables["theta"] = (("seed", "parameter"), theta, {"long_name": "final parameters, flat", "units": "1"})
+        variables["run"] = (("seed",), [spec.id(seed) for seed in seeds], {"long_name": "id of the run"})
+        return xarray.Dataset(
+            variables,
+            coords={"seed": seeds, "update": ("check", self.updates, {"long_name": "updates", "units": "updates"})},
+            attrs={
+                "spec": spec.canonical(),
+                "engine": "batched",
+                "device": str(device),
+                "torch": torch.__version__,
+                "python": sys.version.split()[0],
+            },
+        )
+
+
+def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's interval for a success rate, 95 % unless told otherwise.
+
+    Args:
+        successes: how many.
+        trials: of how many; at least 1.
+        z: normal quantile of the interval.
+
+    Raises:
+        ValueError: there was no trial, or more successes than trials.
+
+    Source:
+        Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"successes must be from 0 to trials, and trials at least 1, got {successes} of {trials}")
+    share, weight = successes / trials, z * z / trials
+    middle = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
+    return max(0.0, middle - half), min(1.0, middle + half)
