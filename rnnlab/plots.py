@@ -1,0 +1,132 @@
+"""Figures of the book: one style, fixed colours, and the plots that several pages share. Takes data, returns axes."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray
+from cycler import cycler
+from matplotlib.axes import Axes
+
+# Okabe & Ito's colours; the same thing always has the same one.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+    "#7F7F7F",
+)
+COLORS = {"MSGD": GREY, "MSGD-C": BLUE, "MSGD-CR": VERMILION, "MSGD-R": ORANGE}
+LINES = {"sigmoid": ":", "basic tanh": "--", "smart tanh": "-"}
+MARKERS = {"MSGD": "s", "MSGD-C": "^", "MSGD-CR": "o", "MSGD-R": "D"}
+
+
+def style() -> None:
+    """Set the book's style: vector text, transparent ground, quiet axes."""
+    mpl.rcParams.update(
+        {
+            "axes.facecolor": "none",
+            "axes.grid": True,
+            "axes.labelsize": 10,
+            "axes.prop_cycle": cycler(color=[BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK]),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlesize": 10,
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "none",
+            "figure.figsize": (6.4, 3.4),
+            "font.family": "sans-serif",
+            "font.size": 10,
+            "grid.alpha": 0.25,
+            "grid.linewidth": 0.6,
+            "legend.frameon": False,
+            "legend.fontsize": 9,
+            "lines.linewidth": 1.6,
+            "savefig.facecolor": "none",
+            "svg.fonttype": "none",
+            "svg.hashsalt": "rnnlab",
+        }
+    )
+    _inline_svg()
+
+
+def _inline_svg() -> None:
+    """Have notebooks show figures as SVG; nothing to do elsewhere."""
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:
+        return
+    set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches="tight")
+
+
+def learning_curves(
+    runs: xarray.Dataset,
+    *,
+    series: str = "error",
+    label: str | None = None,
+    color: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a series of each member against updates, thin, and their median, thick.
+
+    A member that stopped keeps its last value, so that the median stays one over all members.
+
+    Args:
+        runs: what `rnnlab.train` returned.
+        series: name of a series of it, such as "error", "loss", "norm" or "rho".
+        label: name for the legend.
+        color: of the lines; a new one unless told.
+        ax: axes to draw into; new ones unless told.
+
+    Raises:
+        ValueError: `runs` has no such series.
+    """
+    if series not in runs or "check" not in runs[series].dims:
+        known = [name for name in runs if "check" in runs[name].dims]
+        raise ValueError(f"series must be one of {known}, got {series!r}")
+    ax = ax or plt.subplots()[1]
+    held = _hold(runs[series].transpose("seed", "check").values)
+    updates = runs["update"].values
+    (median,) = ax.plot(updates, np.median(held, axis=0), color=color, label=label, linewidth=2.2)
+    ax.plot(updates, held.T, color=median.get_color(), linewidth=0.7, alpha=0.5)
+    units = runs[series].attrs["units"]
+    ax.set_xlabel("updates")
+    ax.set_ylabel(runs[series].attrs["long_name"].split(" since")[0] + ("" if units == "1" else f" ({units})"))
+    return ax
+
+
+def _hold(values: np.ndarray) -> np.ndarray:
+    """Each row's NaN after its last value replaced by that value."""
+    held = values.copy()
+    for c in range(1, held.shape[1]):
+        held[:, c] = np.where(np.isnan(held[:, c]), held[:, c - 1], held[:, c])
+    return held
+
+
+def success_rates(
+    ax: Axes,
+    lengths: Sequence[int],
+    rates: dict[str, Sequence[float]],
+    intervals: dict[str, Sequence[tuple[float, float]]],
+) -> Axes:
+    """Draw success rates against length, one line per algorithm, with their intervals: a panel of Fig. 7.
+
+    Args:
+        ax: axes to draw into.
+        lengths: of sequences, in steps.
+        rates: success rate at each length, by algorithm.
+        intervals: lower and upper end at each length, by algorithm.
+    """
+    spread = 0.012 * (max(lengths) - min(lengths) or max(lengths))
+    for i, (name, rate) in enumerate(rates.items()):
+        x = np.asarray(lengths) + spread * (i - (len(rates) - 1) / 2)
+        low, high = np.asarray(intervals[name]).T
+        ax.vlines(x, low, high, color=COLORS[name], alpha=0.5, linewidth=3)
+        ax.plot(x, rate, color=COLORS[name], marker=MARKERS[name], label=name, clip_on=False)
+    ax.set(xlabel="sequence length (steps)", ylim=(-0.03, 1.03), xticks=list(lengths))
+    return ax
