@@ -1,0 +1,34 @@
+"""For all tests: shapes and types of the package are checked at every call; in CI nothing is skipped lightly."""
+
+import os
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Where a float is asked for, an integer will do.
+install_import_hook("rnnlab", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+IN_CI = os.environ.get("CI") == "true"
+EXCUSE = "Skipped: needs a GPU"
+
+
+def _fail_what_could_have_run(report) -> None:
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not reason.startswith(EXCUSE):
+            report.outcome = "failed"
+            report.longrepr = f"under CI a test may be skipped only because it needs a GPU; {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    report = yield
+    _fail_what_could_have_run(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    report = yield
+    _fail_what_could_have_run(report)
+    return report

@@ -1,0 +1,101 @@
+"""Clipping rules against their definitions, and guards against gradients that are not numbers."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip, apply, clip_norm
+
+W_REC = torch.tensor([[[2.0, 4.0], [6.0, 8.0]]], dtype=torch.float64)
+
+
+def flat(*values: float) -> torch.Tensor:
+    return torch.tensor([values], dtype=torch.float64)
+
+
+@given(scale=st.floats(1e-6, 1e6), threshold=st.floats(1e-3, 1e3))
+def test_clip_norm_shortens_long_gradients_and_leaves_the_rest(scale, threshold):
+    g = scale * flat(3.0, -4.0)  # norm 5 scale
+    want = g * min(1.0, threshold / (5 * scale))
+    torch.testing.assert_close(clip_norm(g, threshold), want, rtol=1e-12, atol=0)
+
+
+def test_members_are_clipped_each_by_its_own_norm():
+    g = torch.tensor([[3.0, 4.0], [0.3, 0.4]], dtype=torch.float64)
+    clipped, norm, events = apply(Norm(1.0), g, torch.zeros(2, 1, 1, dtype=torch.float64))
+    torch.testing.assert_close(clipped, torch.tensor([[0.6, 0.8], [0.3, 0.4]], dtype=torch.float64))
+    torch.testing.assert_close(norm, torch.tensor([5.0, 0.5], dtype=torch.float64))
+    assert events.tolist() == [Event.CLIPPED, Event.NONE]
+
+
+def test_a_norm_at_the_threshold_counts_as_clipped_and_is_unchanged():
+    clipped, _, events = apply(Norm(5.0), flat(3.0, 4.0, 0.0, 0.0), W_REC)
+    assert clipped.tolist() == [[3.0, 4.0, 0.0, 0.0]]
+    assert events.tolist() == [Event.CLIPPED]
+
+
+def test_elementwise_limits_every_entry():
+    clipped, _, events = apply(Elementwise(1.0), flat(0.5, -3.0, 2.0, 1.0), W_REC)
+    assert clipped.tolist() == [[0.5, -1.0, 1.0, 1.0]]
+    assert events.tolist() == [Event.CLIPPED]
+
+
+def test_signal_clipping_and_no_clipping_leave_the_whole_gradient_alone():
+    g = flat(5.0, -300.0, 0.0, 0.0)
+    for clip in (ElementwiseSignal(0.1), NoClip()):
+        clipped, _, events = apply(clip, g, W_REC)
+        assert torch.equal(clipped, g)
+        assert events.tolist() == [Event.NONE]
+    assert ElementwiseSignal(0.1).signal_threshold == 0.1
+    assert NoClip().signal_threshold is None
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 2e10])
+def test_the_authors_guard_shrinks_the_recurrent_weights(bad):
+    clipped, _, events = apply(Norm(1.0), flat(1.0, bad, 1.0, 1.0, 7.0), W_REC)
+    torch.testing.assert_close(clipped, 0.02 * flat(2.0, 4.0, 6.0, 8.0, 0.0))
+    assert events.tolist() == [Event.GUARDED]
+
+
+@pytest.mark.parametrize(
+    "clip", [Norm(1.0, guard=Skip()), Elementwise(1.0, guard=Skip()), ElementwiseSignal(1.0, Skip())]
+)
+def test_skip_leaves_the_update_out(clip):
+    clipped, _, events = apply(clip, flat(1.0, math.nan, 1.0, 1.0, 7.0), W_REC)
+    assert torch.equal(clipped, torch.zeros_like(clipped))
+    assert events.tolist() == [Event.GUARDED]
+
+
+def test_a_long_but_finite_gradient_is_clipped_and_not_skipped():
+    clipped, _, events = apply(Norm(1.0, guard=Skip()), flat(3e12, 4e12, 0.0, 0.0), W_REC)
+    torch.testing.assert_close(clipped, flat(0.6, 0.8, 0.0, 0.0))
+    assert events.tolist() == [Event.CLIPPED]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_without_a_guard_a_gradient_that_is_no_number_stays_and_is_an_event(bad):
+    clipped, _, events = apply(NoClip(), flat(1.0, bad), W_REC)
+    assert not clipped.isfinite().all()
+    assert events.tolist() == [Event.DIVERGED]
+
+
+def test_one_members_accident_leaves_the_others_alone():
+    g = torch.tensor([[3.0, 4.0, 0.0, 0.0], [math.nan, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    W_rec = W_REC.expand(2, -1, -1)
+    clipped, _, events = apply(Norm(1.0), g, W_rec)
+    torch.testing.assert_close(clipped[:1], flat(0.6, 0.8, 0.0, 0.0))
+    assert events.tolist() == [Event.CLIPPED, Event.GUARDED]
+
+
+@pytest.mark.parametrize("rule", [Norm, Elementwise, ElementwiseSignal])
+@pytest.mark.parametrize("threshold", [0, -1.0, math.nan, math.inf])
+def test_thresholds_that_are_not_positive_and_finite_are_refused(rule, threshold):
+    with pytest.raises(ValueError, match="threshold must be a positive, finite number"):
+        rule(threshold)
+
+
+def test_shrink_says_what_it_does_in_its_fields():
+    assert Shrink() == Shrink(factor=0.02, limit=1e10)

@@ -1,0 +1,87 @@
+"""What a user sees who passes a wrong shape or dtype, without the type checks that the other tests run under."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SETTING = """
+import json, sys
+import torch
+import rnnlab
+from rnnlab.engine import batched, reference
+
+sizes = rnnlab.Sizes(inputs=6, units=5, outputs=4)
+task = rnnlab.TemporalOrder(10)
+seeds = torch.arange(2)
+network = rnnlab.BasicTanh().parameters(sizes, [0, 1])
+good = task.chunk(seeds, torch.arange(1), batch=3)[0]
+ones = torch.ones(2, dtype=torch.int64)
+
+def gradients(inputs=good.inputs, targets=good.targets, lengths=good.lengths, **given):
+    batch = rnnlab.Batch(inputs, targets, lengths)
+    for engine in (reference, batched):
+        engine.gradients(network, batch, **({"sigma": rnnlab.Tanh(), "loss": task.loss} | given))
+
+said = {}
+for code in json.loads(sys.argv[1]):
+    try:
+        eval(code)
+        said[code] = "no error"
+    except Exception as error:
+        said[code] = f"{type(error).__name__}: {error}"
+print(json.dumps(said))
+"""
+CASES = {
+    "gradients()": "no error",
+    "gradients(inputs=good.inputs[:1])": "ValueError: inputs must have shape (members, T, B) for symbols",
+    "gradients(inputs=good.inputs[..., None])": "ValueError: inputs must have shape (members, T, B) for symbols",
+    "gradients(inputs=good.inputs[:, :0])": "ValueError: inputs must have shape",
+    "gradients(inputs=good.inputs + 3)": "ValueError: inputs must be symbols from 0 to 5, got",
+    "gradients(inputs=torch.zeros(2, 10, 3, 7))": "ValueError: inputs must have 6 channels, got 7",
+    "gradients(targets=good.targets[:, :, :2])": "ValueError: targets must have shape (2, 1, 3), got (2, 1, 2)",
+    "gradients(targets=good.targets + 4)": "ValueError: targets must be classes from 0 to 3, got",
+    "gradients(targets=torch.zeros(2, 1, 3, 4))": "ValueError: targets must be classes (integers) for LastSoftmax",
+    "gradients(loss=rnnlab.LastSquaredError())": "ValueError: targets must be real numbers for LastSquaredError",
+    "gradients(loss=rnnlab.EverySoftmax())": "ValueError: targets must have shape (2, 10, 3), got (2, 1, 3)",
+    "gradients(lengths=ones * 11)": "ValueError: lengths must hold 2 numbers of steps from 1 to 10, got [11, 11]",
+    "gradients(lengths=ones * 0)": "ValueError: lengths must hold 2 numbers of steps from 1 to 10, got [0, 0]",
+    "gradients(h_0=torch.zeros(2, 3, 4))": "ValueError: h_0 must have shape (2, 3, 5), got (2, 3, 4)",
+    "rnnlab.Parameters(torch.zeros(2, 7), sizes)": "ValueError: theta must have shape (members, 84)",
+    "rnnlab.Parameters(torch.zeros(2, 84, dtype=torch.int64), sizes)": "ValueError: theta must be of a floating dtype",
+    "rnnlab.Sizes(6, 0, 4)": "ValueError: units must be a positive integer, got 0",
+    "rnnlab.Sizes(6, 2.5, 4)": "ValueError: units must be a positive integer, got 2.5",
+    "rnnlab.TemporalOrder('50')": "ValueError: length must be an integer or a pair",
+    "rnnlab.TemporalOrder(10.0)": "ValueError: length must be an integer or a pair",
+    "rnnlab.Norm('1')": "ValueError: threshold must be a positive, finite number, got '1'",
+    "rnnlab.Constant('4')": "ValueError: alpha must be a finite number, at least 0, got '4'",
+    "rnnlab.Algorithm(learning_rate='0.1')": "ValueError: learning_rate must be a positive, finite number, got '0.1'",
+    "rnnlab.Spec(updates='many')": "ValueError: updates must be a positive integer, got 'many'",
+    "rnnlab.Spec(task='temporal order')": "ValueError: task must be one of rnnlab's tasks, such as TemporalOrder(50)",
+    "rnnlab.Spec(init='smart tanh')": "ValueError: init must be one of rnnlab's initializations, such as SmartTanh()",
+    "rnnlab.Spec(algorithm='MSGD')": "ValueError: algorithm must be an Algorithm, such as Algorithm.named('MSGD-CR')",
+    "rnnlab.train(rnnlab.Spec(), seeds='3')": "ValueError: seeds must be a count of at least 1 or a sequence",
+    "rnnlab.train(rnnlab.Spec(), seeds=2.0)": "ValueError: seeds must be a count of at least 1 or a sequence",
+    "rnnlab.train(rnnlab.Spec(), device='gpu')": "ValueError: device must be 'auto', 'cpu' or 'cuda', got 'gpu'",
+    "rnnlab.Tahn": "AttributeError: module 'rnnlab' has no attribute 'Tahn'",
+}
+
+
+@pytest.fixture(scope="session")
+def said():
+    run = subprocess.run(
+        [sys.executable, "-c", SETTING, json.dumps(list(CASES))], capture_output=True, text=True, check=True
+    )
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_a_wrong_argument_is_refused_by_name_with_what_came_and_what_is_allowed(code, said):
+    assert said[code].startswith(CASES[code])
+
+
+def test_importing_the_package_alone_pulls_in_no_torch():
+    code = "import sys, rnnlab, rnnlab.myst; print('torch' in sys.modules, rnnlab.TemporalOrder.name)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "temporal", "order"]
