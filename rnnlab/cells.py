@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class Sigma(Protocol):
     """An element-wise non-linearity whose derivative is a function of its own output."""
 
@@ -173,7 +174,7 @@ class Parameters:
 
 
 def spectral_radius(W_rec: Float[Tensor, "*M N N"]) -> Float[Tensor, "*M"]:
-    """rho, the largest modulus of an eigenvalue, dimensionless, in float64 on the CPU; NaN where W_rec is not finite."""
+    """rho, the largest modulus of an eigenvalue, in float64 on the CPU; NaN where W_rec is not finite."""
     W = W_rec.detach().to("cpu", torch.float64)
     finite = W.isfinite().all(dim=-1).all(dim=-1)
     safe = W.where(finite[..., None, None], torch.zeros((), dtype=torch.float64))

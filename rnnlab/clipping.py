@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -20,7 +20,7 @@ class Event(IntEnum):
 
 
 def _positive(name: str, value: float) -> None:
-    if not value > 0 or not math.isfinite(value):
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive, finite number, got {value!r}")
 
 
@@ -55,6 +55,7 @@ def clip_elementwise(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor,
     return g.clamp(-threshold, threshold)
 
 
+@runtime_checkable
 class Guard(Protocol):
     """What replaces a gradient that is not finite, or whose norm exceeds `limit`."""
 
@@ -100,6 +101,7 @@ class Skip:
         return torch.zeros_like(g)
 
 
+@runtime_checkable
 class Clip(Protocol):
     """A clipping rule.
 

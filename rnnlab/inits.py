@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from rnnlab.cells import Parameters, Sigma, Sigmoid, Sizes, Tanh, spectral_radiu
 _W_REC, _W_IN, _W_OUT, _KEPT = (random.INIT + i for i in range(4))
 
 
+@runtime_checkable
 class Init(Protocol):
     """How networks begin."""
 
@@ -106,7 +107,7 @@ class SmartTanh:
     std: float = 0.01
     nonzeros: int = 15
     rho: float = 0.95
-    sparse: Literal["outgoing", "incoming"] = "outgoing"
+    sparse: str = "outgoing"
     name: ClassVar[str] = "smart tanh"
     sigma: ClassVar[Sigma] = Tanh()
 

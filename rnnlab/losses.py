@@ -1,7 +1,7 @@
 """The three losses of the synthetic tasks, their derivative for the outputs, and what counts as solved."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -9,10 +9,15 @@ from torch import Tensor
 from torch.nn import functional
 
 
+@runtime_checkable
 class Loss(Protocol):
-    """A loss reads outputs of the last step (`M 1 B O`) or of every step (`M T B O`)."""
+    """A loss reads outputs of the last step (`M 1 B O`) or of every step (`M T B O`).
 
-    every_step: bool
+    Targets are classes, or real numbers with an axis O of their own.
+    """
+
+    every_step: ClassVar[bool]
+    real_targets: ClassVar[bool]
 
     def value(self, y: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
         """Mean loss of each member, shape `M`; differentiable by autograd."""
@@ -35,7 +40,7 @@ def _negative_log_likelihood(y: Tensor, targets: Tensor) -> Tensor:
 
 
 class _Softmax:
-    every_step: bool
+    real_targets: ClassVar[bool] = False
 
     def value(
         self, y: Float[Tensor, "M S B O"], targets: Integer[Tensor, "M S B"], counted: Bool[Tensor, "M S B"]
@@ -68,7 +73,7 @@ class LastSoftmax(_Softmax):
         Pascanu et al. 2013, the authors' code, `lastSoftmax`.
     """
 
-    every_step = False
+    every_step: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class EverySoftmax(_Softmax):
         Pascanu et al. 2013, the authors' code, `softmax`.
     """
 
-    every_step = True
+    every_step: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ class LastSquaredError:
     """
 
     wrong_above: float = 0.04
-    every_step = False
+    every_step: ClassVar[bool] = False
+    real_targets: ClassVar[bool] = True
 
     def value(
         self, y: Float[Tensor, "M S B O"], targets: Float[Tensor, "M S B O"], counted: Bool[Tensor, "M S B"]

@@ -7,7 +7,7 @@ that a form has to give, and n and v are by-products of BPTT.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +16,7 @@ from torch import Tensor
 BOUND = 1e-20  # pairs whose |d|^2 is smaller are left out, as in the authors' code
 
 
+@runtime_checkable
 class Omega(Protocol):
     """A form of the regularizer."""
 
@@ -122,6 +123,7 @@ class Eq10AsPrinted:
         return torch.full((live.shape[0],), 2 / live.shape[-1], dtype=torch.float64, device=live.device)
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """Weight alpha of omega as a function of the update."""
 
@@ -168,5 +170,5 @@ class InverseTime:
 
 
 def _not_negative(value: float) -> None:
-    if not 0 <= value < float("inf"):
+    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ValueError(f"alpha must be a finite number, at least 0, got {value!r}")

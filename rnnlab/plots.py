@@ -1,7 +1,5 @@
 """Figures of the book: one style, fixed colours, and the plots that several pages share. Takes data, returns axes."""
 
-from collections.abc import Sequence
-
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -108,25 +106,46 @@ def _hold(values: np.ndarray) -> np.ndarray:
     return held
 
 
-def success_rates(
-    ax: Axes,
-    lengths: Sequence[int],
-    rates: dict[str, Sequence[float]],
-    intervals: dict[str, Sequence[tuple[float, float]]],
-) -> Axes:
-    """Draw success rates against length, one line per algorithm, with their intervals: a panel of Fig. 7.
+def success_rates(ax: Axes, rates: xarray.Dataset) -> Axes:
+    """Draw success rates against length, a line for each algorithm, with their intervals: a panel of Fig. 7.
 
     Args:
         ax: axes to draw into.
-        lengths: of sequences, in steps.
-        rates: success rate at each length, by algorithm.
-        intervals: lower and upper end at each length, by algorithm.
+        rates: `rate`, `low` and `high` over `algorithm` and `length`, as from `rnnlab.sweeps.success`.
     """
-    spread = 0.012 * (max(lengths) - min(lengths) or max(lengths))
-    for i, (name, rate) in enumerate(rates.items()):
-        x = np.asarray(lengths) + spread * (i - (len(rates) - 1) / 2)
-        low, high = np.asarray(intervals[name]).T
-        ax.vlines(x, low, high, color=COLORS[name], alpha=0.5, linewidth=3)
-        ax.plot(x, rate, color=COLORS[name], marker=MARKERS[name], label=name, clip_on=False)
-    ax.set(xlabel="sequence length (steps)", ylim=(-0.03, 1.03), xticks=list(lengths))
+    for name, x in _side_by_side(rates["algorithm"], rates["length"], width=0.04):
+        cell = rates.sel(algorithm=name)
+        ax.vlines(x, cell["low"], cell["high"], color=COLORS[name], alpha=0.4, linewidth=3)
+        ax.plot(x, cell["rate"], color=COLORS[name], marker=MARKERS[name], label=name, clip_on=False)
+    ax.set(xlabel="length (steps)", ylim=(-0.03, 1.03), xticks=rates["length"])
     return ax
+
+
+def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArray) -> Axes:
+    """Draw a dot for each member against its length, side by side: filled if it was solved, hollow if not.
+
+    Args:
+        ax: axes to draw into.
+        values: over `algorithm`, `length` and `seed`.
+        solved: which of them were, likewise.
+    """
+    seeds = values.sizes["seed"]
+    aside = np.linspace(-0.4, 0.4, seeds) * (seeds > 1)
+    for name, x in _side_by_side(values["algorithm"], values["length"], width=0.06):
+        y = values.sel(algorithm=name).transpose("length", "seed").values
+        mask = solved.sel(algorithm=name).transpose("length", "seed").values
+        x = x[:, None] + 0.06 * _range(values["length"]) * aside
+        for chosen, fill in ((~mask, "none"), (mask, COLORS[name])):
+            ax.plot(x[chosen], y[chosen], MARKERS[name], color=COLORS[name], mfc=fill, markersize=3.5, mew=0.8)
+    ax.set(xlabel="length (steps)", xticks=values["length"])
+    return ax
+
+
+def _side_by_side(names: xarray.DataArray, lengths: xarray.DataArray, *, width: float) -> list[tuple[str, np.ndarray]]:
+    """Where to draw each name's values, so that they do not hide each other; width as a share of the axis."""
+    shifts = width * _range(lengths) * (np.arange(len(names)) - (len(names) - 1) / 2)
+    return [(str(name), lengths.values + shift) for name, shift in zip(names.values, shifts, strict=True)]
+
+
+def _range(lengths: xarray.DataArray) -> float:
+    return float(lengths.max() - lengths.min()) or float(lengths.max())

@@ -61,7 +61,8 @@ class Record:
         means = {name: torch.where(finite, getattr(trace, name), torch.nan) for name in ("loss", "omega", "norm")}
         touched = (trace.events == Event.CLIPPED) | (trace.events == Event.GUARDED)
         values = {name: value.double().nanmean(dim=0) for name, value in means.items()}
-        values["norm_max"] = torch.where(finite, trace.norm, -torch.inf).amax(dim=0)
+        highest = torch.where(finite, trace.norm, -torch.inf).amax(dim=0)
+        values["norm_max"] = highest.where(highest.isfinite(), torch.nan)
         values["clipped"] = touched.double().mean(dim=0)
         values |= {"rho": rho, "error": error}
         for name, value in values.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float32, Int64
 from torch import Tensor
@@ -129,6 +129,7 @@ class Draws:
         return random.uniforms(self.seeds, self.updates, stream=self.stream + variable, count=self.batch)
 
 
+@runtime_checkable
 class Task(Protocol):
     """A problem: sizes, loss and sequences.
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from rnnlab.cells import Sizes
 from rnnlab.engine.contract import Algorithm
@@ -14,6 +14,13 @@ from rnnlab.tasks import TemporalOrder
 
 NUMERICS = 1  # raised whenever the same specification and seed give other numbers
 PIECE = 1_000  # sequences of a test that share one length, as in the authors' code
+
+
+_PARTS = (
+    ("task", Task, "one of rnnlab's tasks, such as TemporalOrder(50)"),
+    ("init", Init, "one of rnnlab's initializations, such as SmartTanh()"),
+    ("algorithm", Algorithm, "an Algorithm, such as Algorithm.named('MSGD-CR')"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +59,13 @@ class Spec:
     check_every: int = 500
     check_sequences: int = 1_000
     confirm_sequences: int = 10_000
-    stop: Literal["below 1 %", "no error", "never"] = "below 1 %"
+    stop: str = "below 1 %"
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range."""
+        """Refuse numbers out of range, and names where objects are asked for."""
+        for name, kind, example in _PARTS:
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name} must be {example}, got {getattr(self, name)!r}")
         for name in ("units", "batch", "updates", "check_every", "check_sequences", "confirm_sequences"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

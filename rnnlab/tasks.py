@@ -5,7 +5,7 @@ code differ, the code is the default, and an argument chooses.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Int64, Shaped
@@ -63,7 +63,7 @@ class TemporalOrder(Task):
     """
 
     length: int | tuple[int, int] = 50
-    second_window: Literal["code", "v2"] = "code"
+    second_window: str = "code"
     shortest: ClassVar[int] = 10
     name: ClassVar[str] = "temporal order"
     loss: ClassVar[Loss] = LastSoftmax()
@@ -238,7 +238,7 @@ class NoiselessMemorization(Task):
     values: int = 5
     positions: int = 10
     every_pattern: bool = False
-    trigger: Literal["with", "before"] = "with"
+    trigger: str = "with"
     shortest: ClassVar[int] = 1
     name: ClassVar[str] = "noiseless memorization"
     loss: ClassVar[Loss] = EverySoftmax()

@@ -37,8 +37,9 @@ class Algorithm:
 
     def __post_init__(self) -> None:
         """Refuse a step that does not descend."""
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate must be a positive, finite number, got {self.learning_rate!r}")
+        rate = self.learning_rate
+        if not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+            raise ValueError(f"learning_rate must be a positive, finite number, got {rate!r}")
 
     @classmethod
     def named(
@@ -75,7 +76,7 @@ class Gradients:
 
     Args:
         theta: dE/dtheta + alpha dOmega/dtheta.
-        states: h_0 .. h_T; beyond a member's own length they repeat its last state.
+        states: h_0 .. h_T (so `times` is T + 1); beyond a member's own length they repeat its last state.
         delta: *total* derivatives dE/dh_0 .. dE/dh_T, by all paths; 0 beyond a member's own length.
         loss: E, the mean loss of the batch, in the loss's unit.
         omega: Omega, unweighted, dimensionless; 0 without a form.
@@ -83,8 +84,8 @@ class Gradients:
     """
 
     theta: Float[Tensor, "M P"]
-    states: Float[Tensor, "M T+1 B N"]
-    delta: Float[Tensor, "M T+1 B N"]
+    states: Float[Tensor, "M times B N"]
+    delta: Float[Tensor, "M times B N"]
     loss: Float[Tensor, "M"]
     omega: Float[Tensor, "M"]
     outputs: Float[Tensor, "M S B O"]
@@ -124,15 +125,23 @@ def check(parameters: Parameters, batch: Batch, *, loss: Loss, h_0: Tensor | Non
     if symbols and not 0 <= int(inputs.amin()) <= int(inputs.amax()) < sizes.inputs:
         raise ValueError(f"inputs must be symbols from 0 to {sizes.inputs - 1}, got {inputs.amin()} to {inputs.amax()}")
     T, B = inputs.shape[1:3]
-    wanted: tuple[int, ...] = (M, T if loss.every_step else 1, B)
-    if targets.is_floating_point():
-        wanted = (*wanted, sizes.outputs)
-    if tuple(targets.shape) != wanted:
-        raise ValueError(f"targets must have shape {wanted}, got {tuple(targets.shape)}")
+    _check_targets(targets, (M, T if loss.every_step else 1, B), loss=loss, O=sizes.outputs)
     if lengths.shape != (M,) or int(lengths.min()) < 1 or int(lengths.max()) > T:
         raise ValueError(f"lengths must hold {M} numbers of steps from 1 to {T}, got {lengths.tolist()}")
     if h_0 is not None and tuple(h_0.shape) != (M, B, sizes.units):
         raise ValueError(f"h_0 must have shape {(M, B, sizes.units)}, got {tuple(h_0.shape)}")
+
+
+def _check_targets(targets: Tensor, pairs: tuple[int, int, int], *, loss: Loss, O: int) -> None:
+    real = loss.real_targets
+    if targets.is_floating_point() != real:
+        kind = "real numbers" if real else "classes (integers)"
+        raise ValueError(f"targets must be {kind} for {type(loss).__name__}, got {targets.dtype}")
+    wanted = (*pairs, O) if real else pairs
+    if tuple(targets.shape) != wanted:
+        raise ValueError(f"targets must have shape {wanted}, got {tuple(targets.shape)}")
+    if not real and not 0 <= int(targets.amin()) <= int(targets.amax()) < O:
+        raise ValueError(f"targets must be classes from 0 to {O - 1}, got {targets.amin()} to {targets.amax()}")
 
 
 def alive(lengths: Tensor, T: int, *, device: torch.device | str = "cpu") -> Tensor:
