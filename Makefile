@@ -1,0 +1,59 @@
+# make book | test | serve | bench | lint | clean
+# Each does the set-up that it needs: an environment in .venv, its versions those of constraints.txt.
+# PYTHON=... chooses the interpreter that .venv is made from, PORT=... where `make serve` listens.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+PORT ?= 8000
+
+.PHONY: book test serve bench lint clean
+.DEFAULT_GOAL := book
+
+book: $(VENV)/.has-book
+	$(BIN)/jupyter-book build book/ -W --keep-going -n
+	@echo
+	@echo "The site: $(CURDIR)/_build/html/index.html"
+	@echo "On localhost: make serve"
+
+test: $(VENV)/.has-test
+	$(BIN)/python -m pytest -n logical --maxprocesses 8
+
+serve: _build/html/index.html
+	@echo "http://localhost:$(PORT) (Ctrl-C stops)"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+_build/html/index.html:
+	$(MAKE) book
+
+bench: $(VENV)/.has-bench
+	$(BIN)/python tests/benchmarks/engines.py
+
+lint: $(VENV)/.has-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf _build
+
+# .has-X says that the packages of the extra X are in .venv, as pyproject.toml and constraints.txt now ask.
+$(VENV)/.has-%: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--no-build-isolation --editable '.[$*]'
+	@touch $@
+
+# pip is the last thing that venv writes.
+$(BIN)/pip:
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python); do \
+		if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			echo "$(VENV): made by $$python ($$("$$python" --version))"; \
+			exec "$$python" -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "rnnlab needs Python 3.11 or later, with its venv module (on Debian: python3-venv)." >&2; \
+	echo "Tried: $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python). Name one: make PYTHON=/path/to/python3" >&2; \
+	exit 1

@@ -1,0 +1,103 @@
+"""The files that say what rnnlab needs ask for the same, and the package's imports run one way."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import rnnlab
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def pins():
+    lines = (line.partition("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
+    return [Requirement(line) for line in lines if line]
+
+
+PINNED = {canonicalize_name(pin.name): Version(next(iter(pin.specifier)).version) for pin in pins()}
+
+
+def asked(*extras):
+    """What pyproject asks for: always, and with each of the extras."""
+    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in EXTRAS[extra])]
+    return [need for need in map(Requirement, lines) if need.name != PROJECT["name"]]
+
+
+def test_a_pin_is_one_exact_version():
+    assert len(PINNED) == len(pins())
+    for pin in pins():
+        assert [s.operator for s in pin.specifier] == ["=="], pin
+        assert "*" not in str(pin), pin
+
+
+@pytest.mark.parametrize("need", asked(*EXTRAS), ids=lambda need: need.name)
+def test_what_is_asked_for_is_pinned_within_its_range(need):
+    assert need.specifier, "a range is missing"
+    assert PINNED[canonicalize_name(need.name)] in need.specifier
+
+
+def test_what_the_needs_need_is_pinned_too():
+    waiting, seen = asked("book", "cluster", "test"), set()
+    while waiting:
+        need = waiting.pop()
+        key = (canonicalize_name(need.name), frozenset(need.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        assert key[0] in PINNED, need
+        try:
+            below = [Requirement(line) for line in requires(need.name) or []]
+        except PackageNotFoundError:  # an extra that is not installed here
+            continue
+        for extra in need.extras or {""}:
+            waiting += [r for r in below if r.marker is None or r.marker.evaluate({"extra": extra})]
+
+
+def test_conda_users_get_what_pyproject_asks_for_under_the_same_pins():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf8"))
+    *from_conda, from_pip = environment["dependencies"]
+    assert from_conda == [f"python{PROJECT['requires-python']}", "pip"]
+    constraint, project = from_pip["pip"]
+    assert constraint == "--constraint constraints.txt"
+    extras = re.fullmatch(r"--editable \.\[(?P<extras>[a-z,]+)\]", project)["extras"].split(",")
+    assert "book" in extras
+    assert set(extras) <= set(EXTRAS)
+
+
+def test_make_refuses_a_python_that_is_too_old_and_says_what_it_needs(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    old = tmp_path / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "book", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode != 0
+    assert "rnnlab needs Python 3.11 or later" in done.stderr
+    assert str(old) in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_imports_run_downward():
+    program = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_citation_and_metadata_agree_with_the_package():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf8"))
+    assert citation["version"] == rnnlab.__version__ == version("rnnlab")
+    assert citation["license"] == PROJECT["license"]
+    assert [paper["year"] for paper in citation["references"]] == [2013, 1994]
