@@ -1,0 +1,146 @@
+"""What the book's pages import beside the science: checks of their parameters, and numbers put into their prose.
+
+A page's parameters may come from papermill, which checks neither names nor types. So a page passes each through one
+of the checks below before it computes anything, and goes on with what the check returns.
+"""
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+glued: dict[str, Any] = {}
+
+
+def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
+    """Return `value` as an integer within its bounds; 1e6, a whole number written as a float, is one.
+
+    Raises:
+        ValueError: `value` is no whole number (True and False are none), or lies outside the bounds.
+    """
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or not _within(value, at_least=at_least, at_most=at_most):
+        raise _refusal(name, value, "an integer" + _bounds(at_least=at_least, at_most=at_most))
+    return int(value)
+
+
+def integers(name: str, values: Any, *, at_least: int | None = None, at_most: int | None = None) -> list[int]:
+    """Return a list of integers, each as `integer` would have it.
+
+    Raises:
+        ValueError: `values` is no list, is empty, holds a value twice, or one that `integer` refuses.
+    """
+    return _each(name, values, "integers", lambda item, value: integer(item, value, at_least=at_least, at_most=at_most))
+
+
+def number(name: str, value: Any, *, above: float | None = None, at_least: float | None = None) -> float:
+    """Return `value` as a finite number within its bounds.
+
+    Raises:
+        ValueError: `value` is no number (True and False are none), is infinite or NaN, or lies outside the bounds.
+    """
+    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not real or not _within(value, above=above, at_least=at_least):
+        raise _refusal(name, value, "a number" + _bounds(above=above, at_least=at_least), remedy=_yaml_number(value))
+    return float(value)
+
+
+def numbers(name: str, values: Any, *, above: float | None = None, at_least: float | None = None) -> list[float]:
+    """Return a list of numbers, each as `number` would have it.
+
+    Raises:
+        ValueError: `values` is no list, is empty, holds a value twice, or one that `number` refuses.
+    """
+    return _each(name, values, "numbers", lambda item, value: number(item, value, above=above, at_least=at_least))
+
+
+def choice(name: str, value: Any, among: Iterable[str]) -> str:
+    """Return `value`, one of the names in `among`.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    names = list(among)
+    if not isinstance(value, str) or value not in names:
+        raise _refusal(name, value, "one of " + ", ".join(names))
+    return value
+
+
+def choices(name: str, values: Any, among: Iterable[str]) -> list[str]:
+    """Return a list of names, each one of those in `among`.
+
+    Raises:
+        ValueError: `values` is no list, is empty, holds a name twice, or one that is not in `among`.
+    """
+    names = list(among)
+    return _each(name, values, "names among " + ", ".join(names), lambda item, value: choice(item, value, names))
+
+
+def device(value: Any) -> str:
+    """Return where a page is to train: "auto", "cpu", "cuda", or one GPU by its number, such as "cuda:1".
+
+    Raises:
+        ValueError: `value` is none of these.
+    """
+    numbered = isinstance(value, str) and value.startswith("cuda:") and value.removeprefix("cuda:").isdecimal()
+    return value if numbered else choice("device", value, ["auto", "cpu", "cuda", "cuda:0"])
+
+
+def glue(name: str, value: Any) -> None:
+    """Give `value` to the page's prose as `name`: {glue:text}`name:.2f` shows it.
+
+    A number of torch or numpy becomes Python's own. In a script, where there is no prose, `glued` keeps the values.
+    """
+    value = value.item() if hasattr(value, "item") else value
+    glued[name] = value
+    if _in_notebook():
+        from myst_nb import glue as give
+
+        give(name, value, display=False)
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def _within(
+    value: float, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
+) -> bool:
+    return (
+        (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (at_most is None or value <= at_most)
+    )
+
+
+def _bounds(**bounds: float | None) -> str:
+    said = [f"{bound.replace('_', ' ')} {value}" for bound, value in bounds.items() if value is not None]
+    return " " + " and ".join(said) if said else ""
+
+
+def _each(name: str, values: Any, kind: str, check: Callable[[str, Any], T]) -> list[T]:
+    allowed = f"a list of {kind}"
+    if not isinstance(values, list | tuple):
+        inside = str(values).strip().removeprefix("[").removesuffix("]")
+        raise _refusal(name, values, allowed, remedy=f'; papermill takes a list as -y "{name}: [{inside}]"')
+    if not values:
+        raise _refusal(name, values, f"{allowed}, at least one")
+    checked = [check(f"{name}[{i}]", value) for i, value in enumerate(values)]
+    if len(set(checked)) < len(checked):
+        raise _refusal(name, values, f"{allowed}, each once")
+    return checked
+
+
+def _yaml_number(value: Any) -> str:
+    """The remedy for 1e-4, which YAML takes for text."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
+        return f"; YAML reads a number only with a dot: {re.sub('[eE]', '.0e', value)}"
+    return ""
+
+
+def _refusal(name: str, value: Any, allowed: str, *, remedy: str = "") -> ValueError:
+    return ValueError(f"{name} must be {allowed}, got {value!r}{remedy}")
