@@ -1,0 +1,25 @@
+"""Shows docstrings as they are written: plain text, in which backquotes mark code and nothing else has a meaning."""
+
+import re
+
+CODE = re.compile(r"(``.+?``|`.+?`)", re.DOTALL)
+# What reStructuredText would take for emphasis, a substitution, a reference, a list: 2 * x, |d|, apply_, "1.".
+MARKUP = re.compile(r"\\|\*|\||_(?!\w)|(?<=\d)\.(?!\d)")
+
+
+def setup(app):
+    # Before napoleon, which turns Args, Raises and Source into markup that is meant.
+    app.connect("autodoc-process-docstring", mark_up, priority=400)
+
+
+def mark_up(app, what, name, obj, options, lines: list[str]) -> None:
+    """Rewrite the lines of a docstring, in place, as reStructuredText that shows them."""
+    lines[:] = plain("\n".join(lines)).split("\n")
+
+
+def plain(text: str) -> str:
+    """Return reStructuredText that shows `text` as it stands, with what is in backquotes as code."""
+    pieces = CODE.split(text)
+    pieces[0::2] = [MARKUP.sub(r"\\\g<0>", words) for words in pieces[0::2]]
+    pieces[1::2] = [f"``{code.strip('`')}``" for code in pieces[1::2]]
+    return "".join(pieces)

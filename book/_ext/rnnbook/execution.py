@@ -1,0 +1,148 @@
+"""Executes the book's pages with the package of this checkout, and keeps what they computed."""
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from jupyter_cache import get_cache
+from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from myst_nb.core.execute import cache as myst_nb_cache
+from myst_nb.core.read import create_nb_reader
+from nbformat import NotebookNode
+from sphinx.util import logging
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[3]
+LIBRARIES = ("torch", "numpy", "matplotlib", "sympy", "xarray")
+SOURCES = ("rnnlab", "book/results")
+
+Page = tuple[Path, NotebookNode]
+
+
+def setup(app):
+    sys.path.insert(0, str(ROOT))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    # One core a page; and a sum split over threads would depend, in its last digits, on how many there are.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    app.add_config_value("rnnbook_fingerprint", "", "env", str)
+    app.connect("config-inited", key_the_cache)
+    app.connect("env-before-read-docs", execute_side_by_side)
+    app.connect("build-finished", fail_if_a_page_failed)
+
+
+def fingerprint(root: Path = ROOT) -> str:
+    """What the results of every page depend on, beside the page: libraries, the package's files, stored results."""
+    seen = hashlib.sha256()
+    for library in LIBRARIES:
+        try:
+            seen.update(f"{library} {version(library)}\n".encode())
+        except PackageNotFoundError:
+            seen.update(f"{library} absent\n".encode())
+    for path in sorted(path for folder in SOURCES for path in (root / folder).rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            seen.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    return seen.hexdigest()[:16]
+
+
+def key_the_cache(app, config) -> None:
+    """Give every state of the package its own cache; the changed value makes Sphinx read all pages again."""
+    config.rnnbook_fingerprint = fingerprint()
+    config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache" / config.rnnbook_fingerprint)
+
+
+def execute_side_by_side(app, env, docnames) -> None:
+    """Start executing the pages that the cache does not hold, as many at a time as there are cores.
+
+    myst-nb reads the pages one after another, and would execute each as it comes to it; from here on it waits for the
+    result instead, and goes on as ever: it keeps what succeeded and reports what failed.
+    """
+    if app.config.nb_execution_mode != "cache":
+        return
+    cache = get_cache(app.config.nb_execution_cache_path)
+    # Experiments take longest and stand last in the book: they start first.
+    waiting = sorted(_uncached(env, cache, docnames), key=lambda page: page[0], reverse=True)
+    pool = ThreadPoolExecutor(_cores())
+    started = {
+        _key(notebook, path.parent): pool.submit(
+            single_nb_execution,
+            notebook,
+            cwd=str(path.parent),
+            timeout=app.config.nb_execution_timeout,
+            allow_errors=app.config.nb_execution_allow_errors,
+        )
+        for path, notebook in waiting
+    }
+
+    def wait(notebook: NotebookNode, cwd: str, **settings) -> ExecutionResult:
+        try:
+            key = _key(notebook, cwd)
+            result = started[key].result() if key in started else single_nb_execution(notebook, cwd=cwd, **settings)
+        except BaseException:  # Ctrl-C among them: what has not started is not to start
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        notebook.update(result.nb)
+        return result
+
+    myst_nb_cache.single_nb_execution = wait
+
+
+def _key(notebook: NotebookNode, folder: Path | str) -> tuple[str, ...]:
+    return (str(Path(folder).resolve()), *(cell.source for cell in notebook.cells))
+
+
+def executed(app, docname: str) -> NotebookNode | None:
+    """Return a page with its outputs, from the cache; None for prose, and for a page that failed.
+
+    The copy in `jupyter_execute` is no substitute: it has no outputs when myst-nb took them from the cache.
+    """
+    notebook = _read(app.env, docname)
+    if notebook is None:
+        return None
+    try:
+        return get_cache(app.config.nb_execution_cache_path).merge_match_into_notebook(notebook)[1]
+    except KeyError:
+        return None
+
+
+def _uncached(env, cache, docnames) -> Iterator[Page]:
+    for docname in docnames:
+        notebook = _read(env, docname)
+        if notebook is None:
+            continue
+        try:
+            cache.match_cache_notebook(notebook)
+        except KeyError:
+            yield Path(env.doc2path(docname)), notebook
+
+
+def _read(env, docname: str) -> NotebookNode | None:
+    path = env.doc2path(docname)
+    text = Path(path).read_text(encoding="utf8")
+    reader = create_nb_reader(path, env.myst_config, env.mystnb_config, text)
+    return reader and reader.read(text)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fail_if_a_page_failed(app, exception) -> None:
+    """Name every page and cell that failed, and make the exit status say so: myst-nb only warns, and only once."""
+    if exception is not None:
+        return
+    failures = []
+    for page, metadata in sorted(app.env.nb_metadata.items()):
+        execution = metadata.get("exec_data")
+        if execution and not execution["succeeded"]:
+            trace = re.sub(r"\x1b\[[0-9;]*m", "", execution["traceback"] or "")
+            failures.append(f"{page}: {trace[max(trace.find('An error occurred'), 0) :].strip()}")
+    if failures:
+        log.error("pages that failed: %d\n\n%s\n", len(failures), "\n\n".join(failures))
+        app.statuscode = 1
