@@ -80,7 +80,9 @@ class Record:
         old = self.outcomes[name][members]
         self.outcomes[name][members] = np.where(np.isnan(old), value, old)
 
-    def dataset(self, spec: Spec, seeds: list[int], theta: np.ndarray, device: torch.device) -> xarray.Dataset:
+    def dataset(
+        self, spec: Spec, seeds: list[int], theta: np.ndarray, *, engine: str, device: torch.device
+    ) -> xarray.Dataset:
         """All of it, with names and units."""
         checks = len(self.updates)
         variables: dict[str, tuple] = {
@@ -98,7 +100,7 @@ class Record:
             coords={"seed": seeds, "update": ("check", self.updates, {"long_name": "updates", "units": "updates"})},
             attrs={
                 "spec": spec.canonical(),
-                "engine": "batched",
+                "engine": engine,
                 "device": str(device),
                 "torch": torch.__version__,
                 "python": sys.version.split()[0],

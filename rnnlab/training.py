@@ -13,12 +13,13 @@ from torch import Tensor
 
 from rnnlab import random
 from rnnlab.cells import Parameters, spectral_radius
-from rnnlab.engine import batched
+from rnnlab.engine import choose
 from rnnlab.engine.contract import Trace, counted
 from rnnlab.records import Progress, Record
 from rnnlab.sequences import Batch, Task
 from rnnlab.specs import PIECE, Spec, as_seeds
 
+_BYTES = 40  # that drawing one step of one sequence takes at its peak
 _HISTORY = 16 * 2**20  # bytes of states that a tile of members may keep
 
 
@@ -47,7 +48,7 @@ class Ensemble:
         device: "auto", "cpu" or "cuda".
         memory: bytes that the batches of one call may take.
 
-    `parameters` holds all members; `update` counts the updates made.
+    `parameters` holds all members, `update` counts the updates made, `engine` makes them.
     """
 
     def __init__(self, spec: Spec, seeds: int | Sequence[int], *, device: str = "auto", memory: int = 2**30) -> None:
@@ -57,6 +58,7 @@ class Ensemble:
         self.memory = memory
         where = pick_device(device)
         self.parameters = spec.init.parameters(spec.sizes, self.seeds).to(where)
+        self.engine = choose(sigma=spec.init.sigma, loss=spec.task.loss, algorithm=spec.algorithm, device=where)
         self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
 
     def select(self, members: Sequence[int]) -> "Ensemble":
@@ -73,13 +75,13 @@ class Ensemble:
         tiles = self._tiles(spec.batch, spec.task.longest)
         for tile in tiles:
             network = Parameters(self.parameters.theta[tile], spec.sizes)
-            per_update = 40 * network.members * spec.task.longest * spec.batch
+            per_update = _BYTES * network.members * spec.task.longest * spec.batch
             K = max(1, min(128, self.memory // per_update))
             parts = []
             for first in range(self.update, self.update + updates, K):
                 numbers = torch.arange(first, min(first + K, self.update + updates), device=self._seeds.device)
                 parts.append(
-                    batched.sgd(
+                    self.engine.sgd(
                         network,
                         spec.task.chunk(self._seeds[tile], numbers, batch=spec.batch),
                         sigma=spec.init.sigma,
@@ -124,7 +126,7 @@ class Ensemble:
             stop = min(start + window, int(lengths.max()))
             targets = chunk.targets[0][:, start:stop] if loss.every_step else chunk.targets[0]
             part = Batch(chunk.inputs[0][:, : stop - start], targets, (lengths - start).clamp(0, stop - start))
-            y, h = batched.outputs(network, part, sigma=self.spec.init.sigma, loss=loss, h_0=h)
+            y, h = self.engine.outputs(network, part, sigma=self.spec.init.sigma, loss=loss, h_0=h)
             if loss.every_step or stop == int(lengths.max()):
                 scored = counted(part, loss)
                 wrong |= loss.wrong(y, targets.to(y.dtype) if targets.is_floating_point() else targets, scored)
@@ -133,11 +135,9 @@ class Ensemble:
             start = stop
 
     def _tiles(self, B: int, T: int) -> list[slice]:
-        """Members in groups whose states fit the cache, so that an ensemble of any size needs little memory."""
-        if self._seeds.is_cuda:
-            size = max(1, self.memory // (12 * B * T * self.spec.units))
-        else:
-            size = max(1, _HISTORY // (4 * B * T * self.spec.units))
+        """Members in groups small enough for memory, and on a CPU for the cache that the batched engine works in."""
+        states = _HISTORY if self._seeds.device.type == "cpu" else self.memory // 3
+        size = max(1, min(states // (4 * B * T * self.spec.units), self.memory // (16 * _BYTES * B * T)))
         M = len(self.seeds)
         count = math.ceil(M / size)
         bounds = [round(M * i / count) for i in range(count + 1)]
@@ -195,7 +195,7 @@ def train(
         if progress is not None:
             solved = int(np.isfinite(record.outcomes["first_below_1_percent"]).sum())
             progress(Progress(ensemble.update, spec.updates, len(every), len(members), solved))
-    return record.dataset(spec, every, theta, ensemble._seeds.device)
+    return record.dataset(spec, every, theta, engine=ensemble.engine.describe(), device=ensemble._seeds.device)
 
 
 def _errors(ensemble: Ensemble) -> Tensor:

@@ -167,6 +167,11 @@ def _recurrent_gradient(gradient: Parameters, sweep: _Sweep, h: Tensor, weight: 
     gradient.W_rec.copy_(W_rec)
 
 
+def describe() -> str:
+    """Name for records."""
+    return "batched"
+
+
 def gradients(
     parameters: Parameters,
     batch: Batch,
