@@ -127,4 +127,5 @@ def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, 
     share, weight = successes / trials, z * z / trials
     middle = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # The ends that are 0 and 1 exactly would otherwise miss them by a rounding error.
+    return (middle - half if successes else 0.0), (middle + half if successes < trials else 1.0)

@@ -151,6 +151,7 @@ def test_series_and_outcomes_carry_names_and_units():
 )
 def test_wilson_intervals_are_the_published_ones(successes, trials, low, high):
     assert wilson(successes, trials) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(successes, trials)[0] <= successes / trials <= wilson(successes, trials)[1]
 
 
 @given(trials=st.integers(1, 1000), share=st.floats(0, 1))
