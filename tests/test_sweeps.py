@@ -1,0 +1,91 @@
+"""Sweeps: each cell is what `train` gives, under its own name, and success is counted with its interval."""
+
+import numpy as np
+import pytest
+import xarray
+
+from rnnlab import INITS, Algorithm, Spec, TemporalOrder, train, wilson
+from rnnlab.sweeps import Done, grid, run, success
+
+BASE = Spec(units=6, batch=4, updates=25, check_every=10, check_sequences=50, confirm_sequences=50)
+TINY = {"inits": {n: INITS[n]() for n in ("smart tanh", "sigmoid")}, "lengths": [12, 10]}
+CALM = {name: Algorithm.named(name) for name in ("MSGD-CR", "MSGD")}
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return run(BASE, **TINY, algorithms=CALM, seeds=[3, 0], device="cpu")
+
+
+def test_every_cell_of_a_sweep_is_what_training_its_specification_alone_returns(runs):
+    for (init, algorithm, length), spec in grid(BASE, **TINY, algorithms=CALM).items():
+        assert spec == BASE.with_(init=INITS[init](), algorithm=Algorithm.named(algorithm), task=TemporalOrder(length))
+        cell, alone = runs.sel(init=init, algorithm=algorithm, length=length), train(spec, seeds=[3, 0], device="cpu")
+        assert cell["spec"].item() == alone.attrs["spec"]
+        for name in alone.data_vars:
+            xarray.testing.assert_identical(
+                cell[name].drop_vars(["init", "algorithm", "length"]).variable, alone[name].variable
+            )
+
+
+def test_a_sweep_keeps_the_order_it_was_asked_for_and_names_its_axes_and_units(runs):
+    assert runs["error"].dims == ("init", "algorithm", "length", "seed", "check")
+    assert runs["rho"].shape == (2, 2, 2, 2, 3)
+    labels = {"init": ["smart tanh", "sigmoid"], "algorithm": ["MSGD-CR", "MSGD"], "length": [12, 10], "seed": [3, 0]}
+    assert {axis: runs[axis].values.tolist() for axis in labels} == labels
+    assert runs["length"].attrs["units"] == "steps"
+    assert runs["update"].values.tolist() == [10, 20, 25]
+    assert {runs[name].attrs["units"] for name in ("first_no_error", "update")} == {"updates"}
+
+
+def test_series_are_nan_after_the_last_check_of_a_cell_that_ended_early():
+    wild = {"wild": Algorithm.named("MSGD", learning_rate=1e38)}  # the second gradient overflows
+    runs = run(BASE, inits={"tanh": INITS["basic tanh"]()}, algorithms=CALM | wild, lengths=[10], seeds=2, device="cpu")
+    assert runs.sizes["check"] == 3
+    assert np.isfinite(runs["error"].sel(algorithm="MSGD")).all()
+    assert np.isfinite(runs["diverged_at"].sel(algorithm="wild")).all()
+    assert np.isfinite(runs["error"].sel(algorithm="wild", check=0)).all()
+    assert np.isnan(runs["error"].sel(algorithm="wild", check=[1, 2])).all()
+
+
+def test_progress_counts_the_cells_one_by_one():
+    seen = []
+    run(BASE, **TINY, algorithms={"MSGD": CALM["MSGD"]}, seeds=1, device="cpu", progress=seen.append)
+    assert seen == [
+        Done("smart tanh", "MSGD", 12, number=1, cells=4),
+        Done("smart tanh", "MSGD", 10, number=2, cells=4),
+        Done("sigmoid", "MSGD", 12, number=3, cells=4),
+        Done("sigmoid", "MSGD", 10, number=4, cells=4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lengths": []}, "lengths must hold at least one, got"),
+        ({"inits": {}}, "inits must hold at least one, got"),
+        ({"algorithms": {}}, "algorithms must hold at least one, got"),
+        ({"lengths": [10, 10]}, r"lengths must be different, got \[10, 10\]"),
+        ({"lengths": [9]}, "length must be at least 10 steps for temporal order, got 9"),
+    ],
+)
+def test_a_sweep_refuses_axes_that_make_no_grid(changes, message):
+    with pytest.raises(ValueError, match=message):
+        grid(BASE, **({**TINY, "algorithms": CALM} | changes))
+
+
+def test_success_is_the_share_of_seeds_that_got_there_with_wilsons_interval():
+    solved = xarray.DataArray(
+        [[np.nan, 500.0, np.nan], [300.0, 500.0, 100.0]], dims=("length", "seed"), coords={"length": [10, 20]}
+    )
+    rates = success(xarray.Dataset({"first_no_error": solved}), event="first_no_error")
+    assert rates.attrs["trials"] == 3
+    for length, count in ((10, 1), (20, 3)):
+        found = rates.sel(length=length)
+        assert found["rate"].item() == count / 3
+        assert (found["low"].item(), found["high"].item()) == wilson(count, 3)
+
+
+def test_success_refuses_an_outcome_that_was_not_recorded(runs):
+    with pytest.raises(ValueError, match=r"event must be one of .*'first_below_1_percent'.*, got 'solved'"):
+        success(runs, event="solved")
