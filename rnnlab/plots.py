@@ -6,6 +6,7 @@ import numpy as np
 import xarray
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 # Okabe & Ito's colours; the same thing always has the same one.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
@@ -135,8 +136,9 @@ def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArr
         y = values.sel(algorithm=name).transpose("length", "seed").values
         mask = solved.sel(algorithm=name).transpose("length", "seed").values
         x = x[:, None] + 0.06 * _range(values["length"]) * aside
-        for chosen, fill in ((~mask, "none"), (mask, COLORS[name])):
-            ax.plot(x[chosen], y[chosen], MARKERS[name], color=COLORS[name], mfc=fill, markersize=3.5, mew=0.8)
+        for chosen, fill, label in ((~mask, "none", None), (mask, COLORS[name], name)):
+            (dots,) = ax.plot(x[chosen], y[chosen], MARKERS[name], color=COLORS[name], label=label, markersize=3.5)
+            dots.set(markerfacecolor=fill, markeredgewidth=0.8)
     ax.set(xlabel="length (steps)", xticks=values["length"])
     return ax
 
@@ -149,3 +151,11 @@ def _side_by_side(names: xarray.DataArray, lengths: xarray.DataArray, *, width: 
 
 def _range(lengths: xarray.DataArray) -> float:
     return float(lengths.max() - lengths.min()) or float(lengths.max())
+
+
+def plain_log(ax: Axes) -> None:
+    """Make the y axis logarithmic, with plain numbers at 1, 2 and 5 times powers of ten: for a range of few decades."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,82 @@
+"""Figures show the numbers they are given, in the colours and marks that belong to them."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+import xarray
+from matplotlib import pyplot as plt
+
+from rnnlab import plots
+
+SEEDS = {"seed": [0, 1, 2]}
+CELLS = {"algorithm": ["MSGD", "MSGD-CR"], "length": [10, 20]}
+
+
+@pytest.fixture
+def ax():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+def test_success_rates_draws_each_rate_and_its_interval_at_its_length(ax):
+    rate = xarray.DataArray([[0.2, 0.4], [0.6, 0.8]], coords=CELLS)
+    plots.success_rates(ax, xarray.Dataset({"rate": rate, "low": rate - 0.1, "high": rate + 0.2}))
+    for line, name in zip(ax.lines, CELLS["algorithm"], strict=True):
+        assert (line.get_label(), line.get_color(), line.get_marker()) == (
+            name,
+            plots.COLORS[name],
+            plots.MARKERS[name],
+        )
+        np.testing.assert_array_equal(line.get_ydata(), rate.sel(algorithm=name))
+        np.testing.assert_allclose(line.get_xdata(), CELLS["length"], atol=1)
+    for bars, name in zip(ax.collections, CELLS["algorithm"], strict=True):
+        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+        np.testing.assert_allclose(ends, rate.sel(algorithm=name).values[:, None] + [-0.1, 0.2])
+
+
+def test_members_by_length_fills_the_solved_and_leaves_the_others_hollow(ax):
+    values = xarray.DataArray(np.arange(12.0).reshape(2, 2, 3), coords=CELLS | SEEDS)
+    plots.members_by_length(ax, values, values > 4)
+    drawn = {True: [], False: []}
+    for line in ax.lines:
+        drawn[line.get_markerfacecolor() != "none"] += zip(line.get_xdata(), line.get_ydata(), strict=True)
+    assert sorted(y for _, y in drawn[False]) == [0, 1, 2, 3, 4]
+    assert sorted(y for _, y in drawn[True]) == [5, 6, 7, 8, 9, 10, 11]
+    assert len({x for dots in drawn.values() for x, _ in dots}) == 12  # no dot hides another
+    assert all(abs(x - CELLS["length"][int(y) // 3 % 2]) < 2 for dots in drawn.values() for x, y in dots)
+
+
+def test_a_single_length_and_a_single_seed_are_drawn_too(ax):
+    one = xarray.DataArray([[[7.0]]], coords={"algorithm": ["MSGD"], "length": [30], "seed": [0]})
+    plots.members_by_length(ax, one, one > 0)
+    ((x, y),) = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines if len(line.get_xdata())]
+    assert (x, y) == (30, 7)
+
+
+def test_a_learning_curve_keeps_the_last_value_of_a_member_that_stopped(ax):
+    error = xarray.DataArray([[0.7, 0.0, np.nan], [0.7, 0.6, 0.5], [0.8, 0.1, np.nan]], dims=("seed", "check"))
+    runs = xarray.Dataset({"error": error.assign_attrs(long_name="share of wrong sequences", units="1")})
+    plots.learning_curves(runs.assign_coords(update=("check", [100, 200, 300])), ax=ax)
+    median, *members = [line.get_ydata() for line in ax.lines]
+    np.testing.assert_array_equal(median, [0.7, 0.1, 0.1])
+    np.testing.assert_array_equal(members, [[0.7, 0, 0], [0.7, 0.6, 0.5], [0.8, 0.1, 0.1]])
+    assert ax.get_ylabel() == "share of wrong sequences"
+
+
+def test_a_learning_curve_of_what_was_not_recorded_is_refused():
+    runs = xarray.Dataset({"error": (("seed", "check"), np.zeros((1, 1)))})
+    with pytest.raises(ValueError, match=r"series must be one of \['error'\], got 'loss'"):
+        plots.learning_curves(runs, series="loss")
+
+
+def test_a_plain_logarithmic_axis_is_labelled_in_ones_twos_and_fives(ax):
+    ax.plot([1, 2], [200, 2000])
+    plots.plain_log(ax)
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    shown = [label.get_text() for label in ax.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert shown == ["200", "500", "1000", "2000"]
