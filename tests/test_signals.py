@@ -1,0 +1,73 @@
+"""What is taken apart adds up, and following a training changes nothing of it."""
+
+import pytest
+import torch
+
+from rnnlab import signals
+from rnnlab.cells import Parameters, Sizes, Tanh
+from rnnlab.engine import reference
+from rnnlab.engine.contract import Algorithm
+from rnnlab.inits import BasicTanh
+from rnnlab.omega import Code, Eq9, Eq10AsPrinted
+from rnnlab.specs import Spec
+from rnnlab.tasks import TemporalOrder
+from rnnlab.training import Ensemble
+
+TASK = TemporalOrder(12)
+
+
+def drawn(members=2, units=6):
+    seeds = torch.arange(members)
+    network = BasicTanh().parameters(Sizes(TASK.inputs, units, TASK.outputs), seeds.tolist(), dtype=torch.float64)
+    return network, TASK.chunk(seeds, torch.tensor([3]), batch=4)[0]
+
+
+@pytest.mark.parametrize("form", [Code(), Eq9(), Eq10AsPrinted()])
+def test_the_parts_are_those_that_autograd_gives(form):
+    network, batch = drawn()
+    parts = signals.signal(network, batch, sigma=Tanh(), loss=TASK.loss, omega=form)
+    bare, whole = (
+        reference.gradients(network, batch, sigma=Tanh(), loss=TASK.loss, omega=form, alpha=alpha)
+        for alpha in (0.0, 0.7)
+    )
+    of_error, both = (Parameters(g.theta, network.sizes).W_rec for g in (bare, whole))
+    torch.testing.assert_close(parts.of_error, of_error, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(parts.of_error + 0.7 * parts.of_omega, both, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(parts.omega, bare.omega, rtol=1e-10, atol=0)
+
+
+def test_with_one_loss_at_the_end_the_ratio_is_that_of_neighbouring_norms():
+    network, batch = drawn()
+    parts = signals.signal(network, batch, sigma=Tanh(), loss=TASK.loss)
+    torch.testing.assert_close(parts.ratio, parts.delta[:, :-1] / parts.delta[:, 1:], rtol=1e-10, atol=0)
+    torch.testing.assert_close(parts.kept[:, 1:] * parts.delta[:, -1:], parts.delta[:, 1:], rtol=1e-12, atol=0)
+    code = (parts.ratio.square() - 1).square().mean(dim=(1, 2))  # all pairs are live
+    assert parts.live.all()
+    torch.testing.assert_close(parts.omega, code, rtol=1e-10, atol=0)
+
+
+def test_the_cosine_is_that_of_the_angle_between_the_parts():
+    network, batch = drawn()
+    parts = signals.signal(network, batch, sigma=Tanh(), loss=TASK.loss)
+    a, b = parts.of_error.flatten(1), parts.of_omega.flatten(1)
+    torch.testing.assert_close(parts.cosine, (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)), rtol=1e-10, atol=0)
+
+
+def test_following_a_training_leaves_it_as_it_is():
+    spec = Spec(task=TASK, units=8, batch=4, algorithm=Algorithm.named("MSGD-CR"))
+    alone, watched = Ensemble(spec, 2, device="cpu"), Ensemble(spec, 2, device="cpu")
+    norm = alone.advance(7).norm
+    seen = list(signals.along(watched, [0, 3, 7]))
+    assert [stop for stop, _, _ in seen] == [0, 3, 7]
+    assert torch.equal(torch.cat([norms for _, _, norms in seen]), norm)
+    assert torch.equal(watched.parameters.theta, alone.parameters.theta)
+
+
+def test_the_signal_at_a_stop_is_that_of_the_next_update():
+    spec = Spec(task=TASK, units=8, batch=4, algorithm=Algorithm.named("MSGD"))
+    ensemble = Ensemble(spec, 1, device="cpu")
+    *_, (_, parts, _) = signals.along(ensemble, [2])
+    before = ensemble.parameters.W_rec.clone()
+    ensemble.advance(1)
+    step = (before - ensemble.parameters.W_rec) / spec.algorithm.learning_rate
+    torch.testing.assert_close(step.double(), parts.of_error, rtol=1e-4, atol=1e-5)
