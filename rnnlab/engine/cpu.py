@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rnnlab.cells import Linear, Parameters, Sigma, Sigmoid, Tanh
+from rnnlab.cells import Linear, Parameters, Sigma, Sigmoid, Sizes, Tanh
 from rnnlab.clipping import Clip, Elementwise, NoClip, Norm, Shrink, Skip
 from rnnlab.engine.contract import Algorithm, Gradients, Trace, check
 from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
@@ -198,6 +198,12 @@ def _for_each(members: int, kind: str, job_of: Callable[[int], Job]) -> None:
         return
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(call, range(members)))
+
+
+def workspace(sizes: Sizes, *, batch: int, length: int, loss: Loss) -> int:
+    """Bytes of states, signals and padded weights that training takes for a member, beside its share of a chunk."""
+    job = Job(N=sizes.units, I=sizes.inputs, O=sizes.outputs, B=batch, T=length, loss=_LOSSES[type(loss)])
+    return 4 * int(library().rnnlab_train_space(ctypes.byref(job)))
 
 
 def describe() -> str:

@@ -6,19 +6,25 @@ included, validation is not.
 """
 
 import argparse
+import functools
 import json
-import platform
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 import rnnlab
-from rnnlab.engine import batched
+from rnnlab.engine import batched, cpu
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +39,9 @@ class Case:
     B: int = 20
     T: int = 100
     members: int = 16
+
+
+Run = Callable[["Problem", int, int], Tensor]
 
 
 class Problem:
@@ -53,12 +62,16 @@ class Problem:
         return self.task.chunk(seeds, torch.arange(first, first + updates), batch=self.case.B)
 
 
-def run_batched(problem: Problem, members: int, updates: int) -> Tensor:
-    """`rnnlab.engine.batched` on all members at once."""
-    parameters = problem.parameters().select(slice(members))
-    chunk = problem.chunk(0, updates, problem.seeds[:members])
-    batched.sgd(parameters, chunk, sigma=problem.init.sigma, loss=problem.task.loss, algorithm=problem.algorithm)
-    return parameters.theta
+def run_engine(engine: ModuleType) -> Run:
+    """One of our engines, on all members at once."""
+
+    def run(problem: Problem, members: int, updates: int) -> Tensor:
+        parameters = problem.parameters().select(slice(members))
+        chunk = problem.chunk(0, updates, problem.seeds[:members])
+        engine.sgd(parameters, chunk, sigma=problem.init.sigma, loss=problem.task.loss, algorithm=problem.algorithm)
+        return parameters.theta
+
+    return run
 
 
 class Eager(nn.Module):
@@ -137,42 +150,219 @@ def run_nn_rnn(problem: Problem, members: int, updates: int) -> Tensor:
     return torch.stack(trained)
 
 
-Run = Callable[[Problem, int, int], Tensor]
-# A peer without omega is checked against our engine without omega. Peers that train one member at a time need no 16.
-PEERS: dict[str, tuple[Run, bool, int, int]] = {
-    "batched": (run_batched, True, 16, 20),
-    "eager": (run_eager, True, 2, 3),
-    "nn_rnn": (run_nn_rnn, False, 2, 5),
+def pulled(delta: Tensor, h: Tensor, W_rec: Tensor, alpha: float) -> Tensor:
+    """alpha times omega's derivative for W_rec, from total derivatives and states of one network, `T B N`."""
+    v = delta * (1 - h * h)
+    n = v @ W_rec
+    d2, n2 = delta.square().sum(dim=-1), n.square().sum(dim=-1)
+    live = d2 >= 1e-20
+    c = torch.where(live, (n2 / d2 - 1) / d2, 0.0) * (4 * alpha / live.sum())
+    return torch.einsum("tb,tbi,tbj->ij", c, v, n)
+
+
+def run_vmap(problem: Problem, members: int, updates: int) -> Tensor:
+    """`torch.func.vmap` over members of `grad`; delta is the gradient for a zero added to every state."""
+    algorithm, N, B = problem.algorithm, problem.case.N, problem.case.B
+    network = problem.parameters().select(slice(members))
+    weights = [p.clone() for p in (network.W_rec, network.W_in, network.b, network.W_out, network.b_out)]
+
+    def loss(weights: list[Tensor], zeros: Tensor, u: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        W_rec, W_in, b, W_out, b_out = weights
+        h, states = torch.zeros(B, N), []
+        for zero, drive in zip(zeros.unbind(0), (u @ W_in.T + b).unbind(0), strict=True):
+            h = torch.tanh(h @ W_rec.T + drive) + zero
+            states.append(h)
+        return nn.functional.cross_entropy(h @ W_out.T + b_out, target), torch.stack(states)
+
+    def update(weights: list[Tensor], u: Tensor, target: Tensor) -> list[Tensor]:
+        zeros = torch.zeros(u.shape[0], B, N)
+        (grads, delta), h = torch.func.grad(loss, argnums=(0, 1), has_aux=True)(weights, zeros, u, target)
+        grads[0] = grads[0] + pulled(delta, h, weights[0], algorithm.alpha(0))
+        norm = torch.cat([g.flatten() for g in grads]).norm()
+        rate = algorithm.learning_rate * (algorithm.clip.threshold / norm).clamp(max=1)
+        return [w - rate * g for w, g in zip(weights, grads, strict=True)]
+
+    step = torch.func.vmap(update)
+    for batch in problem.chunk(0, updates, problem.seeds[:members]):
+        u = nn.functional.one_hot(batch.inputs.long(), problem.sizes.inputs).float()
+        weights = step(weights, u, batch.targets[:, 0].long())
+    return torch.cat([w.flatten(1) for w in weights], dim=1)
+
+
+@functools.cache
+def jax_update(alpha: float, rate: float, threshold: float) -> Callable:
+    """`jit(vmap(scan))`: all updates of all members in one call, the backward sweep and omega written by hand."""
+    import jax
+    import jax.numpy as jnp
+
+    def update(weights: tuple, batch: tuple) -> tuple:
+        W_rec, W_in, b, W_out, b_out = weights
+        symbols, target = batch  # T B, B
+        B = target.shape[0]
+        drive = (W_in.T + b)[symbols]  # T B N
+
+        def forward(h, drive_t):
+            h = jnp.tanh(h @ W_rec.T + drive_t)
+            return h, h
+
+        def backward(delta, h):
+            v = delta * (1 - h * h)
+            n = v @ W_rec
+            return n, (delta, v, n)
+
+        start = jnp.zeros((B, b.shape[0]))
+        last, h = jax.lax.scan(forward, start, drive)
+        dy = (jax.nn.softmax(last @ W_out.T + b_out) - jax.nn.one_hot(target, b_out.shape[0])) / B
+        _, (delta, v, n) = jax.lax.scan(backward, dy @ W_out, h, reverse=True)
+        d2, n2 = (delta**2).sum(-1), (n**2).sum(-1)
+        live = d2 >= 1e-20
+        c = jnp.where(live, (n2 / d2 - 1) / d2, 0.0) * (4 * alpha / live.sum())
+        x = jnp.concatenate((start[None], h[:-1])) + c[..., None] * n
+        flat, one_hot = v.reshape(-1, v.shape[-1]), jax.nn.one_hot(symbols.reshape(-1), W_in.shape[1])
+        grads = (flat.T @ x.reshape(flat.shape), flat.T @ one_hot, flat.sum(0), dy.T @ last, dy.sum(0))
+        norm = jnp.sqrt(sum((g**2).sum() for g in grads))
+        scale = rate * jnp.minimum(1.0, threshold / norm)
+        return tuple(w - scale * g for w, g in zip(weights, grads, strict=True)), None
+
+    return jax.jit(jax.vmap(lambda weights, batches: jax.lax.scan(update, weights, batches)[0], in_axes=(0, 1)))
+
+
+def run_jax(problem: Problem, members: int, updates: int) -> Tensor:
+    """JAX, compiled for all updates of all members at once."""
+    import jax.numpy as jnp
+
+    algorithm, network = problem.algorithm, problem.parameters().select(slice(members))
+    step = jax_update(algorithm.alpha(0), algorithm.learning_rate, algorithm.clip.threshold)
+    weights = tuple(
+        jnp.asarray(p.numpy()) for p in (network.W_rec, network.W_in, network.b, network.W_out, network.b_out)
+    )
+    chunk = problem.chunk(0, updates, problem.seeds[:members])
+    batches = jnp.asarray(chunk.inputs.numpy()), jnp.asarray(chunk.targets[:, :, 0].numpy())  # K M T B, K M B
+    ended = step(weights, batches)
+    return torch.cat([torch.from_numpy(np.array(w)).flatten(1) for w in ended], dim=1)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Somebody who is timed: how many members and updates a round, and whether omega is among the work."""
+
+    run: Run
+    members: int
+    updates: int
+    omega: bool = True
+
+
+PEERS = {
+    "fused": Peer(run_engine(cpu), members=16, updates=50),
+    "batched": Peer(run_engine(batched), members=16, updates=20),
+    "jax": Peer(run_jax, members=64, updates=10),
+    "vmap": Peer(run_vmap, members=16, updates=3),
+    "nn_rnn": Peer(run_nn_rnn, members=2, updates=10, omega=False),
+    "eager": Peer(run_eager, members=2, updates=5),
 }
 
 
 def check(case: Case) -> None:
     """Refuse to time peers that compute something else: three updates must agree to float32's rounding."""
-    for name, (run, with_omega, _, _) in PEERS.items():
-        problem = Problem(case if with_omega else Case(**{**asdict(case), "algorithm": "MSGD-C"}))
-        difference = (run(problem, 2, 3) - run_batched(problem, 2, 3)).abs().max().item()
+    for name, peer in PEERS.items():
+        problem = Problem(replace(case, algorithm=case.algorithm if peer.omega else "MSGD-C"))
+        difference = (peer.run(problem, 2, 3) - run_engine(batched)(problem, 2, 3)).abs().max().item()
         if not difference < 1e-5:
             raise SystemExit(f"{name} trains to other parameters than batched does: they differ by {difference:.2e}")
 
 
-def measure(case: Case, rounds: int) -> dict[str, object]:
-    """Milliseconds of one update of one member for everybody, and ratios to the batched engine."""
-    check(case)
-    problem = Problem(case)
-    times: dict[str, list[float]] = {name: [] for name in PEERS}
+def clock(call: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+Range = tuple[float, float, float]
+
+
+def spread(values: list[float]) -> Range:
+    """Median, lowest, highest."""
+    return statistics.median(values), min(values), max(values)
+
+
+def rounds_of(case: Case, names: list[str], rounds: int) -> dict[str, Range]:
+    """Milliseconds of one update of one member, interleaved; the first round warms up and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in names}
     for round_ in range(rounds + 1):
-        for name, (run, _, members, updates) in PEERS.items():
-            members = min(members, case.members)
-            start = time.perf_counter()
-            run(problem, members, updates)
-            elapsed = (time.perf_counter() - start) / (members * updates) * 1e3
-            if round_:  # the first warms up
+        for name in names:
+            peer = PEERS[name]
+            problem = Problem(replace(case, members=peer.members if name == "jax" else case.members))
+            members = min(peer.members, problem.case.members)
+            elapsed = clock(lambda: peer.run(problem, members, peer.updates)) / (members * peer.updates) * 1e3  # noqa: B023
+            if round_:
                 times[name].append(elapsed)
-    ms = {name: (statistics.median(t), min(t), max(t)) for name, t in times.items()}
+    return {name: spread(values) for name, values in times.items()}
+
+
+def one_core(case: Case, rounds: int) -> dict[str, float]:
+    """On one core: the eager loop over the fused engine, and the engine's rate over torch's own matrix product."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    try:
+        ms, products = rounds_of(case, ["fused", "eager"], rounds), [clock(lambda: a @ b) for _ in range(2 * rounds)]
+    finally:
+        torch.set_num_threads(threads)
+    useful = 6 * case.B * case.N**2 * case.T / (ms["fused"][0] * 1e-3)
+    product = 2 * 1024**3 / statistics.median(products)
+    return {"eager_per_core": ms["eager"][0] / ms["fused"][0], "matmul": useful / product}
+
+
+def other_process(task: str, **environment: str) -> float:
+    """Run this file's `task` in a process of its own, under another environment; its last line is a number."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "RNNLAB_CACHE": cache, **environment}
+        command = [sys.executable, __file__, "--task", task]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return float(run.stdout.split()[-1])
+
+
+def first_compile() -> float:
+    """Seconds until the kernel stands, from nothing."""
+    return clock(cpu.library)
+
+
+def avx2_against_eager() -> float:
+    """The eager loop over the kernel compiled for AVX2, on all cores."""
+    ms = rounds_of(Case(), ["fused", "eager"], 3)
+    return ms["eager"][0] / ms["fused"][0]
+
+
+def memory() -> float:
+    """Bytes that the fused engine takes for a member at T 200, beside its share of a chunk."""
+    problem = Problem(Case(T=200))
+    held = cpu.workspace(problem.sizes, batch=problem.case.B, length=problem.case.T, loss=problem.task.loss)
+    return float(held + 4 * problem.sizes.P)
+
+
+TASKS = {"first_compile": first_compile, "avx2": avx2_against_eager}
+
+
+def measure(case: Case, rounds: int) -> dict[str, object]:
+    """Everything that `_build/bench.json` holds."""
+    check(case)
+    ms = rounds_of(case, list(PEERS), rounds)
+    ratio = {name: ms[name][0] / ms["fused"][0] for name in PEERS if name != "fused"}
+    ratio["eager_over_batched"] = ms["eager"][0] / ms["batched"][0]
+    ratio |= one_core(case, rounds)
+    ratio["eager_avx2"] = other_process("avx2", RNNLAB_INSTRUCTIONS="avx2")
+    others = [replace(case, members=m) for m in (1, 4, 64)]
+    others += [replace(case, T=T) for T in (50, 200)] + [replace(case, N=100)]
     return {
-        "case": {**asdict(case), "rounds": rounds, "threads": torch.get_num_threads(), "machine": platform.machine()},
+        "case": {**asdict(case), "rounds": rounds, "threads": torch.get_num_threads(), "engine": cpu.describe()},
         "ms": ms,
-        "ratio": {name: ms[name][0] / ms["batched"][0] for name in PEERS if name != "batched"},
+        "ratio": {
+            **ratio,
+            "memory_per_member": memory(),
+            "first_compile_s": other_process("first_compile"),
+        },
+        "cases": [{**asdict(other), "ms": rounds_of(other, ["fused", "jax"], 3)} for other in others],
     }
 
 
@@ -180,11 +370,21 @@ def main() -> None:
     """Print the table and write `_build/bench.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
+    parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.task:
+        print(TASKS[arguments.task]())
+        return
     result = measure(Case(), arguments.rounds)
-    print(f"{'ms per update and member':26}{'median':>9}{'lowest':>9}{'highest':>9}{'x batched':>11}")
+    print(f"{'ms per update and member':26}{'median':>9}{'lowest':>9}{'highest':>9}{'x fused':>9}")
     for name, (median, low, high) in result["ms"].items():
-        print(f"{name:26}{median:9.3f}{low:9.3f}{high:9.3f}{median / result['ms']['batched'][0]:11.1f}")
+        print(f"{name:26}{median:9.3f}{low:9.3f}{high:9.3f}{median / result['ms']['fused'][0]:9.1f}")
+    for name, value in result["ratio"].items():
+        if name not in result["ms"]:
+            print(f"{name:26}{value:12.4g}")
+    for other in result["cases"]:
+        fused, jax = (other["ms"][name][0] for name in ("fused", "jax"))
+        print(f"M {other['members']:3} T {other['T']:3} N {other['N']:3}: fused {fused:.3f} ms, jax {jax:.3f} ms")
     target = ROOT / "_build" / "bench.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(result, indent=2) + "\n")
