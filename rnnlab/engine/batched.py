@@ -130,12 +130,10 @@ def _squared_norms(x: Tensor) -> Tensor:
     return torch.linalg.vecdot(x, x).transpose(0, 1)
 
 
-def _pull(omega: Omega, sweep: _Sweep, within: Tensor | None) -> tuple[Tensor, Tensor]:
+def _pull(omega: Omega, sweep: _Sweep) -> tuple[Tensor, Tensor]:
     """Omega of each member, and the weight of each pair's v^T n in its derivative, `T M B`."""
     d2, n2 = _squared_norms(sweep.delta[1:]), _squared_norms(sweep.n)
-    live = d2 >= omega.bound
-    if within is not None:
-        live &= within[:, :, None]
+    live = d2 >= omega.bound  # delta is 0 beyond a member's length
     weight = torch.where(live, omega.coefficient(d2, n2), 0.0) * omega.scale(live).to(d2)[:, None, None]
     return omega.value(d2, n2, live), weight.transpose(0, 1)
 
@@ -247,7 +245,7 @@ def _gradients(
     gradient = Parameters(torch.empty_like(parameters.theta), parameters.sizes)
     Omega_, weight = torch.zeros(parameters.members, dtype=y.dtype, device=y.device), None
     if omega is not None:
-        Omega_, weight = _pull(omega, sweep, within)
+        Omega_, weight = _pull(omega, sweep)
         weight = alpha * weight
     _recurrent_gradient(gradient, sweep, h, weight)
     _input_gradients(gradient, sweep.v, batch.inputs)

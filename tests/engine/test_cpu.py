@@ -166,6 +166,25 @@ def test_a_gradient_that_is_not_a_number_fires_the_guard():
     assert bool(network.theta[2].isfinite().all())
 
 
+@pytest.mark.parametrize(("guard", "event"), [(Shrink(), Event.GUARDED), (Skip(), Event.CLIPPED)])
+def test_a_gradient_beyond_the_guards_limit_is_not_trusted(guard, event):
+    task, sizes = Addition(10), Sizes(2, 5, 1)
+    network = BasicTanh().parameters(sizes, [0])
+    network.b_out[0] = 1e11  # so the loss's derivative is about 2e11, and finite
+    before = network.theta.clone()
+    chunk = task.chunk(torch.arange(1), torch.arange(1), batch=3)
+    algorithm = Algorithm(learning_rate=0.5, clip=Norm(1.0, guard))
+    trace = cpu.sgd(network, chunk, sigma=Tanh(), loss=task.loss, algorithm=algorithm)
+    assert 1e10 < trace.norm.item() < math.inf
+    assert trace.events.item() == event
+    moved = before - network.theta
+    if event == Event.GUARDED:
+        torch.testing.assert_close(moved[:, :25], 0.5 * 0.02 * before[:, :25], rtol=0, atol=1e-7)
+        assert not moved[:, 25:].any()
+    else:  # a step of norm 0.5, of which b_out's part is too small beside b_out to be seen
+        assert 0 < moved.norm().item() <= 0.5
+
+
 def test_the_kernel_leaves_subnormal_numbers_alone_in_the_process():
     cpu.library()
     tiny = torch.tensor([1e-40])
