@@ -5,6 +5,9 @@ import os
 import pytest
 from jaxtyping import install_import_hook
 
+# One thread a process, like the book's kernels: tests run side by side, and threads that wait for a core spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Where a float is asked for, an integer will do.
 install_import_hook("rnnlab", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 

@@ -25,11 +25,11 @@ def choose(*, sigma: "Sigma", loss: "Loss", algorithm: "Algorithm", device: "tor
 @functools.cache
 def _compiled() -> bool:
     """Whether there is a kernel; says once why there is none."""
-    from rnnlab.engine import cpu
+    from rnnlab.engine import kernel
 
     try:
-        cpu.library()
-    except (cpu.NoCompilerError, OSError) as reason:
+        kernel.library()
+    except (kernel.NoCompilerError, OSError) as reason:
         warnings.warn(f"training by the batched engine instead of the fused one, slower: {reason}", stacklevel=2)
         return False
     return True
