@@ -2,8 +2,13 @@
 
 import os
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
+
+# A busy machine is no finding.
+hypothesis.settings.register_profile("rnnlab", deadline=None)
+hypothesis.settings.load_profile("rnnlab")
 
 # One thread a process, like the book's kernels: tests run side by side, and threads that wait for a core spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
