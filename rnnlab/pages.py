@@ -1,4 +1,4 @@
-"""What the book's pages import beside the science: checks of their parameters, and numbers put into their prose.
+"""What the book's pages import beside the science: checks of parameters, numbers put into the prose, claims.
 
 A page's parameters may come from papermill, which checks neither names nor types. So a page passes each through one
 of the checks below before it computes anything, and goes on with what the check returns.
@@ -10,9 +10,12 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from . import claims
+
 T = TypeVar("T")
 
 glued: dict[str, Any] = {}
+claimed: dict[str, claims.Finding] = {}
 
 
 def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
@@ -100,6 +103,40 @@ def glue(name: str, value: Any) -> None:
         from myst_nb import glue as give
 
         give(name, value, display=False)
+
+
+def claim(
+    id: str,
+    *,
+    ours: Any,
+    interval: Any = None,
+    runs: Any = None,
+    verdict: str,
+    note: str = "",
+) -> None:
+    """Set a claim of the papers beside what the page found: a box on the page, and a row of the book's ledger.
+
+    Texts are one line of Markdown, which may hold $mathematics$ and references by label. A claim is made once in the
+    book. In a script, where there is no page, `claimed` keeps it.
+
+    Args:
+        id: the row in book/claims.yml, such as "P24".
+        ours: our value, a number (of torch and numpy too) or words.
+        interval: both ends of the 95 % interval of our value, if it has one.
+        runs: how many networks, or runs, our value comes from, if from any.
+        verdict: "reproduced", "reproduced with a difference", "not reproduced" (only when run at the paper's own
+            budget, or refuted by proof) or "open".
+        note: which difference; why open, and at which budget; needed with every verdict but "reproduced".
+
+    Raises:
+        ValueError: an unknown id or verdict, a verdict without its note, or a value of another kind.
+    """
+    found = claims.finding(id, ours=ours, interval=interval, runs=runs, verdict=verdict, note=note)
+    claimed[id] = found
+    if _in_notebook():
+        from IPython.display import display
+
+        display(claims.outputs(found), raw=True)
 
 
 def _in_notebook() -> bool:

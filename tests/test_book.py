@@ -87,6 +87,7 @@ class Book:
             shutil.copytree(ROOT / "book" / part, folder / "book" / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "book" / "references.bib", folder / "book")
         (folder / "rnnlab").mkdir()
+        shutil.copy(ROOT / "rnnlab" / "execution.py", folder / "rnnlab")  # the extension's own
         self.write("rnnlab/__init__.py", "answer = 42\n")
         self.write("book/intro.md", INTRO)
         for name, text in pages.items():

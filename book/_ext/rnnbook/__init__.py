@@ -4,17 +4,36 @@
 one core each; what they computed is kept until a page, the package, a library or a stored result changes; a page that
 fails fails the build, once every page has been tried.
 
+`rebuilt`: a rebuild's site shows what papermill computed, and executes nothing.
+
+`provenance`: every page says how to run it again, and when, with what and on what it was executed.
+
 `site`: every page offers its executed notebook; mathematics is drawn by a MathJax of the site's own; what a page would
 load from another host is a warning, which fails a strict build.
+
+`ledger`: what the pages found about the papers' claims, in boxes and in one table.
+
+`quoting`: a page that shows another's numbers is read after it, and again with it.
 
 `docstrings`: the package's reference shows docstrings as they are written.
 """
 
-from . import docstrings, execution, site
+import sys
+from pathlib import Path
+
+# This checkout's rnnlab, whether or not one is installed: for what follows, and for autodoc.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from . import docstrings, execution, ledger, provenance, quoting, rebuilt, site
 
 
 def setup(app):
     docstrings.setup(app)
     execution.setup(app)
+    rebuilt.setup(app)
+    provenance.setup(app)
+    ledger.setup(app)
+    quoting.setup(app)
     site.setup(app)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    # Pages are read one after another: the ledger gathers from those before it.
+    return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 1}

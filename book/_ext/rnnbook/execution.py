@@ -1,12 +1,8 @@
 """Executes the book's pages with the package of this checkout, and keeps what they computed."""
 
-import hashlib
-import os
 import re
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from jupyter_cache import get_cache
@@ -16,44 +12,28 @@ from myst_nb.core.read import create_nb_reader
 from nbformat import NotebookNode
 from sphinx.util import logging
 
+from rnnlab.execution import STAMP, cores, fingerprint, prepare_kernels, stamp
+
+from . import rebuilt
+
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[3]
-LIBRARIES = ("torch", "numpy", "matplotlib", "sympy", "xarray")
-SOURCES = ("rnnlab", "book/results")
 
 Page = tuple[Path, NotebookNode]
 
 
 def setup(app):
-    sys.path.insert(0, str(ROOT))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    # One core a page; and a sum split over threads would depend, in its last digits, on how many there are.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    prepare_kernels(ROOT)
     app.add_config_value("rnnbook_fingerprint", "", "env", str)
     app.connect("config-inited", key_the_cache)
     app.connect("env-before-read-docs", execute_side_by_side)
     app.connect("build-finished", fail_if_a_page_failed)
 
 
-def fingerprint(root: Path = ROOT) -> str:
-    """What the results of every page depend on, beside the page: libraries, the package's files, stored results."""
-    seen = hashlib.sha256()
-    for library in LIBRARIES:
-        try:
-            seen.update(f"{library} {version(library)}\n".encode())
-        except PackageNotFoundError:
-            seen.update(f"{library} absent\n".encode())
-    for path in sorted(path for folder in SOURCES for path in (root / folder).rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            seen.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
-    return seen.hexdigest()[:16]
-
-
 def key_the_cache(app, config) -> None:
     """Give every state of the package its own cache; the changed value makes Sphinx read all pages again."""
-    config.rnnbook_fingerprint = fingerprint()
+    config.rnnbook_fingerprint = fingerprint(ROOT)
     config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache" / config.rnnbook_fingerprint)
 
 
@@ -68,10 +48,10 @@ def execute_side_by_side(app, env, docnames) -> None:
     cache = get_cache(app.config.nb_execution_cache_path)
     # Experiments take longest and stand last in the book: they start first.
     waiting = sorted(_uncached(env, cache, docnames), key=lambda page: page[0], reverse=True)
-    pool = ThreadPoolExecutor(_cores())
+    pool = ThreadPoolExecutor(cores())
     started = {
         _key(notebook, path.parent): pool.submit(
-            single_nb_execution,
+            _execute,
             notebook,
             cwd=str(path.parent),
             timeout=app.config.nb_execution_timeout,
@@ -83,7 +63,7 @@ def execute_side_by_side(app, env, docnames) -> None:
     def wait(notebook: NotebookNode, cwd: str, **settings) -> ExecutionResult:
         try:
             key = _key(notebook, cwd)
-            result = started[key].result() if key in started else single_nb_execution(notebook, cwd=cwd, **settings)
+            result = started[key].result() if key in started else _execute(notebook, cwd=cwd, **settings)
         except BaseException:  # Ctrl-C among them: what has not started is not to start
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -93,20 +73,31 @@ def execute_side_by_side(app, env, docnames) -> None:
     myst_nb_cache.single_nb_execution = wait
 
 
+def _execute(notebook: NotebookNode, **settings) -> ExecutionResult:
+    """Execute a page, and put down when, with what and on what."""
+    result = single_nb_execution(notebook, **settings)
+    result.nb.metadata[STAMP] = stamp(ROOT)
+    return result
+
+
 def _key(notebook: NotebookNode, folder: Path | str) -> tuple[str, ...]:
     return (str(Path(folder).resolve()), *(cell.source for cell in notebook.cells))
 
 
 def executed(app, docname: str) -> NotebookNode | None:
-    """Return a page with its outputs, from the cache; None for prose, and for a page that failed.
+    """Return a page with its outputs; None for prose, and for a page that failed.
 
-    The copy in `jupyter_execute` is no substitute: it has no outputs when myst-nb took them from the cache.
+    They come from the cache, or from the rebuild that is shown. The copy in `jupyter_execute` is no substitute: it has
+    no outputs when myst-nb took them from the cache.
     """
+    if app.config.rnnbook_pages:
+        return rebuilt.executed(app.config, docname)
     notebook = _read(app.env, docname)
     if notebook is None:
         return None
     try:
-        return get_cache(app.config.nb_execution_cache_path).merge_match_into_notebook(notebook)[1]
+        cache = get_cache(app.config.nb_execution_cache_path)
+        return cache.merge_match_into_notebook(notebook, nb_meta=("kernelspec", "language_info", "widgets", STAMP))[1]
     except KeyError:
         return None
 
@@ -127,10 +118,6 @@ def _read(env, docname: str) -> NotebookNode | None:
     text = Path(path).read_text(encoding="utf8")
     reader = create_nb_reader(path, env.myst_config, env.mystnb_config, text)
     return reader and reader.read(text)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fail_if_a_page_failed(app, exception) -> None:

@@ -26,16 +26,23 @@ LOADED = re.compile(
 
 def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
+    app.connect("config-inited", leave_out_thebe)
     app.connect("html-page-context", offer_notebook, priority=400)
     app.connect("build-finished", bring_mathjax)
     app.connect("build-finished", warn_of_other_hosts, priority=900)
 
 
+def leave_out_thebe(app, config) -> None:
+    """Leave out what would run cells on another host: Jupyter Book puts it on every page, twice, which is an error."""
+    for event in ("env-before-read-docs", "doctree-resolved"):
+        for listener in list(app.events.listeners[event]):
+            if listener.handler.__module__ == "sphinx_thebe":
+                app.disconnect(listener.id)
+
+
 def offer_notebook(app, pagename, templatename, context, doctree) -> None:
     """Put the executed notebook behind the theme's download button."""
-    if app.config.nb_execution_mode != "cache" or pagename not in app.env.all_docs:
-        return
-    if notebook := executed(app, pagename):
+    if pagename in app.env.all_docs and (notebook := executed(app, pagename)):
         offered = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
         offered.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, offered)

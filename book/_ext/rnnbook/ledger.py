@@ -1,0 +1,202 @@
+"""What the pages found about the papers' claims: a box where a page says so, and the ledger, which gathers them all.
+
+`rnnlab.pages.claim` leaves a directive `claim` in the output of its cell. So boxes and ledger come from the executed
+pages, whether this build executed them or papermill did. A page that shows the ledger, or its counts, is read after all
+the others, and again whenever one of them has changed (`quoting`).
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+log = logging.getLogger(__name__)
+
+LEDGER = "6_lab/ledger"
+# The verdicts, best first, with their classes in the style sheet.
+VERDICTS = {
+    "reproduced": "verdict-reproduced",
+    "reproduced with a difference": "verdict-difference",
+    "not reproduced": "verdict-not",
+    "open": "verdict-open",
+}
+FIELDS = ("ours", "interval", "runs", "verdict", "note")
+UNTREATED = {"ours": None, "interval": None, "runs": None, "verdict": "open", "note": "", "page": None}
+
+
+def setup(app):
+    app.add_directive("claim", Claim)
+    app.add_directive("ledger", Ledger)
+    app.add_directive("ledger-counts", LedgerCounts)
+    # The output of a claim holds HTML too, for Jupyter.
+    app.config.nb_mime_priority_overrides = [("html", "text/markdown", 0)]
+    app.connect("env-purge-doc", forget)
+    app.connect("env-check-consistency", warn_of_claims_made_twice)
+    app.connect("build-finished", write_json)
+
+
+class Claim(SphinxDirective):
+    """The box of one claim on the page that makes it; its content is the finding as JSON."""
+
+    has_content = True
+
+    def run(self):
+        found = json.loads("\n".join(self.content))
+        row = _rows(self.env).get(found["id"])
+        if row is None:
+            raise self.error(f"no claim {found['id']} in {_source(self.env)}")
+        _found(self.env).setdefault(self.env.docname, []).append(found)
+        self.env.note_dependency(str(_source(self.env)))
+        head = _paragraph("claim-head", *_spaced(*self.id_and_source(row), _verdict(found["verdict"])))
+        values = [self.value("Paper", row["paper_value"]), self.value("Here", found["shown"])]
+        box = nodes.compound("", head, _paragraph("claim-says", *self.text(row["claim"])), *values)
+        box["classes"] += ["claim", VERDICTS[found["verdict"]]]
+        box["ids"].append(f"claim-{row['id']}")
+        if found["note"]:
+            box += _paragraph("claim-note", *self.text(found["note"]))
+        return [box]
+
+    def id_and_source(self, row):
+        name = nodes.inline("", row["id"], classes=["claim-id"])
+        if LEDGER in self.env.found_docs:
+            name = _link(self.env, LEDGER, row["id"], name)
+        return name, nodes.inline("", f"{row['paper']}, {row['where']}", classes=["claim-where"])
+
+    def value(self, label, text):
+        value = nodes.inline("", "", *self.text(text), classes=["claim-value"])
+        return _paragraph("claim-values", *_spaced(nodes.inline("", label, classes=["claim-label"]), value))
+
+    def text(self, markdown):
+        return self.state.inline_text(markdown, self.lineno)[0]
+
+
+class Ledger(SphinxDirective):
+    """The table of the claims whose ids begin with one of the letters given, or of all."""
+
+    optional_arguments = 1
+
+    def run(self):
+        self.env.note_dependency(str(_source(self.env)))
+        letters = tuple(self.arguments[0]) if self.arguments else ("",)
+        body = nodes.tbody("", *(self.row(row) for row in ledger(self.env) if row["id"].startswith(letters)))
+        head = nodes.row("", *(_entry(nodes.paragraph("", text)) for text in ("", "Claim", "Paper", "Here", "Verdict")))
+        columns = [nodes.colspec(colwidth=width) for width in (7, 34, 18, 20, 21)]
+        group = nodes.tgroup("", *columns, nodes.thead("", head), body, cols=len(columns))
+        return [nodes.table("", group, classes=["ledger", "colwidths-given"])]
+
+    def row(self, row):
+        verdict = [_paragraph("", _verdict(row["verdict"]))]
+        if row["note"]:
+            verdict.append(_paragraph("ledger-note", *self.text(row["note"])))
+        if row["docname"]:
+            title = nodes.inline("", "", *self.env.titles[row["docname"]].deepcopy().children)
+            page = _link(self.env, row["docname"], f"claim-{row['id']}", title)
+            verdict.append(_paragraph("ledger-page", page))
+        claim = [_paragraph("", *self.text(row["claim"])), _paragraph("ledger-where", nodes.Text(row["where"]))]
+        cells = [
+            _entry(nodes.paragraph("", row["id"])),
+            _entry(*claim),
+            _entry(_paragraph("", *self.text(row["paper_value"]))),
+            _entry(*([_paragraph("", *self.text(row["shown"]))] if row["docname"] else [])),
+            _entry(*verdict),
+        ]
+        return nodes.row("", *cells, ids=[row["id"]], classes=[VERDICTS[row["verdict"]]])
+
+    def text(self, markdown):
+        return self.state.inline_text(markdown, self.lineno)[0]
+
+
+class LedgerCounts(SphinxDirective):
+    """How many claims there are of each verdict: a bar, the numbers, and all of the ledger as a file."""
+
+    def run(self):
+        counts = Counter(row["verdict"] for row in ledger(self.env))
+        file = "../" * self.env.docname.count("/") + "ledger.json"
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+        parts = [(css, counts[verdict], verdict) for verdict, css in VERDICTS.items()]
+        html = [
+            f'<div class="ledger-bar" role="img" aria-label="Of {counts.total()} claims: {said}.">',
+            *(f'<span class="{css}" style="flex-grow: {count}"></span>' for css, count, _ in parts if count),
+            '</div><ul class="ledger-counts">',
+            *(f'<li class="{css}"><b>{count}</b> {verdict}</li>' for css, count, verdict in parts),
+            f'<li class="ledger-json"><a href="{file}">ledger.json</a></li></ul>',
+        ]
+        return [nodes.raw("", "\n".join(html), format="html")]
+
+
+def ledger(env) -> list[dict]:
+    """Return every row of the claims with what the pages found: those of untreated claims are open."""
+    found: dict[str, dict] = {}
+    for docname, findings in sorted(_found(env).items()):
+        for finding in findings:
+            found.setdefault(finding["id"], {**finding, "docname": docname})
+    untreated = {"docname": None, "shown": "", **UNTREATED}
+    return [{**row, **untreated, **found.get(name, {})} for name, row in _rows(env).items()]
+
+
+def write_json(app, exception) -> None:
+    """Put the ledger at the site's root, for programs."""
+    if exception is not None or app.builder.format != "html" or not _source(app.env).exists():
+        return
+    rows = []
+    for row in ledger(app.env):
+        page = row["docname"] and app.builder.get_target_uri(row["docname"])
+        kept = {key: row[key] for key in ("id", "paper", "claim", "paper_value", *FIELDS)}
+        rows.append({**kept, "page": page})
+    text = json.dumps(rows, ensure_ascii=False, indent=1)
+    (Path(app.outdir) / "ledger.json").write_text(text + "\n", encoding="utf8")
+
+
+def forget(app, env, docname) -> None:
+    """Drop what a page found, before it is read again or because it is gone."""
+    _found(env).pop(docname, None)
+
+
+def warn_of_claims_made_twice(app, env) -> None:
+    """Hold the book to one verdict for each claim."""
+    pages: dict[str, list[str]] = {}
+    for docname, findings in sorted(_found(env).items()):
+        for finding in findings:
+            pages.setdefault(finding["id"], []).append(docname)
+    for name, places in pages.items():
+        if len(places) > 1:
+            log.warning("claim %s is made more than once: %s", name, ", ".join(places))
+
+
+def _source(env) -> Path:
+    return Path(env.srcdir) / "claims.yml"
+
+
+def _rows(env) -> dict[str, dict[str, str]]:
+    return {row["id"]: row for row in yaml.safe_load(_source(env).read_text(encoding="utf8"))}
+
+
+def _found(env) -> dict[str, list[dict]]:
+    if not hasattr(env, "rnnbook_claims"):
+        env.rnnbook_claims = {}
+    return env.rnnbook_claims
+
+
+def _verdict(verdict: str) -> nodes.inline:
+    return nodes.inline("", verdict, classes=["claim-verdict", VERDICTS[verdict]])
+
+
+def _paragraph(css: str, *children) -> nodes.paragraph:
+    return nodes.paragraph("", "", *children, classes=[css] if css else [])
+
+
+def _spaced(*parts) -> list[nodes.Node]:
+    return [node for part in parts for node in (nodes.Text(" "), part)][1:]
+
+
+def _entry(*children) -> nodes.entry:
+    return nodes.entry("", *children)
+
+
+def _link(env, docname: str, anchor: str, text) -> nodes.reference:
+    address = env.app.builder.get_relative_uri(env.docname, docname)
+    return nodes.reference("", "", text, internal=True, refuri=f"{address}#{anchor}")
