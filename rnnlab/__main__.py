@@ -1,0 +1,81 @@
+"""The command line: `rnnlab rebuild PROFILE`, `rnnlab script PAGE`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, or 1 if a page failed, or 2 if the command was refused."""
+    parser = argparse.ArgumentParser(prog="rnnlab", description="Re-run the book, or take a page out of it.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("rebuild", help="execute every page with other parameters, and build the site")
+    command.add_argument("profile", type=Path, help="folder of parameters, such as params/laptop")
+    command.add_argument("--jobs", type=int, help="pages executed at a time; as many as there are cores, unless told")
+    command.set_defaults(run=rebuild)
+    command = commands.add_parser("script", help="print a page as plain Python, its parameters put in")
+    command.add_argument("page", type=Path, help="such as book/5_experiments/temporal_order.md")
+    command.add_argument("-f", "--parameters-file", type=Path, help="parameters, in YAML")
+    command.add_argument("-p", "--parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    command.set_defaults(run=script)
+    given = parser.parse_args(arguments)
+    try:
+        return given.run(given)
+    except (ValueError, FileNotFoundError) as refusal:
+        print(f"rnnlab: {refusal}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as missing:
+        print(f"rnnlab: {missing}; the environment of the book has it: pip install 'rnnlab[book]'", file=sys.stderr)
+        return 2
+
+
+def rebuild(given: argparse.Namespace) -> int:
+    """Execute what is not finished, then build the site."""
+    from rnnlab import execution, rebuilding
+
+    if given.jobs is not None and given.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {given.jobs}")
+    profile = rebuilding.profile(Path.cwd(), given.profile)
+    finished = sum(map(profile.finished, profile.pages))
+    failures, running = [], []
+    with tqdm(total=len(profile.pages), initial=finished, unit="page", disable=None, dynamic_ncols=True) as bar:
+
+        def show(page: rebuilding.Page) -> None:
+            running.append(page.name)
+            bar.set_postfix_str(", ".join(running))
+
+        bar.write(f"{profile.name}: {len(profile.pages)} pages, of which {finished} are finished")
+        try:
+            for done in rebuilding.execute(profile, jobs=given.jobs or execution.cores(), on_start=show):
+                bar.write(f"{done.seconds:7.1f} s  {done.page.name}{'  FAILED' if done.failure else ''}")
+                failures += [done.failure] if done.failure else []
+                running.remove(done.page.name)
+                bar.set_postfix_str(", ".join(running), refresh=False)
+                bar.update()
+        except KeyboardInterrupt:
+            bar.write("interrupted; the same command goes on from the pages that are finished")
+            sys.stdout.flush()
+            os._exit(130)  # kernels end with this process; waiting for them would be waiting for their pages
+    if failures:
+        print(f"\npages that failed: {len(failures)}", *failures, sep="\n\n", file=sys.stderr)
+        print(f"\nTheir notebooks: {profile.folder / 'running'}. The same command runs them again.", file=sys.stderr)
+        return 1
+    print(f"\nThe site: {rebuilding.build(profile) / 'index.html'}")
+    return 0
+
+
+def script(given: argparse.Namespace) -> int:
+    """Print a page as a script."""
+    from rnnlab import notebooks, scripting
+
+    values = notebooks.values(given.parameters_file) if given.parameters_file else {}
+    values |= {name: notebooks.value(text) for name, text in given.parameters}
+    print(scripting.script(given.page, values), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
