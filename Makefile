@@ -1,14 +1,16 @@
-# make book | test | serve | bench | lint | clean
+# make book | test | browse | serve | bench | lint | clean | rebuild | same
 # Each does the set-up that it needs: an environment in .venv, its versions those of constraints.txt.
-# PYTHON=... chooses the interpreter that .venv is made from, PORT=... where `make serve` listens.
+# PYTHON=... chooses the interpreter that .venv is made from, PORT=... where `make serve` listens, PROFILE=... which
+# of params/ `make rebuild` takes. `make same` holds a rebuild with the pages' own values to the articles of `make book`.
 
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 PORT ?= 8000
+PROFILE ?= quick
 
-.PHONY: book test serve bench lint clean
+.PHONY: book test browse serve bench lint clean rebuild same
 .DEFAULT_GOAL := book
 
 book: $(VENV)/.has-book
@@ -17,8 +19,19 @@ book: $(VENV)/.has-book
 	@echo "The site: $(CURDIR)/_build/html/index.html"
 	@echo "On localhost: make serve"
 
+rebuild: $(VENV)/.has-book
+	$(BIN)/python -m rnnlab rebuild params/$(PROFILE)
+
+same: book
+	$(BIN)/python -m rnnlab rebuild params/quick
+	$(BIN)/python -m tests.sites _build/html _build/rebuild/quick/html
+
 test: $(VENV)/.has-test
 	$(BIN)/python -m pytest -n logical --maxprocesses 8
+
+# Opens every page of the site in headless Chromium, which has to be installed.
+browse: $(VENV)/.has-test _build/html/index.html
+	$(BIN)/python -m tests.browser _build/html
 
 serve: _build/html/index.html
 	@echo "http://localhost:$(PORT) (Ctrl-C stops)"

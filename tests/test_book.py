@@ -24,7 +24,7 @@ kernelspec:
 ---
 
 """
-INTRO = "# A book\n\nIts pages: {doc}`one`, {doc}`two`.\n"
+INTRO = "# A book\n\nIts pages: {doc}`one`, {doc}`two`. The answer is {glue:text}`one.md::answer:.1f`.\n"
 # Each page notes that it runs, then waits until the other runs too.
 ONE = """\
 (one)=
@@ -117,8 +117,8 @@ class Book:
     def count(self) -> int:
         return len(self.runs.read_text().splitlines())
 
-    def answer(self) -> str:
-        return re.search(r"The answer is\s*<span[^>]*>([^<]*)</span>", self.page("one"))[1]
+    def answer(self, name: str = "one") -> str:
+        return re.search(r"The answer is\s*<span[^>]*>([^<]*)</span>", self.page(name))[1]
 
     def page(self, name: str) -> str:
         return (self.site / f"{name}.html").read_text(encoding="utf8")
@@ -182,6 +182,13 @@ def test_pages_run_again_exactly_when_what_they_depend_on_has_changed(book):
     book.write("book/results/long.json", "{}")
     assert book.build().returncode == 0
     assert book.count() == before + 4, "a stored result is among what pages depend on"
+
+
+def test_a_page_that_shows_anothers_number_keeps_up_with_it(book):
+    assert book.answer("intro") == book.answer("one")
+    book.write("book/one.md", HEADER + ONE.replace('glue("answer", rnnlab.answer', 'glue("answer", rnnlab.answer + 1'))
+    assert book.build().returncode == 0
+    assert book.answer("intro") == book.answer("one") == "43.0"
 
 
 @pytest.fixture(scope="module")
