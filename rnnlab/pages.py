@@ -116,7 +116,7 @@ def claim(
 ) -> None:
     """Set a claim of the papers beside what the page found: a box on the page, and a row of the book's ledger.
 
-    Texts are one line of Markdown, which may hold $mathematics$ and references by label. A claim is made once in the
+    Texts are one line of Markdown, which may hold `$mathematics$` and references by label. A claim is made once in the
     book. In a script, where there is no page, `claimed` keeps it.
 
     Args:
