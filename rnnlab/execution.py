@@ -26,6 +26,7 @@ def prepare_kernels(root: Path) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), *path]))
     # One core a page; and a sum split over threads would depend, in its last digits, on how many there are.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["RNNLAB_BAR"] = "off"  # a published page shows no progress bar
 
 
 def cores() -> int:

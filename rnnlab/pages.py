@@ -5,6 +5,7 @@ of the checks below before it computes anything, and goes on with what the check
 """
 
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -103,6 +104,24 @@ def glue(name: str, value: Any) -> None:
         from myst_nb import glue as give
 
         give(name, value, display=False)
+
+
+def bar(label: str, total: int) -> Callable[[Any], None]:
+    """Return a callback that moves a progress bar by one at each call, whatever it is called with.
+
+    The bar goes to the standard error; the pages of a book that is being built show none.
+    """
+    from tqdm import tqdm
+
+    off = os.environ.get("RNNLAB_BAR") == "off"
+    progress = tqdm(total=total, desc=label, file=sys.stderr, mininterval=1.0, disable=off)
+
+    def move(done: Any) -> None:
+        progress.update()
+        if progress.n >= total:
+            progress.close()
+
+    return move
 
 
 def claim(

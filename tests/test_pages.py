@@ -33,6 +33,16 @@ def test_an_integer_comes_back_exactly_when_it_lies_within_its_bounds(value, bel
         pages.integer("updates", value, at_most=value - 1)
 
 
+@pytest.mark.parametrize("state", ["", "off"])
+def test_a_bar_counts_its_calls_and_is_silent_in_a_published_page(state, capsys, monkeypatch):
+    monkeypatch.setenv("RNNLAB_BAR", state)
+    move = pages.bar("cells", 2)
+    move(None)
+    move("anything")
+    shown = capsys.readouterr().err
+    assert ("2/2" in shown and "cells" in shown) if state == "" else shown == ""
+
+
 def test_a_whole_number_written_as_a_float_is_an_integer():
     updates = pages.integer("updates", 1e6)
     assert (updates, type(updates)) == (1_000_000, int)
