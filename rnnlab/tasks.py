@@ -5,7 +5,7 @@ code differ, the code is the default, and an argument chooses.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Int64, Shaped
@@ -111,25 +111,44 @@ class ThreeBitTemporalOrder(Task):
         return _order_chunk(self, draws, steps)
 
 
-def _marked_chunk(draws: Draws, length: int | tuple[int, int], steps: range | None, product: bool) -> Chunk:
-    """Channel 0 marks two steps, channel 1 is uniform; the target is made of the two marked numbers."""
-    low = draws.lengths(length)
-    lengths = low + draws.below(low // 10, variable=_EXTRA, count=1)[..., 0]
-    window = _window(steps, lengths)
-    numbers = draws.uniforms(window)
-    marks = torch.zeros_like(numbers)
-    first = draws.below(lengths // 10, variable=_POSITIONS)
-    second = (lengths // 10)[..., None] + draws.below(4 * lengths // 10, variable=_POSITIONS + 1)
-    a, b = draws.uniform(variable=_VALUES), draws.uniform(variable=_VALUES + 1)
-    for position, value in ((first, a), (second, b)):
-        numbers = _place(numbers, position, value, window)
-        marks = _place(marks, position, torch.ones_like(value), window)
-    target = a * b if product else (a + b) / 2
-    return Chunk(torch.stack((marks, numbers), dim=-1), target[:, :, None, :, None], lengths.cpu())
+class _Marked(Task, Protocol):
+    """Two marked numbers among many; a task says what is asked of them."""
+
+    shortest: ClassVar[int] = 10
+    loss: ClassVar[Loss] = LastSquaredError()
+    symbols: ClassVar[bool] = False
+    inputs: ClassVar[int] = 2
+    outputs: ClassVar[int] = 1
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence."""
+        highest = length_range(self.length)[1] - 1
+        return highest + highest // 10 - 1
+
+    @staticmethod
+    def target(a: Tensor, b: Tensor) -> Tensor:
+        """What is asked for."""
+
+    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+        """Numbers, two of them marked, and what is asked of those."""
+        low = draws.lengths(self.length)
+        lengths = low + draws.below(low // 10, variable=_EXTRA, count=1)[..., 0]
+        window = _window(steps, lengths)
+        numbers = draws.uniforms(window)
+        marks = torch.zeros_like(numbers)
+        first = draws.below(lengths // 10, variable=_POSITIONS)
+        second = (lengths // 10)[..., None] + draws.below(4 * lengths // 10, variable=_POSITIONS + 1)
+        a, b = draws.uniform(variable=_VALUES), draws.uniform(variable=_VALUES + 1)
+        for position, value in ((first, a), (second, b)):
+            numbers = _place(numbers, position, value, window)
+            marks = _place(marks, position, torch.ones_like(value), window)
+        target = self.target(a, b)[:, :, None, :, None]
+        return Chunk(torch.stack((marks, numbers), dim=-1), target, lengths.cpu())
 
 
 @dataclass(frozen=True)
-class Addition(Task):
+class Addition(_Marked):
     """The mean of two marked numbers among many, read at the last step.
 
     Channel 0 is 1 at the two marked steps, channel 1 uniform on [0, 1). A minibatch's true length l is L plus an
@@ -141,26 +160,16 @@ class Addition(Task):
     """
 
     length: int | tuple[int, int] = 50
-    shortest: ClassVar[int] = 10
     name: ClassVar[str] = "addition"
-    loss: ClassVar[Loss] = LastSquaredError()
-    symbols: ClassVar[bool] = False
-    inputs: ClassVar[int] = 2
-    outputs: ClassVar[int] = 1
 
-    @property
-    def longest(self) -> int:
-        """Steps of the longest sequence."""
-        highest = length_range(self.length)[1] - 1
-        return highest + highest // 10 - 1
-
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
-        """Marked numbers and their mean."""
-        return _marked_chunk(draws, self.length, steps, product=False)
+    @staticmethod
+    def target(a: Tensor, b: Tensor) -> Tensor:
+        """(a + b)/2."""
+        return (a + b) / 2
 
 
 @dataclass(frozen=True)
-class Multiplication(Task):
+class Multiplication(_Marked):
     """The product of two marked numbers among many: inputs as in `Addition`, target a b.
 
     Source:
@@ -168,22 +177,12 @@ class Multiplication(Task):
     """
 
     length: int | tuple[int, int] = 50
-    shortest: ClassVar[int] = 10
     name: ClassVar[str] = "multiplication"
-    loss: ClassVar[Loss] = LastSquaredError()
-    symbols: ClassVar[bool] = False
-    inputs: ClassVar[int] = 2
-    outputs: ClassVar[int] = 1
 
-    @property
-    def longest(self) -> int:
-        """Steps of the longest sequence."""
-        highest = length_range(self.length)[1] - 1
-        return highest + highest // 10 - 1
-
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
-        """Marked numbers and their product."""
-        return _marked_chunk(draws, self.length, steps, product=True)
+    @staticmethod
+    def target(a: Tensor, b: Tensor) -> Tensor:
+        """a b."""
+        return a * b
 
 
 @dataclass(frozen=True)
