@@ -9,6 +9,19 @@ import re
 import sys
 from pathlib import Path
 
+# How a page has to begin to be recognised as a notebook.
+HEADER = """\
+---
+jupytext:
+  text_representation:
+    format_name: myst
+kernelspec:
+  name: python3
+  display_name: Python 3
+---
+
+"""
+
 
 def articles(site: Path) -> dict[str, str]:
     """The article of each page of a site that has one."""

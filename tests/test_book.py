@@ -10,20 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.sites import HEADER
+
 ROOT = Path(__file__).parents[1]
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
-HEADER = """\
----
-jupytext:
-  text_representation:
-    format_name: myst
-kernelspec:
-  name: python3
-  display_name: Python 3
----
-
-"""
 INTRO = "# A book\n\nIts pages: {doc}`one`, {doc}`two`.\n"
 # Each page notes that it runs, then waits until the other runs too.
 ONE = """\

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from rnnlab import claims, pages
+from tests.sites import HEADER
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -148,17 +149,6 @@ def test_jupyter_shows_a_claim_with_its_mathematics_and_without_the_references_o
 # The ledger
 
 
-HEADER = """\
----
-jupytext:
-  text_representation:
-    format_name: myst
-kernelspec:
-  name: python3
-  display_name: Python 3
----
-
-"""
 PAGE = """\
 ({name})=
 # Page {name} on $\\gamma$

@@ -11,17 +11,11 @@ import papermill
 import pytest
 
 from rnnlab.myst import MystHandler
+from tests.sites import HEADER
 
-PAGE = """\
----
-jupytext:
-  text_representation:
-    format_name: myst
-kernelspec:
-  name: python3
-  display_name: Python 3
----
-
+PAGE = (
+    HEADER
+    + """\
 # A page
 
 ```{code-cell} python3
@@ -38,6 +32,7 @@ pages.glue("answer", sum(lengths) * updates)
 sum(lengths) * updates
 ```
 """
+)
 
 
 @pytest.fixture

@@ -13,24 +13,13 @@ from pathlib import Path
 import pytest
 
 from rnnlab import rebuilding
-from tests.sites import articles, differences, main, pictures
+from tests.sites import HEADER, articles, differences, main, pictures
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
     "build": ["-c", "from jupyter_book.cli.main import main; main()", "build", "book/", "-W", "--keep-going", "-n"],
     "rebuild": ["-m", "rnnlab", "rebuild"],
 }
-HEADER = """\
----
-jupytext:
-  text_representation:
-    format_name: myst
-kernelspec:
-  name: python3
-  display_name: Python 3
----
-
-"""
 INTRO = "# A book\n\nIts pages: {doc}`part/one`, [the other](part/two.md), {numref}`fig-line`.\n"
 NOTES = """\
 with open(os.environ["RUNS"], "a") as runs: runs.write("{page}\\n")"""

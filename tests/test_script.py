@@ -15,21 +15,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as canonical
 
 from rnnlab import __main__, scripting
+from tests.sites import HEADER
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
 PAGES = sorted(path for path in BOOK.rglob("*.md") if "{code-cell}" in path.read_text(encoding="utf8"))
-HEADER = """\
----
-jupytext:
-  text_representation:
-    format_name: myst
-kernelspec:
-  name: python3
-  display_name: Python 3
----
-
-"""
 PAGE = """\
 (page)=
 # Norms, 100 % of them
