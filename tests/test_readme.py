@@ -54,6 +54,13 @@ def test_the_commands_are_those_of_the_makefile_and_the_project():
 
 
 def test_every_place_that_it_names_exists():
-    places = re.findall(r"^\| `([^`]+)` \|", README, re.MULTILINE) + re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    places = re.findall(r"^\| `([^`]+)` \| [a-z]", README, re.MULTILINE)
+    places += re.findall(r"\]\((?!https?:)([^)]+)\)", README)
     assert len(places) > 5
     assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+def test_it_says_what_every_page_costs_that_computes():
+    told = set(re.findall(r"\| `([^`|]+)` \| \d", README))
+    computing = [page for page in (ROOT / "book").rglob("*.md") if "{code-cell}" in page.read_text()]
+    assert told == {page.relative_to(ROOT / "book").with_suffix("").as_posix() for page in computing}
