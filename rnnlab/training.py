@@ -105,7 +105,8 @@ class Ensemble:
         task = task or self.spec.task
         B = min(sequences, PIECE)
         pieces = sequences // B
-        first = self.update // self.spec.check_every * pieces
+        # Rounded up: the last check of a budget that is no multiple of check_every has sequences of its own.
+        first = math.ceil(self.update / self.spec.check_every) * pieces
         wrong = torch.zeros(len(self.seeds), dtype=torch.float64)
         for tile in self._tiles(B, 1):
             network = Parameters(self.parameters.theta[tile], self.spec.sizes)

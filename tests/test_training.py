@@ -81,6 +81,13 @@ def test_errors_streamed_in_windows_are_those_of_whole_sequences(task, monkeypat
         assert torch.equal(ensemble.errors(50), want)
 
 
+def test_every_check_draws_sequences_of_its_own_also_the_last_of_an_odd_budget():
+    ensemble, seen = Ensemble(TINY, 3), []
+    for ensemble.update in (0, 10, 20, 25):  # the networks stay as they are
+        seen.append(tuple(ensemble.errors(1_000).tolist()))
+    assert len(set(seen)) == 4
+
+
 def test_short_sequences_are_learned_and_the_outcome_says_when():
     spec = Spec(task=TemporalOrder(10), updates=4_000, check_every=250)
     seen: list[Progress] = []
