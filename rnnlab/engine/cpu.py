@@ -63,9 +63,9 @@ def _alone(batch: Batch) -> Batch:
     return Batch(plain.inputs[0], plain.targets[0], plain.lengths[0])
 
 
-def _for_each(members: int, kind: str, job_of: Callable[[int], Job]) -> None:
+def _for_each(members: int, kind: str, job_of: Callable[[int], Job], *, units: int) -> None:
     """Call the kernel once for every member, as many at a time as torch may use threads."""
-    kernel = library()
+    kernel = library(units)
     run, space_of = getattr(kernel, f"rnnlab_{kind}"), getattr(kernel, f"rnnlab_{kind}_space")
 
     def call(m: int) -> None:
@@ -85,7 +85,7 @@ def _for_each(members: int, kind: str, job_of: Callable[[int], Job]) -> None:
 def workspace(sizes: Sizes, *, batch: int, length: int, loss: Loss) -> int:
     """Bytes of states, signals and padded weights that training takes for a member, beside its share of a chunk."""
     job = Job(N=sizes.units, I=sizes.inputs, O=sizes.outputs, B=batch, T=length, loss=_LOSSES[type(loss)])
-    return 4 * int(library().rnnlab_train_space(ctypes.byref(job)))
+    return 4 * int(library(sizes.units).rnnlab_train_space(ctypes.byref(job)))
 
 
 def describe() -> str:
@@ -129,7 +129,7 @@ def gradients(
         job.loss_out, job.norm_out, job.omega_out = (x[m].data_ptr() for x in traces)
         return job
 
-    _for_each(M, "train", job_of)
+    _for_each(M, "train", job_of, units=N)
     for m, L in enumerate(batch.lengths.tolist()):
         states[m, L + 1 :] = states[m, L]
     return Gradients(theta, states, delta, traces[0], traces[2], outputs_)
@@ -172,7 +172,7 @@ def sgd(
         job.omega_out, job.events = trace.omega[0, m].data_ptr(), trace.events[0, m].data_ptr()
         return job
 
-    _for_each(M, "train", job_of)
+    _for_each(M, "train", job_of, units=parameters.sizes.units)
     return trace
 
 
@@ -196,7 +196,7 @@ def outputs(
         job.h_0 = None if start is None else start[m].data_ptr()
         return job
 
-    _for_each(M, "respond", job_of)
+    _for_each(M, "respond", job_of, units=parameters.sizes.units)
     return y, h
 
 

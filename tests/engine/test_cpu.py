@@ -186,7 +186,7 @@ def test_a_gradient_beyond_the_guards_limit_is_not_trusted(guard, event):
 
 
 def test_the_kernel_leaves_subnormal_numbers_alone_in_the_process():
-    kernel.library()
+    kernel.library(50)
     tiny = torch.tensor([1e-40])
     assert (tiny * 0.5).item() > 0
     assert 1e-310 * 0.5 > 0
@@ -194,7 +194,7 @@ def test_the_kernel_leaves_subnormal_numbers_alone_in_the_process():
 
 def test_the_engine_is_chosen_by_what_fits():
     where = torch.device("cpu")
-    given = {"sigma": Tanh(), "loss": LastSoftmax()}
+    given = {"sigma": Tanh(), "loss": LastSoftmax(), "units": 50}
     assert choose(algorithm=Algorithm.named("MSGD-CR"), device=where, **given) is cpu
     assert choose(algorithm=Algorithm(clip=ElementwiseSignal(1.0)), device=where, **given) is batched
     assert choose(algorithm=Algorithm(), device=torch.device("cuda"), **given) is batched
