@@ -58,7 +58,8 @@ class Ensemble:
         self.memory = memory
         where = pick_device(device)
         self.parameters = spec.init.parameters(spec.sizes, self.seeds).to(where)
-        self.engine = choose(sigma=spec.init.sigma, loss=spec.task.loss, algorithm=spec.algorithm, device=where)
+        what = {"sigma": spec.init.sigma, "loss": spec.task.loss, "algorithm": spec.algorithm}
+        self.engine = choose(**what, units=spec.units, device=where)
         self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
 
     def select(self, members: Sequence[int]) -> "Ensemble":
