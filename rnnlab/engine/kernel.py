@@ -114,7 +114,8 @@ def kernel_hash() -> str:
     """Name of the compiled kernel: a hash of source, command, compiler and machine."""
     compiler = _compiler()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    parts = [SOURCE.read_text(), *_command(compiler, Path("kernel.so"), 0), version, platform.machine()]
+    command = [word for word in _command(compiler, Path("kernel.so"), 0) if word != str(SOURCE)]
+    parts = [SOURCE.read_text(), *command, version, platform.machine()]
     return hashlib.sha256("\0".join([*parts, *sorted(_processor())]).encode()).hexdigest()[:16]
 
 

@@ -1,8 +1,10 @@
 """The fused kernel: right against the reference, and the same bits in any company, order and number of threads."""
 
+import functools
 import itertools
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import rnnlab
 from rnnlab.cells import Parameters, Sigmoid, Sizes, Tanh
 from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.engine import batched, choose, cpu, kernel, reference
@@ -105,7 +108,9 @@ def trained(members, *, algorithm, threads=1, chunk=64, task=MIXED, updates=UPDA
     losses, events = [], []
     try:
         for first in range(0, updates, chunk):
-            batches = naming_the_last_symbol(task.chunk(seeds, torch.arange(first, min(first + chunk, updates)), batch=5))
+            batches = naming_the_last_symbol(
+                task.chunk(seeds, torch.arange(first, min(first + chunk, updates)), batch=5)
+            )
             trace = cpu.sgd(network, batches, sigma=Tanh(), loss=task.loss, algorithm=algorithm, first_update=first)
             losses.append(trace.loss)
             events.append(trace.events)
@@ -221,7 +226,7 @@ def test_what_the_kernel_does_not_know_is_refused_by_name():
 
 TRAIN = """
 import rnnlab
-spec = rnnlab.Spec(task=rnnlab.TemporalOrder(12), units=8, updates=20, check_every=20, check_sequences=20)
+spec = rnnlab.Spec(task=rnnlab.TemporalOrder(12), units=40, updates=20, check_every=20, check_sequences=20)
 runs = rnnlab.train(spec, seeds=2)
 print(runs.attrs["engine"], float(runs.loss.sum()), sep="|")
 """
@@ -232,15 +237,21 @@ def run(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", TRAIN], capture_output=True, text=True, check=True, env=environment)
 
 
+@functools.cache
+def loss_here() -> float:
+    """What `TRAIN` ends with in this process."""
+    said: dict = {}
+    exec(TRAIN, said)
+    assert said["runs"].attrs["engine"].startswith("cpu ")
+    return float(said["runs"].loss.sum())
+
+
 def test_without_a_compiler_one_warning_names_it_and_the_batched_engine_trains(tmp_path):
     (tmp_path / "empty").mkdir()
     without = run(tmp_path, PATH=str(tmp_path / "empty"))
     assert without.stdout.startswith("batched|")
     assert without.stderr.count("no C++ compiler (c++, g++ or clang++) is on the PATH") == 1
-    here = run(tmp_path)
-    assert here.stdout.startswith("cpu ")
-    losses = [float(said.stdout.split("|")[1]) for said in (without, here)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert float(without.stdout.split("|")[1]) == pytest.approx(loss_here(), rel=1e-4)
 
 
 def test_two_processes_that_compile_at_once_do_not_harm_each_other(tmp_path):
@@ -255,13 +266,29 @@ def test_two_processes_that_compile_at_once_do_not_harm_each_other(tmp_path):
     assert len(list((tmp_path / "rnnlab").iterdir())) == 1
 
 
-@pytest.mark.parametrize("instructions", ["avx2", "baseline"])
+@pytest.mark.parametrize("instructions", ["avx512", "avx512vl", "avx2", "baseline"])
 def test_other_instruction_sets_train_alike(instructions, tmp_path):
-    if instructions == "avx2" and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
-        pytest.skip("needs a processor with AVX2")
-    there, here = run(tmp_path, RNNLAB_INSTRUCTIONS=instructions), run(tmp_path)
+    here = torch.backends.cpu.get_cpu_capability()
+    if instructions not in {"AVX512": ("avx512", "avx512vl", "avx2"), "AVX2": ("avx2",)}.get(here, ()) + ("baseline",):
+        pytest.skip(f"needs a processor with {instructions}")
+    there = run(tmp_path, RNNLAB_INSTRUCTIONS=instructions)
     assert there.stdout.startswith(f"cpu {instructions} ")
-    assert float(there.stdout.split("|")[1]) == pytest.approx(float(here.stdout.split("|")[1]), rel=1e-5)
+    assert float(there.stdout.split("|")[1]) == pytest.approx(loss_here(), rel=1e-5)
+
+
+def test_another_instruction_set_is_refused_by_name(monkeypatch):
+    monkeypatch.setenv("RNNLAB_INSTRUCTIONS", "avx")
+    with pytest.raises(ValueError, match="RNNLAB_INSTRUCTIONS must be one of .*'avx2'.*, got 'avx'"):
+        kernel.instruction_set()
+
+
+def test_the_kernel_has_the_same_name_in_every_checkout(tmp_path):
+    shutil.copytree(Path(rnnlab.__file__).parent, tmp_path / "rnnlab")
+    program = "from rnnlab.engine import kernel; print(kernel.SOURCE, kernel.kernel_hash())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    there = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    assert there.stdout.split() == [str(tmp_path / "rnnlab" / "engine" / "kernel.cpp"), kernel.kernel_hash()]
 
 
 def test_a_chunk_of_mixed_lengths_trains_as_its_batches_one_by_one():
