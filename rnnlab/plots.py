@@ -1,5 +1,7 @@
 """Figures of the book: one style, fixed colours, and the plots that several pages share. Takes data, returns axes."""
 
+from collections.abc import Mapping
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,6 +9,8 @@ import xarray
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
+
+from rnnlab.records import wilson
 
 # Okabe & Ito's colours; the same thing always has the same one.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
@@ -122,6 +126,25 @@ def success_rates(ax: Axes, rates: xarray.Dataset) -> Axes:
     return ax
 
 
+def solved_by(ax: Axes, when: xarray.DataArray, *, updates: int) -> Axes:
+    """Draw the share of members solved by each update, a staircase for each algorithm; at its end Wilson's interval.
+
+    Args:
+        ax: axes to draw into.
+        when: update at which a member was solved, NaN if it was not, over `algorithm` and `seed`.
+        updates: budget, where the staircases end.
+    """
+    members = when.sizes["seed"]
+    for i, name in enumerate(when["algorithm"].values):
+        times = np.sort(when.sel(algorithm=name).dropna("seed").values)
+        x, solved = np.array([0, *times, updates]), np.array([*range(len(times) + 1), len(times)])
+        ax.step(x, solved / members, where="post", color=COLORS[name], label=name)
+        aside = updates * (1.02 + 0.025 * i)
+        ax.vlines(aside, *wilson(len(times), members), color=COLORS[name], alpha=0.4, linewidth=3)
+    ax.set(xlabel="updates", ylim=(-0.03, 1.03))
+    return ax
+
+
 def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArray) -> Axes:
     """Draw a dot for each member against its length, side by side: filled if it was solved, hollow if not.
 
@@ -151,6 +174,24 @@ def _side_by_side(names: xarray.DataArray, lengths: xarray.DataArray, *, width: 
 
 def _range(lengths: xarray.DataArray) -> float:
     return float(lengths.max() - lengths.min()) or float(lengths.max())
+
+
+def roofs(ax: Axes, rates: Mapping[str, float], bandwidths: Mapping[str, float]) -> Axes:
+    """Draw the ceilings of a roofline plot: rates as level lines, bandwidths as slopes that end at the highest rate.
+
+    Args:
+        ax: axes to draw into, their limits set: operations per byte, operations per second.
+        rates: by name, operations per second.
+        bandwidths: by name, bytes per second.
+    """
+    (left, right), top = ax.get_xlim(), max(rates.values())
+    for name, rate in rates.items():
+        ax.plot((left, right), (rate, rate), color=BLACK, linewidth=1.0)
+        ax.text(right, rate, name, ha="right", va="bottom" if rate == top else "top", size="small")
+    for name, bandwidth in bandwidths.items():
+        ax.plot((left, top / bandwidth), (left * bandwidth, top), color=GREY, linewidth=1.0)
+        ax.text(top / bandwidth, top, name, color=GREY, ha="center", va="bottom", size="small")
+    return ax
 
 
 def plain_log(ax: Axes) -> None:

@@ -9,7 +9,7 @@ import pytest
 import xarray
 from matplotlib import pyplot as plt
 
-from rnnlab import plots
+from rnnlab import plots, wilson
 
 SEEDS = {"seed": [0, 1, 2]}
 CELLS = {"algorithm": ["MSGD", "MSGD-CR"], "length": [10, 20]}
@@ -80,3 +80,25 @@ def test_a_plain_logarithmic_axis_is_labelled_in_ones_twos_and_fives(ax):
     low, high = ax.get_ylim()
     shown = [label.get_text() for label in ax.get_yticklabels() if low <= label.get_position()[1] <= high]
     assert shown == ["200", "500", "1000", "2000"]
+
+
+def test_solved_by_climbs_at_each_time_and_ends_at_the_share_with_wilsons_interval(ax):
+    when = xarray.DataArray([[300.0, np.nan, 100.0], [np.nan] * 3], coords={"algorithm": CELLS["algorithm"], **SEEDS})
+    plots.solved_by(ax, when, updates=400)
+    first, second = ax.lines
+    np.testing.assert_allclose(first.get_xydata(), [[0, 0], [100, 1 / 3], [300, 2 / 3], [400, 2 / 3]])
+    np.testing.assert_allclose(second.get_xydata(), [[0, 0], [400, 0]])
+    for bar, solved in zip(ax.collections, (2, 0), strict=True):
+        ((x, low), (_, high)) = bar.get_segments()[0]
+        assert x > 400
+        assert (low, high) == pytest.approx(wilson(solved, 3))
+
+
+def test_roofs_end_where_a_bandwidth_reaches_the_highest_rate(ax):
+    ax.set(xscale="log", yscale="log", xlim=(0.1, 100), ylim=(1, 1000))
+    plots.roofs(ax, {"product": 80.0, "peak": 100.0}, {"near": 50.0, "far": 10.0})
+    drawn = [np.array(line.get_data()).T.tolist() for line in ax.lines]
+    level, slopes = drawn[:2], drawn[2:]
+    assert level == [[[0.1, 80], [100, 80]], [[0.1, 100], [100, 100]]]
+    assert slopes == [[[0.1, 5], [2, 100]], [[0.1, 1], [10, 100]]]
+    assert [text.get_text() for text in ax.texts] == ["product", "peak", "near", "far"]

@@ -1,4 +1,6 @@
-"""The two drawings of a recurrent network."""
+"""The drawings name what they show, in the colours that belong to it."""
+
+import itertools
 
 import matplotlib
 
@@ -6,7 +8,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
-from matplotlib.patches import FancyArrowPatch
+from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from rnnlab import schematics
 
@@ -46,3 +48,18 @@ def test_what_the_network_computes_has_the_colour_of_the_text():
         schematics.unrolled(axes)
     coloured = {to_hex(patch.get_edgecolor()) for patch in axes.patches}
     assert coloured == {"#123456", schematics.BACKWARD.lower()}
+
+
+def test_memories_widen_downward_and_are_joined_there_and_back():
+    _, axes = plt.subplots()
+    kept = [("registers", "sums"), ("cache", "weights,\n11 kB"), ("memory", "the rest")]
+    assert schematics.memories(axes, kept, ["always", "once a step"]) is axes
+    assert labels(axes) == sorted([*(text for pair in kept for text in pair), "always", "once a step"])
+    boxes = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert [box.get_y() for box in boxes] == sorted((box.get_y() for box in boxes), reverse=True)
+    assert [box.get_width() for box in boxes] == sorted({box.get_width() for box in boxes})
+    gaps = [(below.get_y() + below.get_height(), above.get_y()) for above, below in itertools.pairwise(boxes)]
+    ends = [sorted(y for _, y in arrow._posA_posB) for arrow in arrows(axes)]
+    assert len(ends) == 4
+    for low, high in ends:  # every arrow lies between two boxes
+        assert sum(under < low < high < over for under, over in gaps) == 1

@@ -1,394 +1,351 @@
 """Time one whole update of one member, by us and by honest peers, side by side in one run: `make bench`.
 
-A peer trains the same networks on the same batches with the same algorithm, and is first checked to reach the same
-parameters. Rounds are interleaved, so that a busy machine slows everybody alike. Sampling is
-included, validation is not.
+Peers are first checked to reach the same parameters. Rounds are interleaved, so that a busy machine slows everybody
+alike. Sampling is included, validation is not.
 """
 
 import argparse
+import ctypes
 import functools
+import itertools
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import distributions
 from pathlib import Path
-from types import ModuleType
+from unittest import mock
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from tqdm import tqdm
 
 import rnnlab
-from rnnlab.engine import batched, cpu, kernel
+from rnnlab import execution
+from rnnlab.engine import cpu, kernel
+from tests.benchmarks import roofline
+from tests.benchmarks.peers import PEERS, Case, Peer, Problem, Run, check, run_engine
 
 ROOT = Path(__file__).resolve().parents[2]
+GRID = [Case(members=M, T=T, N=N) for M, T, N in itertools.product((1, 4, 16, 64), (50, 100, 200), (50, 100))]
+COMPARED = {"fused": 50, "jax": 20}  # in GRID: updates of 16 members in one call, at T 100 and N 50
 
 
 @dataclass(frozen=True)
-class Case:
-    """What is timed: the design's case unless told otherwise."""
+class Target:
+    """What a ratio was to reach: a floor in any case, an aim if possible; for costs, to stay below."""
 
-    task: str = "temporal order"
-    algorithm: str = "MSGD-CR"
-    N: int = 50
-    B: int = 20
-    T: int = 100
-    members: int = 16
+    what: str
+    floor: float
+    aim: float | None = None
+    unit: float = 1.0
+    cost: bool = False
 
-
-Run = Callable[["Problem", int, int], Tensor]
-
-
-class Problem:
-    """Networks and batches of a case, the same for everybody."""
-
-    def __init__(self, case: Case) -> None:
-        self.case, self.task, self.init = case, rnnlab.TemporalOrder(case.T), rnnlab.BasicTanh()
-        self.sizes = rnnlab.Sizes(self.task.inputs, case.N, self.task.outputs)
-        self.seeds = torch.arange(case.members)
-        self.algorithm = rnnlab.Algorithm.named(case.algorithm)
-
-    def parameters(self) -> rnnlab.Parameters:
-        """Fresh parameters of every member."""
-        return self.init.parameters(self.sizes, self.seeds.tolist())
-
-    def chunk(self, first: int, updates: int, seeds: Tensor) -> rnnlab.Chunk:
-        """Batches of `updates` updates from number `first`."""
-        return self.task.chunk(seeds, torch.arange(first, first + updates), batch=self.case.B)
+    def verdict(self, value: float) -> str:
+        """Which of the two is met."""
+        sign = -1 if self.cost else 1
+        met = [bound is not None and sign * value >= sign * bound * self.unit for bound in (self.aim, self.floor)]
+        return "aim met" if met[0] else "floor met" if met[1] else "floor missed"
 
 
-def run_engine(engine: ModuleType) -> Run:
-    """One of our engines, on all members at once."""
+TARGETS = {
+    "eager": Target("eager loop over fused, all cores", 40, 80),
+    "eager_per_core": Target("eager loop over fused, one core", 30),
+    "jax": Target("JAX over fused", 8, 15),
+    "matmul": Target("useful operations over PyTorch's product's, one core", 0.9, 1.4),
+    "eager_avx2": Target("eager loop over fused compiled for AVX2", 20),
+    "eager_over_batched": Target("eager loop over batched", 5, 10),
+    "memory_per_member": Target("memory of a network at T 200, at most (MB)", 3, 2, unit=1e6, cost=True),
+    "first_compile_s": Target("first use of the kernel, at most (s)", 10, 3, cost=True),
+}
 
-    def run(problem: Problem, members: int, updates: int) -> Tensor:
-        parameters = problem.parameters().select(slice(members))
-        chunk = problem.chunk(0, updates, problem.seeds[:members])
-        engine.sgd(parameters, chunk, sigma=problem.init.sigma, loss=problem.task.loss, algorithm=problem.algorithm)
-        return parameters.theta
+Range = tuple[float, float, float]
+problem_of = functools.cache(Problem)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is timed in one call: `updates` of every member of a case."""
+
+    name: str
+    run: Run
+    case: Case
+    updates: int
+
+    def ms(self) -> float:
+        """Milliseconds of one update of one member."""
+        problem = problem_of(self.case)
+        start = time.perf_counter()
+        self.run(problem, self.updates)
+        return (time.perf_counter() - start) / (self.case.members * self.updates) * 1e3
+
+
+def trials(case: Case, peers: Mapping[str, Peer]) -> list[Trial]:
+    """Peers at a case, each with as many members as it wants."""
+    return [
+        Trial(name, peer.run, replace(case, members=peer.members or case.members), peer.updates)
+        for name, peer in peers.items()
+    ]
+
+
+def compared(case: Case, names: Iterable[str]) -> list[Trial]:
+    """Peers at a case of the grid: the more work an update is, the fewer there are."""
+    share = 16 * 100 * 50**2 / (case.members * case.T * case.N**2)
+    return [
+        Trial(name, PEERS[name].run, case, max(2, min(round(COMPARED[name] * share), 8 * COMPARED[name])))
+        for name in names
+    ]
+
+
+def rounds_of(timed: Sequence[Trial], rounds: int, bar: tqdm) -> dict[str, Range]:
+    """Median, lowest and highest of each trial, interleaved; the first round warms up and does not count."""
+    times: dict[str, list[float]] = {trial.name: [] for trial in timed}
+    for round_ in range(rounds + 1):
+        for trial in timed:
+            ms = trial.ms()
+            bar.update()
+            if round_:
+                times[trial.name].append(ms)
+    return {name: (statistics.median(values), min(values), max(values)) for name, values in times.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch, and with it our engines, on one core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def variants() -> dict[str, dict[str, object]]:
+    """The kernel compiled in other ways: names of `rnnlab.engine.kernel` with other values."""
+    own, flags = kernel.instruction_set(), kernel._TARGETS
+    found: dict[str, dict[str, object]] = {"strides at run time": {"_SPECIALIZED": sys.maxsize}}
+    if own in ("avx512", "avx512vl"):
+        other = "avx512" if own == "avx512vl" else "avx512vl"
+        own_tuning = [flag for flag in flags[own] if flag != "-mtune=generic"]
+        found[f"{kernel._TILES[other][0]} lanes"] = {"instruction_set": lambda: other}
+        found["the compiler's own tuning"] = {"_TARGETS": {**flags, own: own_tuning}}
+    if own in ("avx512", "avx512vl", "avx2"):
+        found["avx2"] = {"instruction_set": lambda: "avx2"}
+    return found
+
+
+@functools.cache
+def build(name: str, units: int) -> ctypes.CDLL:
+    """A variant of the kernel."""
+
+    def forget() -> None:
+        kernel.kernel_hash.cache_clear()
+        kernel._library.cache_clear()
+
+    with mock.patch.multiple(kernel, **variants()[name]):
+        forget()
+        try:
+            return kernel.library(units)
+        finally:
+            forget()
+
+
+def run_variant(name: str) -> Run:
+    """The fused engine with another kernel."""
+
+    def run(problem: Problem, updates: int) -> Tensor:
+        with mock.patch.object(cpu, "library", functools.partial(build, name)):
+            return run_engine(cpu)(problem, updates)
 
     return run
 
 
-class Eager(nn.Module):
-    """The loop that one writes first: a step per line, every state kept for its gradient."""
-
-    def __init__(self, network: rnnlab.Parameters) -> None:
-        super().__init__()
-        pieces = (network.W_rec, network.W_in, network.b, network.W_out, network.b_out)
-        self.W_rec, self.W_in, self.b, self.W_out, self.b_out = (nn.Parameter(p[0].clone()) for p in pieces)
-
-    def forward(self, u: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits at the last step, and every state."""
-        h = u.new_zeros(u.shape[1], self.b.shape[0])
-        states = []
-        for u_t in u:
-            h = torch.tanh(h @ self.W_rec.T + u_t @ self.W_in.T + self.b)
-            h.retain_grad()
-            states.append(h)
-        return h @ self.W_out.T + self.b_out, states
+def sample(problem: Problem, updates: int) -> Tensor:
+    """An update's batch and nothing else."""
+    return problem.chunk(0, updates, problem.seeds).inputs
 
 
-def run_eager(problem: Problem, members: int, updates: int) -> Tensor:
-    """One member after another, one step after another, omega from autograd's total gradients."""
-    algorithm, trained = problem.algorithm, []
-    for m in range(members):
-        network = Eager(problem.parameters().select([m]))
-        optimizer = torch.optim.SGD(network.parameters(), lr=algorithm.learning_rate)
-        for k in range(updates):
-            batch = problem.chunk(k, 1, problem.seeds[m : m + 1])[0]
-            u = nn.functional.one_hot(batch.inputs[0].long(), problem.sizes.inputs).float()
-            y, states = network(u)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(y, batch.targets[0, 0].long()).backward()
-            d = torch.stack([h.grad for h in states])
-            h = torch.stack(states).detach()
-            d2 = d.square().sum(dim=-1)
-            live = d2 >= 1e-20
-            n2 = ((d * (1 - h * h)) @ network.W_rec).square().sum(dim=-1)
-            omega = ((n2[live] / d2[live] - 1) ** 2).mean()
-            network.W_rec.grad += algorithm.alpha(k) * torch.autograd.grad(omega, network.W_rec)[0]
-            nn.utils.clip_grad_norm_(network.parameters(), algorithm.clip.threshold)
-            optimizer.step()
-        trained.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
-    return torch.stack(trained)
+def product(problem: Problem, updates: int) -> Tensor:
+    """Torch's product of two large matrices, `updates` times."""
+    a = torch.ones(1024, 1024)
+    for _ in range(updates):
+        a @ a
+    return a
 
 
-def run_nn_rnn(problem: Problem, members: int, updates: int) -> Tensor:
-    """`torch.nn.RNN` with clipping and without omega: less work than the others do."""
-    algorithm, trained = problem.algorithm, []
-    for m in range(members):
-        start = problem.parameters().select([m])
-        rnn = nn.RNN(problem.sizes.inputs, problem.sizes.units)
-        read = nn.Linear(problem.sizes.units, problem.sizes.outputs)
-        with torch.no_grad():
-            for p, value in (
-                (rnn.weight_hh_l0, start.W_rec[0]),
-                (rnn.weight_ih_l0, start.W_in[0]),
-                (rnn.bias_ih_l0, start.b[0]),
-                (rnn.bias_hh_l0, torch.zeros_like(start.b[0])),
-                (read.weight, start.W_out[0]),
-                (read.bias, start.b_out[0]),
-            ):
-                p.copy_(value)
-        rnn.bias_hh_l0.requires_grad_(False)  # a second bias that the model does not have
-        weights = [rnn.weight_hh_l0, rnn.weight_ih_l0, rnn.bias_ih_l0, read.weight, read.bias]
-        optimizer = torch.optim.SGD(weights, lr=algorithm.learning_rate)
-        for k in range(updates):
-            batch = problem.chunk(k, 1, problem.seeds[m : m + 1])[0]
-            u = nn.functional.one_hot(batch.inputs[0].long(), problem.sizes.inputs).float()
-            optimizer.zero_grad()
-            y = read(rnn(u)[1][0])
-            nn.functional.cross_entropy(y, batch.targets[0, 0].long()).backward()
-            nn.utils.clip_grad_norm_(weights, algorithm.clip.threshold)
-            optimizer.step()
-        trained.append(torch.cat([p.detach().flatten() for p in weights]))
-    return torch.stack(trained)
+def on_one_core(case: Case, others: Mapping[str, Peer]) -> list[Trial]:
+    """Everybody who can be told to use one core, and what an update's time is made of."""
+    fused = PEERS["fused"]
+    parts = {
+        "sampling": Peer(sample, fused.updates),
+        "linear units": Peer(run_engine(cpu, rnnlab.Linear()), fused.updates),
+        "product": Peer(product, 3, members=1),
+    }
+    return [
+        *trials(case, {name: peer for name, peer in PEERS.items() if name != "jax"} | parts | dict(others)),
+        *trials(replace(case, algorithm="MSGD-C"), {"without omega": fused}),
+    ]
 
 
-def pulled(delta: Tensor, h: Tensor, W_rec: Tensor, alpha: float) -> Tensor:
-    """alpha times omega's derivative for W_rec, from total derivatives and states of one network, `T B N`."""
-    v = delta * (1 - h * h)
-    n = v @ W_rec
-    d2, n2 = delta.square().sum(dim=-1), n.square().sum(dim=-1)
-    live = d2 >= 1e-20
-    c = torch.where(live, (n2 / d2 - 1) / d2, 0.0) * (4 * alpha / live.sum())
-    return torch.einsum("tb,tbi,tbj->ij", c, v, n)
+class Traffic(TorchDispatchMode):
+    """Counts the bytes of what every operation of torch reads and writes; a view moves nothing."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Run the operation and count."""
+        result = func(*args, **(kwargs or {}))
+        read, written = (
+            [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)] for tree in ((args, kwargs), result)
+        )
+        known = {t.untyped_storage().data_ptr() for t in read}
+        if func._schema.is_mutable or any(t.untyped_storage().data_ptr() not in known for t in written):
+            once = {id(t): t for t in read + written}.values()
+            self.bytes += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in once)
+        return result
 
 
-def run_vmap(problem: Problem, members: int, updates: int) -> Tensor:
-    """`torch.func.vmap` over members of `grad`; delta is the gradient for a zero added to every state."""
-    algorithm, N, B = problem.algorithm, problem.case.N, problem.case.B
-    network = problem.parameters().select(slice(members))
-    weights = [p.clone() for p in (network.W_rec, network.W_in, network.b, network.W_out, network.b_out)]
-
-    def loss(weights: list[Tensor], zeros: Tensor, u: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        W_rec, W_in, b, W_out, b_out = weights
-        h, states = torch.zeros(B, N), []
-        for zero, drive in zip(zeros.unbind(0), (u @ W_in.T + b).unbind(0), strict=True):
-            h = torch.tanh(h @ W_rec.T + drive) + zero
-            states.append(h)
-        return nn.functional.cross_entropy(h @ W_out.T + b_out, target), torch.stack(states)
-
-    def update(weights: list[Tensor], u: Tensor, target: Tensor) -> list[Tensor]:
-        zeros = torch.zeros(u.shape[0], B, N)
-        (grads, delta), h = torch.func.grad(loss, argnums=(0, 1), has_aux=True)(weights, zeros, u, target)
-        grads[0] = grads[0] + pulled(delta, h, weights[0], algorithm.alpha(0))
-        norm = torch.cat([g.flatten() for g in grads]).norm()
-        rate = algorithm.learning_rate * (algorithm.clip.threshold / norm).clamp(max=1)
-        return [w - rate * g for w, g in zip(weights, grads, strict=True)]
-
-    step = torch.func.vmap(update)
-    for batch in problem.chunk(0, updates, problem.seeds[:members]):
-        u = nn.functional.one_hot(batch.inputs.long(), problem.sizes.inputs).float()
-        weights = step(weights, u, batch.targets[:, 0].long())
-    return torch.cat([w.flatten(1) for w in weights], dim=1)
-
-
-@functools.cache
-def jax_update(alpha: float, rate: float, threshold: float) -> Callable:
-    """`jit(vmap(scan))`: all updates of all members in one call, the backward sweep and omega written by hand."""
-    import jax
-    import jax.numpy as jnp
-
-    def update(weights: tuple, batch: tuple) -> tuple:
-        W_rec, W_in, b, W_out, b_out = weights
-        symbols, target = batch  # T B, B
-        B = target.shape[0]
-        drive = (W_in.T + b)[symbols]  # T B N
-
-        def forward(h, drive_t):
-            h = jnp.tanh(h @ W_rec.T + drive_t)
-            return h, h
-
-        def backward(delta, h):
-            v = delta * (1 - h * h)
-            n = v @ W_rec
-            return n, (delta, v, n)
-
-        start = jnp.zeros((B, b.shape[0]))
-        last, h = jax.lax.scan(forward, start, drive)
-        dy = (jax.nn.softmax(last @ W_out.T + b_out) - jax.nn.one_hot(target, b_out.shape[0])) / B
-        _, (delta, v, n) = jax.lax.scan(backward, dy @ W_out, h, reverse=True)
-        d2, n2 = (delta**2).sum(-1), (n**2).sum(-1)
-        live = d2 >= 1e-20
-        c = jnp.where(live, (n2 / d2 - 1) / d2, 0.0) * (4 * alpha / live.sum())
-        x = jnp.concatenate((start[None], h[:-1])) + c[..., None] * n
-        flat, one_hot = v.reshape(-1, v.shape[-1]), jax.nn.one_hot(symbols.reshape(-1), W_in.shape[1])
-        grads = (flat.T @ x.reshape(flat.shape), flat.T @ one_hot, flat.sum(0), dy.T @ last, dy.sum(0))
-        norm = jnp.sqrt(sum((g**2).sum() for g in grads))
-        scale = rate * jnp.minimum(1.0, threshold / norm)
-        return tuple(w - scale * g for w, g in zip(weights, grads, strict=True)), None
-
-    return jax.jit(jax.vmap(lambda weights, batches: jax.lax.scan(update, weights, batches)[0], in_axes=(0, 1)))
-
-
-def run_jax(problem: Problem, members: int, updates: int) -> Tensor:
-    """JAX, compiled for all updates of all members at once."""
-    import jax.numpy as jnp
-
-    algorithm, network = problem.algorithm, problem.parameters().select(slice(members))
-    step = jax_update(algorithm.alpha(0), algorithm.learning_rate, algorithm.clip.threshold)
-    weights = tuple(
-        jnp.asarray(p.numpy()) for p in (network.W_rec, network.W_in, network.b, network.W_out, network.b_out)
-    )
-    chunk = problem.chunk(0, updates, problem.seeds[:members])
-    batches = jnp.asarray(chunk.inputs.numpy()), jnp.asarray(chunk.targets[:, :, 0].numpy())  # K M T B, K M B
-    ended = step(weights, batches)
-    return torch.cat([torch.from_numpy(np.array(w)).flatten(1) for w in ended], dim=1)
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Somebody who is timed: how many members and updates a round, and whether omega is among the work."""
-
-    run: Run
-    members: int
-    updates: int
-    omega: bool = True
-
-
-PEERS = {
-    "fused": Peer(run_engine(cpu), members=16, updates=50),
-    "batched": Peer(run_engine(batched), members=16, updates=20),
-    "jax": Peer(run_jax, members=64, updates=10),
-    "vmap": Peer(run_vmap, members=16, updates=3),
-    "nn_rnn": Peer(run_nn_rnn, members=2, updates=10, omega=False),
-    "eager": Peer(run_eager, members=2, updates=5),
-}
-
-
-def check(case: Case) -> None:
-    """Refuse to time peers that compute something else: three updates must agree to float32's rounding."""
-    for name, peer in PEERS.items():
-        problem = Problem(replace(case, algorithm=case.algorithm if peer.omega else "MSGD-C"))
-        difference = (peer.run(problem, 2, 3) - run_engine(batched)(problem, 2, 3)).abs().max().item()
-        if not difference < 1e-5:
-            raise SystemExit(f"{name} trains to other parameters than batched does: they differ by {difference:.2e}")
-
-
-def clock(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-Range = tuple[float, float, float]
-
-
-def spread(values: list[float]) -> Range:
-    """Median, lowest, highest."""
-    return statistics.median(values), min(values), max(values)
-
-
-def rounds_of(case: Case, names: list[str], rounds: int) -> dict[str, Range]:
-    """Milliseconds of one update of one member, interleaved; the first round warms up and does not count."""
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for round_ in range(rounds + 1):
-        for name in names:
-            peer = PEERS[name]
-            problem = Problem(replace(case, members=peer.members if name == "jax" else case.members))
-            members = min(peer.members, problem.case.members)
-            elapsed = clock(lambda: peer.run(problem, members, peer.updates)) / (members * peer.updates) * 1e3  # noqa: B023
-            if round_:
-                times[name].append(elapsed)
-    return {name: spread(values) for name, values in times.items()}
-
-
-def one_core(case: Case, rounds: int) -> dict[str, float]:
-    """On one core: the eager loop over the fused engine, and the engine's rate over torch's own matrix product."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    try:
-        ms, products = rounds_of(case, ["fused", "eager"], rounds), [clock(lambda: a @ b) for _ in range(2 * rounds)]
-    finally:
-        torch.set_num_threads(threads)
-    useful = 6 * case.B * case.N**2 * case.T / (ms["fused"][0] * 1e-3)
-    product = 2 * 1024**3 / statistics.median(products)
-    return {"eager_per_core": ms["eager"][0] / ms["fused"][0], "matmul": useful / product}
-
-
-def other_process(task: str, **environment: str) -> float:
-    """Run this file's `task` in a process of its own, under another environment; its last line is a number."""
-    with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "RNNLAB_CACHE": cache, **environment}
-        command = [sys.executable, __file__, "--task", task]
-        run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return float(run.stdout.split()[-1])
+def traffic(peer: Peer, case: Case) -> float:
+    """Bytes that the operations of one update of one member read and write, sampling aside."""
+    problem, counted = Problem(replace(case, members=peer.members or case.members)), []
+    for run in (peer.run, sample):
+        with Traffic() as mode:
+            run(problem, 1)
+        counted.append(mode.bytes)
+    return (counted[0] - counted[1]) / problem.case.members
 
 
 def first_compile() -> float:
-    """Seconds until the kernel stands, from nothing."""
-    return clock(kernel.library)
+    """Seconds until the kernel stands, from nothing, in another process."""
+    with tempfile.TemporaryDirectory() as cache:
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.engines", "--first-compile"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, "RNNLAB_CACHE": cache},
+        )
+    return float(run.stdout.split()[-1])
 
 
-def avx2_against_eager() -> float:
-    """The eager loop over the kernel compiled for AVX2, on all cores."""
-    ms = rounds_of(Case(), ["fused", "eager"], 3)
-    return ms["eager"][0] / ms["fused"][0]
+def workspace(case: Case) -> int:
+    """Bytes that the fused engine takes for a member, beside its share of a chunk."""
+    problem = Problem(replace(case, members=1))
+    held = cpu.workspace(problem.sizes, batch=case.B, length=case.T, loss=problem.task.loss)
+    return held + 4 * problem.sizes.P
 
 
-def memory() -> float:
-    """Bytes that the fused engine takes for a member at T 200, beside its share of a chunk."""
-    problem = Problem(Case(T=200))
-    held = cpu.workspace(problem.sizes, batch=problem.case.B, length=problem.case.T, loss=problem.task.loss)
-    return float(held + 4 * problem.sizes.P)
-
-
-TASKS = {"first_compile": first_compile, "avx2": avx2_against_eager}
-
-
-def measure(case: Case, rounds: int) -> dict[str, object]:
-    """Everything that `_build/bench.json` holds."""
-    check(case)
-    ms = rounds_of(case, list(PEERS), rounds)
-    ratio = {name: ms[name][0] / ms["fused"][0] for name in PEERS if name != "fused"}
-    ratio["eager_over_batched"] = ms["eager"][0] / ms["batched"][0]
-    ratio |= one_core(case, rounds)
-    ratio["eager_avx2"] = other_process("avx2", RNNLAB_INSTRUCTIONS="avx2")
-    others = [replace(case, members=m) for m in (1, 4, 64)]
-    others += [replace(case, T=T) for T in (50, 200)] + [replace(case, N=100)]
+def provenance() -> dict[str, object]:
+    """When, with what and on what."""
     return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {**roofline.processor(), "cores": execution.cores(), "caches": roofline.caches()},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "jax": next((found.version for found in distributions(name="jax")), "absent"),
+            "compiler": roofline.compiler(),
+        },
+    }
+
+
+def ratios(case: Case, ms: dict[str, Range], one: dict[str, Range], *, product: float) -> dict[str, float]:
+    """What the targets are about, from times on all cores and on one; `product` is torch's, in operations a second."""
+    found = {name: ms[name][0] / ms["fused"][0] for name in PEERS if name != "fused"}
+    if "avx2" in ms:
+        found["eager_avx2"] = ms["eager"][0] / ms["avx2"][0]
+    return found | {
+        "eager_over_batched": ms["eager"][0] / ms["batched"][0],
+        "eager_per_core": one["eager"][0] / one["fused"][0],
+        "matmul": 6 * case.B * case.N**2 * case.T / one["fused"][0] * 1e3 / product,
+        "memory_per_member": workspace(replace(case, T=200)),
+        "first_compile_s": first_compile(),
+    }
+
+
+def measure(case: Case, rounds: int, grid: Sequence[Case], bar: tqdm) -> dict[str, object]:
+    """Everything that `_build/bench.json` holds."""
+    others = {name: replace(PEERS["fused"], run=run_variant(name)) for name in variants()}
+    check(case, PEERS | others)
+    names = [name for name in COMPARED if name in PEERS]
+    for largest in grid[-1:]:
+        check(largest, {name: PEERS[name] for name in names})
+    avx2 = {name: peer for name, peer in others.items() if name == "avx2"}
+    alone, together = on_one_core(case, others), trials(case, PEERS | avx2)
+    sizes = [case for case in grid if case.members == 16]
+    bar.reset((rounds + 1) * (len(together) + len(alone) + len(sizes) + len(names) * len(grid)))
+    ms = rounds_of(together, rounds, bar)
+    with one_thread():
+        one = rounds_of(alone, rounds, bar)
+        rates = [{"N": c.N, "T": c.T, **rounds_of(compared(c, ["fused"]), rounds, bar)} for c in sizes]
+    cases = [{**asdict(c), "ms": rounds_of(compared(c, names), rounds, bar)} for c in grid]
+    ceilings = roofline.measure() | {"product": 2 * 1024**3 / one["product"][0] * 1e3}
+    ratio = ratios(case, ms, one, product=ceilings["product"])
+    aimed = {name: target for name, target in TARGETS.items() if name in ratio}
+    return {
+        **provenance(),
         "case": {**asdict(case), "rounds": rounds, "threads": torch.get_num_threads(), "engine": cpu.describe()},
         "ms": ms,
-        "ratio": {
-            **ratio,
-            "memory_per_member": memory(),
-            "first_compile_s": other_process("first_compile"),
+        "ratio": ratio,
+        "targets": {name: {**asdict(t), "verdict": t.verdict(ratio[name])} for name, t in aimed.items()},
+        "one_core": {"ms": one, "sizes": rates},
+        "bytes": {name: traffic(peer, case) for name, peer in PEERS.items() if name not in ("fused", "jax")},
+        "kernel": {
+            **dict(zip(("lanes", "panel", "rows"), kernel._TILES[kernel.instruction_set()], strict=True)),
+            "width": {N: kernel.width(N) for N in (50, 100)},
+            "workspace": {T: workspace(replace(case, T=T)) for T in (50, 100, 200)},
         },
-        "cases": [{**asdict(other), "ms": rounds_of(other, ["fused", "jax"], 3)} for other in others],
+        "roofline": ceilings,
+        "cases": cases,
     }
+
+
+def table(result: dict) -> Iterator[str]:
+    """The lines to print."""
+    fused = result["ms"]["fused"][0]
+    yield f"{'ms per update and member':28}{'median':>9}{'lowest':>9}{'highest':>9}{'x fused':>9}"
+    for where, rows in (("", result["ms"]), (", one core", result["one_core"]["ms"])):
+        for name, (median, low, high) in rows.items():
+            yield f"{name + where:28}{median:9.3f}{low:9.3f}{high:9.3f}{median / fused:9.1f}"
+    for name, value in result["ratio"].items():
+        yield f"{name:28}{value:9.4g}  {result['targets'].get(name, {}).get('verdict', '')}".rstrip()
+    for case in result["cases"]:
+        each = ", ".join(f"{name} {ms:.3f} ms" for name, (ms, _, _) in case["ms"].items())
+        yield f"M {case['members']:3} T {case['T']:3} N {case['N']:3}: {each}"
 
 
 def main() -> None:
     """Print the table and write `_build/bench.json`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
-    parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help="write book/results/engine.json, too, for the book")
+    parser.add_argument("--first-compile", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.task:
-        print(TASKS[arguments.task]())
+    if arguments.first_compile:
+        start = time.perf_counter()
+        kernel.library(Case().N)
+        print(time.perf_counter() - start)
         return
-    result = measure(Case(), arguments.rounds)
-    print(f"{'ms per update and member':26}{'median':>9}{'lowest':>9}{'highest':>9}{'x fused':>9}")
-    for name, (median, low, high) in result["ms"].items():
-        print(f"{name:26}{median:9.3f}{low:9.3f}{high:9.3f}{median / result['ms']['fused'][0]:9.1f}")
-    for name, value in result["ratio"].items():
-        if name not in result["ms"]:
-            print(f"{name:26}{value:12.4g}")
-    for other in result["cases"]:
-        fused, jax = (other["ms"][name][0] for name in ("fused", "jax"))
-        print(f"M {other['members']:3} T {other['T']:3} N {other['N']:3}: fused {fused:.3f} ms, jax {jax:.3f} ms")
-    target = ROOT / "_build" / "bench.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written to {target.relative_to(ROOT)}; case {result['case']}")
+    with tqdm(unit="call", dynamic_ncols=True) as bar:
+        result = measure(Case(), arguments.rounds, GRID, bar)
+    print(*table(result), sep="\n")
+    targets = [ROOT / "_build" / "bench.json", *[ROOT / "book" / "results" / "engine.json"] * arguments.keep]
+    for target in targets:
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"written to {target.relative_to(ROOT)}")
+    print(f"case {result['case']}")
 
 
 if __name__ == "__main__":

@@ -208,10 +208,9 @@ def test_the_kernel_leaves_subnormal_numbers_alone_in_the_process():
 
 def test_the_engine_is_chosen_by_what_fits():
     where = torch.device("cpu")
-    given = {"sigma": Tanh(), "loss": LastSoftmax(), "units": 50}
+    given = {"sigma": Tanh(), "loss": LastSoftmax(), "sizes": Sizes(6, 50, 4)}
     assert choose(algorithm=Algorithm.named("MSGD-CR"), device=where, **given) is cpu
     assert choose(algorithm=Algorithm(clip=ElementwiseSignal(1.0)), device=where, **given) is batched
-    assert choose(algorithm=Algorithm(), device=torch.device("cuda"), **given) is batched
 
 
 def test_what_the_kernel_does_not_know_is_refused_by_name():
@@ -269,7 +268,8 @@ def test_two_processes_that_compile_at_once_do_not_harm_each_other(tmp_path):
 @pytest.mark.parametrize("instructions", ["avx512", "avx512vl", "avx2", "baseline"])
 def test_other_instruction_sets_train_alike(instructions, tmp_path):
     here = torch.backends.cpu.get_cpu_capability()
-    if instructions not in {"AVX512": ("avx512", "avx512vl", "avx2"), "AVX2": ("avx2",)}.get(here, ()) + ("baseline",):
+    known = {"AVX512": ["avx512", "avx512vl", "avx2", "baseline"], "AVX2": ["avx2", "baseline"]}
+    if instructions not in known.get(here, ["baseline"]):
         pytest.skip(f"needs a processor with {instructions}")
     there = run(tmp_path, RNNLAB_INSTRUCTIONS=instructions)
     assert there.stdout.startswith(f"cpu {instructions} ")
@@ -278,7 +278,7 @@ def test_other_instruction_sets_train_alike(instructions, tmp_path):
 
 def test_another_instruction_set_is_refused_by_name(monkeypatch):
     monkeypatch.setenv("RNNLAB_INSTRUCTIONS", "avx")
-    with pytest.raises(ValueError, match="RNNLAB_INSTRUCTIONS must be one of .*'avx2'.*, got 'avx'"):
+    with pytest.raises(ValueError, match=r"RNNLAB_INSTRUCTIONS must be one of .*'avx2'.*, got 'avx'"):
         kernel.instruction_set()
 
 
