@@ -2,24 +2,28 @@
 
 import functools
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     import torch
 
-    from rnnlab.cells import Sigma
+    from rnnlab.cells import Sigma, Sizes
     from rnnlab.engine.contract import Algorithm
     from rnnlab.losses import Loss
 
 
-def choose(*, sigma: "Sigma", loss: "Loss", algorithm: "Algorithm", units: int, device: "torch.device") -> "ModuleType":
-    """The fastest engine that knows all of these: `cpu`, fused, where it fits; `batched` everywhere else."""
-    from rnnlab.engine import batched, cpu
+def choose(
+    *, sigma: "Sigma", loss: "Loss", algorithm: "Algorithm", sizes: "Sizes", device: "torch.device"
+) -> "ModuleType":
+    """The fastest engine that knows all of these: `cpu` or `cuda`, fused, where it fits; `batched` everywhere else."""
+    from rnnlab.engine import batched, cpu, cuda
 
-    fits = cpu.fits(sigma=sigma, loss=loss, omega=algorithm.omega, clip=algorithm.clip)
-    return cpu if device.type == "cpu" and fits and _compiled(units) else batched
+    parts: dict[str, Any] = {"sigma": sigma, "loss": loss, "omega": algorithm.omega, "clip": algorithm.clip}
+    if device.type == "cuda":
+        return cuda if cuda.fits(**parts, sizes=sizes) and _reachable() else batched
+    return cpu if device.type == "cpu" and cpu.fits(**parts) and _compiled(sizes.units) else batched
 
 
 @functools.cache
@@ -30,6 +34,19 @@ def _compiled(units: int) -> bool:
     try:
         kernel.library(units)
     except (kernel.NoCompilerError, OSError) as reason:
-        warnings.warn(f"training by the batched engine instead of the fused one, slower: {reason}", stacklevel=2)
-        return False
+        return _without(reason)
     return True
+
+
+@functools.cache
+def _reachable() -> bool:
+    """Whether a GPU can be reached by Triton; says once what is missing."""
+    from rnnlab.engine import cuda
+
+    reason = cuda.missing()
+    return reason is None or _without(reason)
+
+
+def _without(reason: object) -> bool:
+    warnings.warn(f"training by the batched engine instead of the fused one, slower: {reason}", stacklevel=3)
+    return False

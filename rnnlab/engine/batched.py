@@ -5,6 +5,7 @@ of all members is one contiguous block.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from rnnlab import clipping
 from rnnlab.cells import Parameters, Sigma
 from rnnlab.engine.contract import Algorithm, Gradients, Trace, alive, check, counted
+from rnnlab.engine.graphs import Replay
 from rnnlab.losses import Loss
 from rnnlab.omega import Omega
 from rnnlab.sequences import Batch, Chunk
@@ -210,6 +212,7 @@ def gradients(
             omega=omega,
             alpha=alpha,
             signal_threshold=signal_threshold,
+            within=_within(batch, parameters.theta.device),
             h_0=h_0,
         )
 
@@ -228,12 +231,12 @@ def _gradients(
     sigma: Sigma,
     loss: Loss,
     omega: Omega | None,
-    alpha: float,
+    alpha: float | Tensor,
     signal_threshold: float | None,
+    within: Tensor | None,
     h_0: Tensor | None = None,
 ) -> Gradients:
     """`gradients` without its checks; states and delta are views into `space`."""
-    within = _within(batch, parameters.theta.device)
     h = _forward(parameters, batch.inputs, space, sigma=sigma, h_0=h_0, within=within)
     read = h[1:] if loss.every_step else h[-1:]
     y = _read(parameters, read)  # M S B O
@@ -278,23 +281,58 @@ def sgd(
         ValueError: a shape or dtype does not fit.
     """
     check(parameters, chunk[0], loss=loss, h_0=None)
-    space, traces = _Workspace(parameters.theta), []
+    space = _Workspace(parameters.theta)
+
+    def update(batch: Batch, alpha: float | Tensor, within: Tensor | None) -> tuple[Tensor, ...]:
+        g = _gradients(
+            parameters,
+            batch,
+            space,
+            sigma=sigma,
+            loss=loss,
+            omega=algorithm.omega,
+            alpha=alpha,
+            signal_threshold=algorithm.clip.signal_threshold,
+            within=within,
+        )
+        step, norm, events = clipping.apply(algorithm.clip, g.theta, parameters.W_rec)
+        parameters.theta.sub_(step, alpha=algorithm.learning_rate)
+        return g.loss, norm, g.omega, events
+
+    alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
     with torch.no_grad():
-        for k, batch in enumerate(chunk):
-            g = _gradients(
-                parameters,
-                batch,
-                space,
-                sigma=sigma,
-                loss=loss,
-                omega=algorithm.omega,
-                alpha=algorithm.alpha(first_update + k),
-                signal_threshold=algorithm.clip.signal_threshold,
-            )
-            step, norm, events = clipping.apply(algorithm.clip, g.theta, parameters.W_rec)
-            parameters.theta.sub_(step, alpha=algorithm.learning_rate)
-            traces.append((g.loss, norm, g.omega, events))
+        if _captured(parameters.theta, len(chunk)):
+            traces = _replayed(update, parameters.theta, chunk, alphas)
+        else:
+            device = parameters.theta.device
+            traces = [update(batch, a, _within(batch, device)) for batch, a in zip(chunk, alphas, strict=True)]
     return Trace(*(torch.stack(parts) for parts in zip(*traces, strict=True)))
+
+
+def _captured(theta: Tensor, updates: int) -> bool:
+    """Whether to capture an update as a graph: on a GPU, from as many updates on as repay the capture."""
+    return theta.is_cuda and updates >= 8
+
+
+def _replayed(
+    update: Callable[..., tuple[Tensor, ...]], theta: Tensor, chunk: Chunk, alphas: list[float]
+) -> list[tuple[Tensor, ...]]:
+    """The updates of a chunk, all by one graph: every batch as long as the longest, what lies beyond masked."""
+    T = int(chunk.lengths.max())
+    mixed = int(chunk.lengths.min()) < T
+
+    def on_device(inputs: Tensor, targets: Tensor, lengths: Tensor, alpha: Tensor) -> tuple[Tensor, ...]:
+        return update(Batch(inputs, targets, lengths), alpha, alive(lengths, T, device=theta.device) if mixed else None)
+
+    inputs, targets = chunk.inputs[:, :, :T], chunk.targets[:, :, :T]
+    arguments = (
+        inputs,
+        targets,
+        chunk.lengths.to(theta.device),
+        torch.tensor(alphas, dtype=theta.dtype, device=theta.device),
+    )
+    once = Replay(on_device, *(argument[0] for argument in arguments), changed=theta)
+    return [once(*(argument[k] for argument in arguments)) for k in range(len(chunk))]
 
 
 def outputs(

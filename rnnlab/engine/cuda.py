@@ -1,0 +1,372 @@
+"""Fused training on a GPU: whole updates of one member per thread block, by kernels compiled on first use."""
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rnnlab.cells import Linear, Parameters, Sigma, Sigmoid, Sizes, Tanh
+from rnnlab.clipping import Clip, Elementwise, NoClip, Norm, Shrink, Skip
+from rnnlab.engine.contract import Algorithm, Gradients, Trace, check
+from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
+from rnnlab.omega import Code, Eq9, Eq10AsPrinted, Omega
+from rnnlab.sequences import Batch, Chunk
+
+LARGEST = 128  # units, inputs or outputs: W_rec and what is multiplied by it fill a multiprocessor's shared memory
+PRECISION = "ieee"  # of products: plain float32; "tf32x3" is three passes of the tensor cores
+REGISTERS: int | None = None  # a thread's at most; fewer let more members share a multiprocessor
+
+_SIGMAS = (Tanh, Sigmoid, Linear)
+_LOSSES = (LastSoftmax, EverySoftmax, LastSquaredError)
+_OMEGAS = (type(None), Code, Eq9, Eq10AsPrinted)
+_CLIPS = (NoClip, Norm, Elementwise)
+_GUARDS = (type(None), Shrink, Skip)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a kernel is compiled for: sizes, and the names of its parts.
+
+    Blocks are powers of two, and a sum in a product takes at least 16 terms: sizes are padded to `NP`, `IP` and `OP`.
+    """
+
+    N: int
+    I: int
+    O: int
+    B: int
+    symbols: bool
+    sigma: str
+    loss: str
+    omega: str = "NoneType"
+    clip: str = "NoClip"
+    guard: str = "NoneType"
+    keep: bool = False
+    precision: str = "ieee"
+
+    FLAT = 1024  # parameters at a time, where a member's are one row
+
+    @property
+    def NP(self) -> int:
+        """Units, padded."""
+        return _padded(self.N)
+
+    @property
+    def IP(self) -> int:
+        """Inputs, padded."""
+        return _padded(self.I)
+
+    @property
+    def OP(self) -> int:
+        """Outputs, padded."""
+        return _padded(self.O)
+
+    @property
+    def ROWS(self) -> int:
+        """Sequences, or pairs of step and sequence, at a time."""
+        return min(32, _padded(self.B))
+
+    @property
+    def P(self) -> int:
+        """Parameters."""
+        return self.b_out + self.O
+
+    @property
+    def W_in(self) -> int:
+        """Where W_in begins among the parameters."""
+        return self.N * self.N
+
+    @property
+    def b(self) -> int:
+        """Where b begins."""
+        return self.W_in + self.N * self.I
+
+    @property
+    def W_out(self) -> int:
+        """Where W_out begins."""
+        return self.b + self.N
+
+    @property
+    def b_out(self) -> int:
+        """Where b_out begins."""
+        return self.W_out + self.O * self.N
+
+    @property
+    def every(self) -> bool:
+        """Whether every step has outputs."""
+        return self.loss == "EverySoftmax"
+
+    @property
+    def input_size(self) -> int:
+        """Numbers in one step's inputs."""
+        return self.B if self.symbols else self.B * self.I
+
+    @property
+    def target_size(self) -> int:
+        """Numbers in one step's targets."""
+        return self.B * self.O if self.loss == "LastSquaredError" else self.B
+
+    @property
+    def warps(self) -> int:
+        """Warps of a block: as few as hold the sums in registers, since few share their operands better."""
+        blocks = self.NP, self.IP, self.OP
+        return 4 if max(blocks) <= 64 else 8 if sum(blocks) <= 256 else 16
+
+
+def _padded(size: int) -> int:
+    return max(16, 1 << (size - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Memory that a launch writes, in the order in which the kernel names it."""
+
+    weights: Tensor
+    states: Tensor
+    delta: Tensor
+    n: Tensor
+    c: Tensor
+    errors: Tensor
+    gradient: Tensor
+    outputs: Tensor
+    losses: Tensor
+    norms: Tensor
+    omegas: Tensor
+    events: Tensor
+
+    @classmethod
+    def of(cls, plan: Plan, *, K: int, M: int, T: int, device: torch.device) -> "_Work":
+        """Uninitialized, but for outputs: those beyond a member's own length are 0."""
+
+        def take(*shape: int) -> Tensor:
+            return torch.empty(shape, device=device)
+
+        S = T if plan.every else 1
+        delta = take(M, T + 1, plan.B, plan.NP)
+        return cls(
+            weights=take(M, plan.NP + plan.I, plan.NP),
+            states=take(M, T + 1, plan.B, plan.NP),
+            delta=delta,
+            n=take(M, T, plan.B, plan.NP) if plan.every else delta,  # with one loss at the end n_t is delta_{t-1}
+            c=take(M, T, plan.B),
+            errors=take(M, S, plan.B, plan.OP),
+            gradient=take(M, plan.P),
+            outputs=torch.zeros(M, S, plan.B, plan.O, device=device) if plan.keep else take(0),
+            losses=take(K, M),
+            norms=take(K, M),
+            omegas=take(K, M),
+            events=torch.empty(K, M, dtype=torch.uint8, device=device),
+        )
+
+
+def fits(
+    *,
+    sigma: Sigma,
+    loss: Loss,
+    omega: Omega | None,
+    clip: Clip,
+    dtype: torch.dtype = torch.float32,
+    sizes: Sizes | None = None,
+) -> bool:
+    """Whether the kernels know all of these; what they do not know, `batched` does."""
+    known = type(sigma) in _SIGMAS and type(loss) in _LOSSES and type(omega) in _OMEGAS and type(clip) in _CLIPS
+    small = sizes is None or max(sizes.inputs, sizes.units, sizes.outputs) <= LARGEST
+    return known and type(clip.guard) in _GUARDS and dtype == torch.float32 and small
+
+
+def missing() -> str | None:
+    """What this machine lacks to run the kernels, or None."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if _interpreted() or torch.cuda.is_available():
+        return None
+    return "PyTorch reaches no GPU"
+
+
+def _interpreted() -> bool:
+    """Whether Triton runs kernels in Python, on the CPU: slow, and how they are tested without a GPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def describe() -> str:
+    """Name for records: GPU, precision, Triton and kernel."""
+    import triton
+
+    target = "interpreted" if _interpreted() else "sm_{}{}".format(*torch.cuda.get_device_capability())
+    return f"cuda {target} {PRECISION} triton {triton.__version__} {kernel_hash()}"
+
+
+def kernel_hash() -> str:
+    """Name of the kernels' source."""
+    sources = (Path(__file__).with_name(name).read_text() for name in ("cuda.py", "cuda_kernels.py"))
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16]
+
+
+def gradients(
+    parameters: Parameters,
+    batch: Batch,
+    *,
+    sigma: Sigma,
+    loss: Loss,
+    omega: Omega | None = None,
+    alpha: float = 0.0,
+    signal_threshold: float | None = None,
+    h_0: Tensor | None = None,
+) -> Gradients:
+    """Gradients of every member in float32, as `batched.gradients`.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit, or the kernel does not know what is asked; see `fits`.
+    """
+    check(parameters, batch, loss=loss, h_0=h_0)
+    algorithm = Algorithm(omega=omega)
+    _refuse(parameters, sigma=sigma, loss=loss, algorithm=algorithm, signal_threshold=signal_threshold)
+    chunk = Chunk(batch.inputs[None], batch.targets[None], batch.lengths[None])
+    work = _train(parameters, chunk, sigma=sigma, loss=loss, algorithm=algorithm, alphas=[alpha], keep=True, h_0=h_0)
+    N = parameters.sizes.units
+    for m, L in enumerate(batch.lengths.tolist()):
+        work.states[m, L + 1 :] = work.states[m, L]
+        work.delta[m, L + 1 :] = 0
+    states, delta = work.states[..., :N], work.delta[..., :N]
+    return Gradients(work.gradient, states, delta, work.losses[0], work.omegas[0], work.outputs)
+
+
+def sgd(
+    parameters: Parameters,
+    chunk: Chunk,
+    *,
+    sigma: Sigma,
+    loss: Loss,
+    algorithm: Algorithm,
+    first_update: int = 0,
+) -> Trace:
+    """K whole updates of every member, in place, as `batched.sgd`; a member's numbers depend on no other member.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit, or the kernel does not know what is asked; see `fits`.
+    """
+    check(parameters, chunk[0], loss=loss, h_0=None)
+    _refuse(parameters, sigma=sigma, loss=loss, algorithm=algorithm, signal_threshold=algorithm.clip.signal_threshold)
+    alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
+    work = _train(parameters, chunk, sigma=sigma, loss=loss, algorithm=algorithm, alphas=alphas)
+    return Trace(loss=work.losses, norm=work.norms, omega=work.omegas, events=work.events)
+
+
+def outputs(
+    parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, h_0: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What the networks answer, `M S B O`, and the states they end in, `M B N`, as `batched.outputs`.
+
+    With a loss at every step, what lies beyond a member's own length is 0.
+    """
+    from rnnlab.engine import cuda_kernels
+
+    _refuse(parameters, sigma=sigma, loss=loss, algorithm=Algorithm())
+    theta, (M, T, B) = parameters.theta, batch.inputs.shape[:3]
+    plan = _plan(parameters.sizes, B, batch.inputs, sigma=sigma, loss=loss, algorithm=Algorithm())
+    weights = theta.new_empty(M, plan.NP + plan.I, plan.NP)
+    states = theta.new_empty(M, T + 1, B, plan.NP)
+    y = theta.new_zeros(M, T if plan.every else 1, B, plan.O)
+    start = None if h_0 is None else h_0.contiguous()
+    given = theta, _plain(batch.inputs), batch.lengths.to(theta.device, torch.int32)
+    _launch(cuda_kernels.prepare, (M,), *given, weights, states, T, plan=plan)
+    _launch(cuda_kernels.respond, (M, -(-B // plan.ROWS)), *given, start, weights, states, y, T, plan=plan)
+    return y, states[torch.arange(M, device=theta.device), given[2].long(), :, : plan.N]
+
+
+def _plan(
+    sizes: Sizes, B: int, inputs: Tensor, *, sigma: Sigma, loss: Loss, algorithm: Algorithm, keep: bool = False
+) -> Plan:
+    clip = algorithm.clip
+    parts = {"sigma": sigma, "loss": loss, "omega": algorithm.omega, "clip": clip, "guard": clip.guard}
+    return Plan(
+        N=sizes.units,
+        I=sizes.inputs,
+        O=sizes.outputs,
+        B=B,
+        symbols=not inputs.is_floating_point(),
+        keep=keep,
+        precision=PRECISION,
+        **{name: type(part).__name__ for name, part in parts.items()},
+    )
+
+
+def _plain(x: Tensor) -> Tensor:
+    """Numbers as the kernel reads them: contiguous, symbols and classes as bytes, others in float32."""
+    return x.to(torch.float32 if x.is_floating_point() else torch.uint8).contiguous()
+
+
+def _launch(kernel: object, grid: tuple[int, ...], *arguments: object, plan: Plan) -> None:
+    theta = arguments[0]
+    assert isinstance(theta, Tensor)
+    with torch.cuda.device(theta.device) if theta.is_cuda else contextlib.nullcontext():
+        kernel[grid](*arguments, plan, num_warps=plan.warps, num_stages=1, maxnreg=REGISTERS)  # type: ignore[index]
+
+
+def _train(
+    parameters: Parameters,
+    chunk: Chunk,
+    *,
+    sigma: Sigma,
+    loss: Loss,
+    algorithm: Algorithm,
+    alphas: list[float],
+    keep: bool = False,
+    h_0: Tensor | None = None,
+) -> _Work:
+    """Launch the kernel for a chunk that has been checked; what it leaves behind."""
+    from rnnlab.engine import cuda_kernels
+
+    theta = parameters.theta
+    (K, M), T, B = chunk.lengths.shape, chunk.inputs.shape[2], chunk.inputs.shape[3]
+    plan = _plan(parameters.sizes, B, chunk.inputs, sigma=sigma, loss=loss, algorithm=algorithm, keep=keep)
+    work = _Work.of(plan, K=K, M=M, T=T, device=theta.device)
+    clip, guard = algorithm.clip, algorithm.clip.guard
+    numbers = (
+        algorithm.learning_rate,
+        getattr(clip, "threshold", 0),
+        getattr(guard, "limit", 0),
+        getattr(guard, "factor", 0),
+        getattr(algorithm.omega, "bound", 0),
+    )
+    _launch(
+        cuda_kernels.train,
+        (M,),
+        theta,
+        _plain(chunk.inputs),
+        _plain(chunk.targets),
+        chunk.lengths.to(theta.device, torch.int32),
+        torch.tensor(alphas, dtype=torch.float32, device=theta.device),
+        None if h_0 is None else h_0.to(torch.float32).contiguous(),
+        *vars(work).values(),
+        *(K, M, T),
+        *(float(x) for x in numbers),
+        plan=plan,
+    )
+    return work
+
+
+def _refuse(
+    parameters: Parameters,
+    *,
+    sigma: Sigma,
+    loss: Loss,
+    algorithm: Algorithm,
+    signal_threshold: float | None = None,
+) -> None:
+    theta, sizes = parameters.theta, parameters.sizes
+    place = "the CPU, where Triton interprets" if _interpreted() else "a GPU"
+    if theta.dtype != torch.float32 or theta.is_cuda == _interpreted() or not theta.is_contiguous():
+        raise ValueError(f"theta must be contiguous, in float32, on {place}, got {theta.dtype} on {theta.device}")
+    if signal_threshold is not None:
+        raise ValueError("signal_threshold must be None here: the batched engine clips signals")
+    if max(sizes.inputs, sizes.units, sizes.outputs) > LARGEST:
+        raise ValueError(f"sizes must be at most {LARGEST} here, got {sizes}; the batched engine takes larger ones")
+    if not fits(sigma=sigma, loss=loss, omega=algorithm.omega, clip=algorithm.clip):
+        raise ValueError(
+            f"sigma, loss and algorithm must be of the package's own parts, got {sigma!r}, {loss!r}, {algorithm!r}"
+        )

@@ -1,0 +1,241 @@
+"""The fused GPU engine against the reference: on a GPU, or in Triton's interpreter with TRITON_INTERPRET=1.
+
+`test_cuda` runs these in processes of their own: the interpreter is chosen before Triton is imported, and the type
+checks of `conftest`, which wrap every function, would hide the kernels' source from Triton. By hand:
+`pytest --noconftest tests/engine/cuda_cases.py`.
+"""
+
+import itertools
+import math
+import os
+
+import pytest
+import torch
+
+import rnnlab
+from rnnlab import ensembles
+from rnnlab.cells import Linear, Parameters, Sigmoid, Sizes, Tanh
+from rnnlab.clipping import Elementwise, Event, NoClip, Norm, Shrink, Skip
+from rnnlab.engine import batched, cuda, reference
+from rnnlab.engine.contract import Algorithm
+from rnnlab.inits import BasicTanh, SmartTanh
+from rnnlab.losses import EverySoftmax, LastSoftmax
+from rnnlab.omega import Code, InverseTime
+from rnnlab.sequences import Batch, Chunk
+from rnnlab.tasks import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
+from tests.engine.test_gradients import LOSSES, OMEGAS, SHAPES, SIGMAS, random_case
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+EPSILON = 2.0**-24  # half a unit in the last place of 1, in float32
+# 33 units: one over two blocks of 16; 40 sequences: one block of 32 and a part
+ALL_SHAPES = {**SHAPES, "wide": (2, 4, 7, 33), "many": (1, 3, 40, 5)}
+KINDS = [(True, False), (False, True), (True, True)]  # symbols, mixed lengths
+
+
+def covering(cases):
+    """Some of these combinations, few, among which any two values of two factors still meet."""
+    pairs = {case: set(itertools.combinations(enumerate(case), 2)) for case in cases}
+    missing, chosen = set().union(*pairs.values()), []
+    while missing:
+        chosen.append(max(cases, key=lambda case: len(pairs[case] & missing)))
+        missing -= pairs[chosen[-1]]
+    return chosen
+
+
+FACTORS = [list(ALL_SHAPES), LOSSES, SIGMAS, OMEGAS, KINDS]
+MATRIX = [tuple(case) for case in itertools.product(*(range(len(factor)) for factor in FACTORS))]
+SOME = [[values[i] for values, i in zip(FACTORS, case, strict=True)] for case in covering(MATRIX)]
+ALL = [[values[i] for values, i in zip(FACTORS, case, strict=True)] for case in MATRIX]
+
+
+def there(batch):
+    """The batch on the device, numbers in float32."""
+    moved = [x.to(DEVICE, torch.float32 if x.is_floating_point() else x.dtype) for x in (batch.inputs, batch.targets)]
+    return Batch(*moved, batch.lengths)
+
+
+def chunk_there(chunk):
+    return Chunk(chunk.inputs.to(DEVICE), chunk.targets.to(DEVICE), chunk.lengths)
+
+
+def agree(network, batch, *, bound, h_0=None, **given):
+    """Every field of the gradients is that of the reference, to `bound` times the largest entry, or times 1."""
+    rounded, sent = network.to(torch.float32), there(batch)
+    exact = Batch(sent.inputs.cpu(), sent.targets.cpu(), sent.lengths)
+    want = reference.gradients(rounded.to(torch.float64), exact, h_0=None if h_0 is None else h_0.double(), **given)
+    got = cuda.gradients(rounded.to(DEVICE), sent, h_0=None if h_0 is None else h_0.to(DEVICE), **given)
+    for name in ("theta", "states", "delta", "loss", "omega", "outputs"):
+        right, ours = getattr(want, name), getattr(got, name).cpu().double()
+        assert ours.shape == right.shape
+        assert (ours - right).abs().max().item() <= bound * max(1.0, right.abs().max().item()), name
+
+
+def named(value):
+    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@pytest.mark.parametrize(("shape", "loss", "sigma", "omega", "kind"), SOME if INTERPRETED else ALL, ids=named)
+def test_gradients_agree_with_the_reference_to_rounding(shape, loss, sigma, omega, kind):
+    """The bound is that of `test_cpu`: rounding of sums of N + I + 1 terms, at each of T steps, in absolute terms."""
+    (M, T, B, N), (symbols, mixed) = ALL_SHAPES[shape], kind
+    network, batch = random_case(M, T, B, N, loss=loss, symbols=symbols, mixed=mixed)
+    h_0 = torch.full((M, B, N), 0.25) if mixed else None
+    bound = EPSILON * (N + 6) * (T + 1)
+    agree(network, batch, bound=bound, h_0=h_0, sigma=sigma, loss=loss, omega=omega, alpha=0.7)
+
+
+@pytest.mark.parametrize("loss", [LastSoftmax(), EverySoftmax()], ids=named)
+def test_the_largest_networks_agree_too(loss):
+    network, batch = random_case(1, 4, 9, 128, loss=loss, symbols=False, I=128, O=128)
+    agree(network, batch, bound=1e-5, sigma=Tanh(), loss=loss, omega=Code(), alpha=1.0)
+
+
+TASKS = [TemporalOrder((10, 13)), Addition(10), NoiselessMemorization((3, 5), 2, 2)]
+CLIPS = [NoClip(), Norm(0.1), Norm(0.1, Skip()), Elementwise(0.01), Elementwise(0.01, None)]
+
+
+TRAININGS = [*zip(itertools.cycle(TASKS), CLIPS)] if INTERPRETED else [*itertools.product(TASKS, CLIPS)]
+
+
+@pytest.mark.parametrize(("task", "clip"), TRAININGS, ids=named)
+def test_updates_are_those_of_the_reference(task, clip):
+    algorithm = Algorithm(learning_rate=0.1, clip=clip, omega=Code(), alpha=InverseTime(0.5, period=2))
+    sizes = Sizes(task.inputs, 6, task.outputs)
+    start = torch.randn(1, sizes.P, generator=torch.Generator().manual_seed(1)) * 0.4
+    chunk = task.chunk(torch.arange(1), torch.arange(2), batch=3)
+    given = {"sigma": Tanh(), "loss": task.loss, "algorithm": algorithm, "first_update": 1}
+    exact, ours = Parameters(start.double(), sizes), Parameters(start.clone().to(DEVICE), sizes)
+    want, got = reference.sgd(exact, chunk, **given), cuda.sgd(ours, chunk_there(chunk), **given)
+    torch.testing.assert_close(ours.theta.cpu().double(), exact.theta, rtol=0, atol=1e-5)
+    assert (exact.theta - start).abs().max() > 1e-3
+    assert torch.equal(got.events.cpu(), want.events)
+    for name in ("loss", "norm", "omega"):
+        torch.testing.assert_close(getattr(got, name).cpu().double(), getattr(want, name), rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_that_is_not_a_number_fires_the_guard_or_ends_the_member():
+    task, sizes = TemporalOrder(10), Sizes(6, 5, 4)
+    chunk = chunk_there(task.chunk(torch.arange(3), torch.arange(1), batch=3))
+    for clip, event in ((Norm(1.0, Shrink(0.02)), Event.GUARDED), (Norm(1.0, Skip()), Event.GUARDED), (NoClip(), 3)):
+        network = BasicTanh().parameters(sizes, [0, 1, 2])
+        network.b_out[0] = math.nan
+        network.W_rec[1] = math.inf
+        network = network.to(DEVICE)
+        before, n = network.theta.clone(), sizes.units**2
+        algorithm = Algorithm(learning_rate=0.5, clip=clip)
+        trace = cuda.sgd(network, chunk, sigma=Sigmoid(), loss=task.loss, algorithm=algorithm)
+        assert trace.events[0, :2].tolist() == [event] * 2
+        assert trace.events[0, 2].item() in (Event.NONE, Event.CLIPPED)
+        assert bool(network.theta[2].isfinite().all())
+        if event == Event.GUARDED:
+            kept = 1 - 0.5 * 0.02 if isinstance(clip.guard, Shrink) else 1
+            torch.testing.assert_close(network.theta[0, :n], before[0, :n] * kept)
+            assert torch.equal(network.theta[0, n:].nan_to_num(7), before[0, n:].nan_to_num(7))
+
+
+@pytest.mark.parametrize(("guard", "event"), [(Shrink(), Event.GUARDED), (Skip(), Event.CLIPPED)])
+def test_a_gradient_beyond_the_guards_limit_is_not_trusted(guard, event):
+    task, sizes = Addition(10), Sizes(2, 5, 1)
+    network = BasicTanh().parameters(sizes, [0])
+    network.b_out[0] = 1e21  # so the loss's derivative is about 2e21, and its square beyond float32's range
+    network = network.to(DEVICE)
+    before = network.theta.clone()
+    chunk = chunk_there(task.chunk(torch.arange(1), torch.arange(1), batch=3))
+    algorithm = Algorithm(learning_rate=0.5, clip=Norm(1.0, guard))
+    trace = cuda.sgd(network, chunk, sigma=Tanh(), loss=task.loss, algorithm=algorithm)
+    assert 1e10 < trace.norm.item() < math.inf
+    assert trace.events.item() == event
+    moved = before - network.theta
+    if event == Event.GUARDED:
+        torch.testing.assert_close(moved[:, :25], 0.5 * 0.02 * before[:, :25], rtol=0, atol=1e-7)
+        assert not moved[:, 25:].any()
+    else:  # a step of norm 0.5, of which b_out's part is too small beside b_out to be seen
+        assert 0 < moved.norm().item() <= 0.5
+
+
+def trained(members, *, algorithm, chunk, updates, task, units):
+    """Parameters and traces of some networks, which learn, diverge or need the guard."""
+    sizes = Sizes(task.inputs, units, task.outputs)
+    network = SmartTanh().parameters(sizes, members)
+    wild = torch.tensor([m % 3 == 1 for m in members])
+    network.W_rec[wild] *= 40  # explodes where unclipped, and fires the guard where not
+    network.W_out[torch.tensor([m % 7 == 5 for m in members])] = math.inf
+    network, traces = network.to(DEVICE), []
+    for first in range(0, updates, chunk):
+        numbers = torch.arange(first, min(first + chunk, updates), device=DEVICE)
+        batches = task.chunk(torch.tensor(members, device=DEVICE), numbers, batch=5)
+        batches = Chunk(batches.inputs, batches.targets, batches.lengths.cpu())
+        given = {"sigma": Tanh(), "loss": task.loss, "algorithm": algorithm, "first_update": first}
+        traces.append(cuda.sgd(network, batches, **given))
+    series = (torch.cat([getattr(trace, name) for trace in traces]) for name in ("loss", "norm", "omega", "events"))
+    return [network.theta.T, *series]
+
+
+if INTERPRETED:
+    SCALE, COMPANY, ALONE = {"updates": 2, "task": TemporalOrder((10, 12)), "units": 5}, 6, ((1, 1), (5, 1))
+else:
+    SCALE, COMPANY = {"updates": 300, "task": TemporalOrder((45, 56)), "units": 50}, 406
+    ALONE = ((0, 1), (1, 2), (5, 4), (405, 64))
+
+
+@pytest.mark.parametrize("name", ["MSGD", "MSGD-CR"])
+def test_a_member_ends_with_the_same_bits_alone_and_in_company_in_chunks_of_any_size(name):
+    given = {"algorithm": Algorithm.named(name, learning_rate=0.1), **SCALE}
+    together = trained(list(range(COMPANY)), chunk=2, **given)
+    seen = set(together[-1].unique().tolist())
+    assert ({Event.NONE, Event.DIVERGED} if name == "MSGD" else {Event.CLIPPED, Event.GUARDED}) <= seen
+    for m, chunk in ALONE:
+        for ours, alone in zip(together, trained([m], chunk=chunk, **given), strict=True):
+            assert torch.equal(ours[:, m].contiguous().view(torch.uint8), alone[:, 0].contiguous().view(torch.uint8))
+
+
+@pytest.mark.parametrize("task", [Addition((10, 20)), NoiselessMemorization((4, 9), 2, 2), RandomPermutation(9)])
+def test_outputs_streamed_in_windows_are_those_of_one_pass_to_the_bit_and_right(task):
+    network = BasicTanh().parameters(Sizes(task.inputs, 11, task.outputs), [0, 1])
+    batch = there(task.chunk(torch.arange(2), torch.arange(1), batch=45)[0])
+    given = {"sigma": Tanh(), "loss": task.loss}
+    there_, T = network.to(DEVICE), batch.inputs.shape[1]
+    y, h = cuda.outputs(there_, batch, **given)
+    exact = Batch(batch.inputs.cpu(), batch.targets.cpu(), batch.lengths)
+    want = reference.gradients(network.to(torch.float64), exact, **given)
+    torch.testing.assert_close(y.cpu().double(), want.outputs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(h.cpu().double(), want.states[:, -1], rtol=0, atol=1e-5)
+    parts, state = [], None
+    for start, stop in ((0, 4), (4, 5), (5, T)):
+        lengths = (batch.lengths - start).clamp(0, stop - start)
+        part = Batch(batch.inputs[:, start:stop], batch.targets, lengths)
+        y_part, state = cuda.outputs(there_, part, h_0=state, **given)
+        parts.append(y_part)
+    assert torch.equal(state, h)
+    assert torch.equal(torch.cat(parts, dim=1) if task.loss.every_step else parts[-1], y)
+
+
+def test_a_training_by_it_is_that_of_the_batched_engine(monkeypatch):
+    task = NoiselessMemorization((2, 4), 2, 2)
+    algorithm = Algorithm.named("MSGD-CR", learning_rate=0.1)
+    spec = rnnlab.Spec(
+        task=task, algorithm=algorithm, units=6, batch=4, updates=3, check_every=2, check_sequences=30, stop="never"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(ensembles, "choose", lambda **_: batched)
+        want = rnnlab.train(spec, seeds=1, device="cpu")
+    if INTERPRETED:
+        monkeypatch.setattr(ensembles, "choose", lambda **_: cuda)
+    got = rnnlab.train(spec, seeds=1, device=DEVICE.type)
+    assert got.attrs["engine"].startswith("cuda ")
+    for name in ("loss", "norm", "omega", "error", "theta"):
+        torch.testing.assert_close(torch.tensor(got[name].values), torch.tensor(want[name].values), rtol=0, atol=1e-5)
+
+
+def test_what_the_kernel_does_not_know_is_refused_by_name():
+    network, batch = random_case(1, 3, 2, 4, loss=LastSoftmax())
+    given = {"sigma": Linear(), "loss": LastSoftmax()}
+    with pytest.raises(ValueError, match="theta must be contiguous, in float32, on"):
+        cuda.gradients(network.to(DEVICE), there(batch), **given)
+    network = network.to(DEVICE, torch.float32)
+    with pytest.raises(ValueError, match="signal_threshold must be None here"):
+        cuda.gradients(network, there(batch), signal_threshold=1.0, **given)
+    wide, batch = random_case(1, 2, 2, 129, loss=LastSoftmax())
+    with pytest.raises(ValueError, match=r"sizes must be at most 128 here, got .*units=129"):
+        cuda.gradients(wide.to(DEVICE, torch.float32), there(batch), **given)
