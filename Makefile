@@ -1,4 +1,4 @@
-# make book | test | browse | serve | bench | lint | clean | rebuild | same
+# make book | test | browse | serve | bench | bench-gpu | lint | clean | rebuild | same
 # Each does the set-up that it needs: an environment in .venv, its versions those of constraints.txt.
 # PYTHON=... chooses the interpreter that .venv is made from, PORT=... where `make serve` listens, PROFILE=... which
 # of params/ `make rebuild` takes. `make same` holds a rebuild with the pages' own values to the articles of `make book`.
@@ -10,7 +10,7 @@ PYTHON ?=
 PORT ?= 8000
 PROFILE ?= quick
 
-.PHONY: book test browse serve bench lint clean rebuild same
+.PHONY: book test browse serve bench bench-gpu lint clean rebuild same
 .DEFAULT_GOAL := book
 
 book: $(VENV)/.has-book
@@ -41,7 +41,10 @@ _build/html/index.html:
 	$(MAKE) book
 
 bench: $(VENV)/.has-bench
-	$(BIN)/python tests/benchmarks/engines.py
+	$(BIN)/python -m tests.benchmarks.engines
+
+bench-gpu: $(VENV)/.has-bench
+	$(BIN)/python -m tests.benchmarks.gpu
 
 lint: $(VENV)/.has-test
 	$(BIN)/ruff check .

@@ -33,7 +33,9 @@ _MODULES = {
     ),
     "rnnlab.records": ("Progress", "wilson"),
     "rnnlab.specs": ("Spec",),
-    "rnnlab.training": ("Ensemble", "train"),
+    "rnnlab.ensembles": ("Ensemble",),
+    "rnnlab.store": ("Store",),
+    "rnnlab.training": ("train",),
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_PUBLIC)

@@ -1,16 +1,23 @@
-"""The command line: `rnnlab rebuild PROFILE`, `rnnlab script PAGE`."""
+"""The command line: `rnnlab rebuild PROFILE`, `rnnlab script PAGE`, `rnnlab store ACTION`."""
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from rnnlab.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 1 if a page failed, or 2 if the command was refused."""
-    parser = argparse.ArgumentParser(prog="rnnlab", description="Re-run the book, or take a page out of it.")
+    parser = argparse.ArgumentParser(
+        prog="rnnlab", description="Re-run the book, take a page out of it, look after results."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("rebuild", help="execute every page with other parameters, and build the site")
     command.add_argument("profile", type=Path, help="folder of parameters, such as params/laptop")
@@ -21,10 +28,28 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("-f", "--parameters-file", type=Path, help="parameters, in YAML")
     command.add_argument("-p", "--parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     command.set_defaults(run=script)
+    command = commands.add_parser("store", help="look after what trainings leave behind, and take it elsewhere")
+    command.add_argument("--folder", type=Path, help="of the store; RNNLAB_STORE or the user's own, unless told")
+    actions = command.add_subparsers(required=True, metavar="ACTION")
+    for action, text in (
+        (list_, "say what it holds"),
+        (verify, "check every sum"),
+        (clean, "remove what was set aside, and what nobody needs any more"),
+        (export, "write a summary, small enough for book/results/"),
+        (pack, "put all of it into one archive"),
+        (unpack, "take in an archive, once every sum in it is right"),
+    ):
+        one = actions.add_parser(action.__name__.strip("_"), help=text)
+        one.set_defaults(run=action)
+        if action in (export, pack, unpack):
+            one.add_argument("file", type=Path)
+        if action is export:
+            one.add_argument("--updates", type=int, help="take only trainings of this budget")
+            one.add_argument("--command", default="", help="how the trainings can be made again")
     given = parser.parse_args(arguments)
     try:
         return given.run(given)
-    except (ValueError, FileNotFoundError) as refusal:
+    except (ValueError, OSError) as refusal:
         print(f"rnnlab: {refusal}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as missing:
@@ -75,6 +100,66 @@ def script(given: argparse.Namespace) -> int:
     values |= {name: notebooks.value(text) for name, text in given.parameters}
     print(scripting.script(given.page, values), end="")
     return 0
+
+
+def list_(given: argparse.Namespace) -> int:
+    """Print a line for every finished and unfinished training."""
+    store = _store(given)
+    for path in store.files():
+        if file := store.read(path.name):
+            about, spec = file.header["provenance"], json.loads(file.header["spec"])["spec"]
+            print(
+                f"{path.name}  {spec['task']['type']}({spec['task']['length']}) {spec['init']['type']}",
+                f"{len(file.arrays['seeds'])} networks, {file.header['update']:,} of {spec['updates']:,} updates",
+                f"{about['engine']} on {about['device']}, {about['date']}, {about['wall_s']:,.0f} s",
+                sep="  ",
+            )
+    return 0
+
+
+def verify(given: argparse.Namespace) -> int:
+    """Check every sum; 1 if one is wrong."""
+    store = _store(given)
+    damaged = store.verify()
+    for path, reason in damaged.items():
+        print(f"{path}: {reason}")
+    print(f"{len(store.files())} files, {len(damaged)} of them damaged")
+    return 1 if damaged else 0
+
+
+def clean(given: argparse.Namespace) -> int:
+    """Remove what nobody needs."""
+    for path in _store(given).litter():
+        path.unlink(missing_ok=True)
+        print(f"removed {path.name}")
+    return 0
+
+
+def export(given: argparse.Namespace) -> int:
+    """Write a summary of what is finished."""
+    from rnnlab import store, sweeps
+
+    store.write_summary(sweeps.gather(_store(given), updates=given.updates), given.file, command=given.command)
+    print(f"{given.file}: {given.file.stat().st_size:,} bytes")
+    return 0
+
+
+def pack(given: argparse.Namespace) -> int:
+    """Put everything into one archive."""
+    print(f"{given.file}: {_store(given).pack(given.file)} files")
+    return 0
+
+
+def unpack(given: argparse.Namespace) -> int:
+    """Take in an archive."""
+    print(f"{given.file}: {_store(given).unpack(given.file)} new files")
+    return 0
+
+
+def _store(given: argparse.Namespace) -> "Store":
+    from rnnlab.store import Store
+
+    return Store(given.folder)
 
 
 if __name__ == "__main__":

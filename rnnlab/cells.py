@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rnnlab.checking import checked, whole
+
 
 @runtime_checkable
 class Sigma(Protocol):
@@ -91,7 +93,7 @@ class Sizes:
     """Sizes of a network: inputs I, units N, outputs O.
 
     Raises:
-        ValueError: a size is not a positive integer.
+        ValueError: a size is not a positive integer, or beyond 16,384.
     """
 
     inputs: int
@@ -101,9 +103,7 @@ class Sizes:
     def __post_init__(self) -> None:
         """Refuse sizes that no network has."""
         for name in ("inputs", "units", "outputs"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            whole(name, getattr(self, name), at_most=2**14)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -136,6 +136,7 @@ class Parameters:
         ValueError: theta's shape or dtype does not fit.
     """
 
+    @checked()
     def __init__(self, theta: Tensor, sizes: Sizes) -> None:
         if theta.ndim != 2 or theta.shape[1] != sizes.P:
             raise ValueError(f"theta must have shape (members, {sizes.P}) for {sizes}, got {tuple(theta.shape)}")
@@ -149,10 +150,12 @@ class Parameters:
         )
 
     @classmethod
+    @checked("members")
     def zeros(
         cls, sizes: Sizes, members: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> "Parameters":
         """Parameters that are all zero, to be filled."""
+        whole("members", members, at_most=2**24)
         return cls(torch.zeros(members, sizes.P, dtype=dtype, device=device), sizes)
 
     @property
@@ -173,6 +176,7 @@ class Parameters:
         return Parameters(self.theta[members].clone(), self.sizes)
 
 
+@checked()
 def spectral_radius(W_rec: Float[Tensor, "*M N N"]) -> Float[Tensor, "*M"]:
     """rho, the largest modulus of an eigenvalue, in float64 on the CPU; NaN where W_rec is not finite."""
     W = W_rec.detach().to("cpu", torch.float64)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from rnnlab.checking import checked, positive
+
 
 class Event(IntEnum):
     """What happened to a member's gradient in one update."""
@@ -19,11 +21,7 @@ class Event(IntEnum):
     DIVERGED = 3
 
 
-def _positive(name: str, value: float) -> None:
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive, finite number, got {value!r}")
-
-
+@checked("threshold")
 def clip_norm(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]:
     """Rescale each member's gradient to norm at most `threshold`, keeping its direction.
 
@@ -37,7 +35,7 @@ def clip_norm(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]
     Source:
         Pascanu et al. 2013, Algorithm 1.
     """
-    _positive("threshold", threshold)
+    positive("threshold", threshold)
     return _rescale(g, g.norm(dim=-1), threshold)
 
 
@@ -45,13 +43,14 @@ def _rescale(g: Tensor, norm: Tensor, threshold: float) -> Tensor:
     return g * (threshold / norm).clamp(max=1)[:, None]
 
 
+@checked("threshold")
 def clip_elementwise(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]:
     """Limit every entry of the gradient to `[-threshold, threshold]`; the direction changes.
 
     Raises:
         ValueError: `threshold` is not positive.
     """
-    _positive("threshold", threshold)
+    positive("threshold", threshold)
     return g.clamp(-threshold, threshold)
 
 
@@ -82,6 +81,11 @@ class Shrink:
     factor: float = 0.02
     limit: float = 1e10
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that are not positive."""
+        positive("factor", self.factor)
+        positive("limit", self.limit, infinite=True)
+
     def replacement(self, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]) -> Float[Tensor, "M P"]:
         """`factor` W_rec, and zeros."""
         instead = torch.zeros_like(g)
@@ -96,9 +100,19 @@ class Skip:
 
     limit: float = math.inf
 
+    def __post_init__(self) -> None:
+        """Refuse a limit that is not positive."""
+        positive("limit", self.limit, infinite=True)
+
     def replacement(self, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]) -> Float[Tensor, "M P"]:
         """Zeros."""
         return torch.zeros_like(g)
+
+
+def _check(threshold: float, guard: object) -> None:
+    positive("threshold", threshold)
+    if not isinstance(guard, Shrink | Skip | None):
+        raise ValueError(f"guard must be Shrink(), Skip() or None, got {guard!r}")
 
 
 @runtime_checkable
@@ -150,8 +164,8 @@ class Norm:
     signal_threshold: None = None
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that is not positive."""
-        _positive("threshold", self.threshold)
+        """Refuse a threshold that is not positive, and a guard that is none."""
+        _check(self.threshold, self.guard)
 
     def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
         """Rescaled gradients."""
@@ -167,8 +181,8 @@ class Elementwise:
     signal_threshold: None = None
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that is not positive."""
-        _positive("threshold", self.threshold)
+        """Refuse a threshold that is not positive, and a guard that is none."""
+        _check(self.threshold, self.guard)
 
     def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
         """Clamped gradients."""
@@ -190,8 +204,8 @@ class ElementwiseSignal:
     guard: Shrink | Skip | None = Shrink()
 
     def __post_init__(self) -> None:
-        """Refuse a threshold that is not positive."""
-        _positive("threshold", self.threshold)
+        """Refuse a threshold that is not positive, and a guard that is none."""
+        _check(self.threshold, self.guard)
 
     @property
     def signal_threshold(self) -> float:

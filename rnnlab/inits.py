@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rnnlab import random
 from rnnlab.cells import Parameters, Sigma, Sigmoid, Sizes, Tanh, spectral_radius
+from rnnlab.checking import as_seeds, checked, choice, positive, whole
 
 _W_REC, _W_IN, _W_OUT, _KEPT = (random.INIT + i for i in range(4))
 
@@ -25,7 +26,7 @@ class Init(Protocol):
 
 
 def _gaussian(sizes: Sizes, seeds: Sequence[int], *, std_rec: float, std: float, dtype: torch.dtype) -> Parameters:
-    network = Parameters.zeros(sizes, len(seeds), dtype=dtype)
+    network = Parameters.zeros(sizes, len(as_seeds(seeds)), dtype=dtype)
     for weights, stream, scale in (
         (network.W_rec, _W_REC, std_rec),
         (network.W_in, _W_IN, std),
@@ -34,11 +35,6 @@ def _gaussian(sizes: Sizes, seeds: Sequence[int], *, std_rec: float, std: float,
         count = weights[0].numel()
         weights.copy_(scale * random.normals(seeds, stream=stream, count=count).reshape(weights.shape))
     return network
-
-
-def _check(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be a positive, finite number, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,9 @@ class SigmoidInit:
 
     def __post_init__(self) -> None:
         """Refuse a spread that is not positive."""
-        _check("std", self.std)
+        positive("std", self.std)
 
+    @checked()
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
         """One network per seed."""
         return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
@@ -79,8 +76,9 @@ class BasicTanh:
 
     def __post_init__(self) -> None:
         """Refuse a spread that is not positive."""
-        _check("std", self.std)
+        positive("std", self.std)
 
+    @checked()
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
         """One network per seed."""
         return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
@@ -113,13 +111,12 @@ class SmartTanh:
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        _check("std", self.std)
-        _check("rho", self.rho)
-        if self.nonzeros < 1:
-            raise ValueError(f"nonzeros must be at least 1, got {self.nonzeros!r}")
-        if self.sparse not in ("outgoing", "incoming"):
-            raise ValueError(f"sparse must be 'outgoing' or 'incoming', got {self.sparse!r}")
+        positive("std", self.std)
+        positive("rho", self.rho)
+        whole("nonzeros", self.nonzeros)
+        choice("sparse", self.sparse, "outgoing", "incoming")
 
+    @checked()
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
         """One network per seed."""
         network = _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=torch.float64)

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
+from rnnlab.checking import positive
+
 
 @runtime_checkable
 class Loss(Protocol):
@@ -101,6 +103,10 @@ class LastSquaredError:
     wrong_above: float = 0.04
     every_step: ClassVar[bool] = False
     real_targets: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that is not positive."""
+        positive("wrong_above", self.wrong_above)
 
     def value(
         self, y: Float[Tensor, "M S B O"], targets: Float[Tensor, "M S B O"], counted: Bool[Tensor, "M S B"]

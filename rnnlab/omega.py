@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rnnlab.checking import positive, whole
+
 BOUND = 1e-20  # pairs whose |d|^2 is smaller are left out, as in the authors' code
 
 
@@ -56,6 +58,10 @@ class Code:
 
     bound: float = BOUND
 
+    def __post_init__(self) -> None:
+        """Refuse a bound that is not positive."""
+        positive("bound", self.bound)
+
     def value(
         self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
     ) -> Float[Tensor, "M"]:
@@ -80,6 +86,10 @@ class Eq9:
     """
 
     bound: float = BOUND
+
+    def __post_init__(self) -> None:
+        """Refuse a bound that is not positive."""
+        positive("bound", self.bound)
 
     def value(
         self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
@@ -107,6 +117,10 @@ class Eq10AsPrinted:
     """
 
     bound: float = BOUND
+
+    def __post_init__(self) -> None:
+        """Refuse a bound that is not positive."""
+        positive("bound", self.bound)
 
     def value(
         self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
@@ -139,7 +153,7 @@ class Constant:
 
     def __post_init__(self) -> None:
         """Refuse a negative or infinite weight."""
-        _not_negative(self.value)
+        positive("alpha", self.value, zero=True)
 
     def __call__(self, update: int) -> float:
         """The value."""
@@ -160,15 +174,9 @@ class InverseTime:
 
     def __post_init__(self) -> None:
         """Refuse a negative weight or a period that is not positive."""
-        _not_negative(self.value)
-        if self.period < 1:
-            raise ValueError(f"period must be at least 1 update, got {self.period!r}")
+        positive("alpha", self.value, zero=True)
+        whole("period", self.period)
 
     def __call__(self, update: int) -> float:
         """The value at this update."""
         return self.value / (1 + update // self.period)
-
-
-def _not_negative(value: float) -> None:
-    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ValueError(f"alpha must be a finite number, at least 0, got {value!r}")

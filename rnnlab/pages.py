@@ -9,11 +9,17 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
+import xarray
+
 from . import claims
+from .store import read_summary
 
 T = TypeVar("T")
+
+RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
 
 glued: dict[str, Any] = {}
 claimed: dict[str, claims.Finding] = {}
@@ -83,6 +89,17 @@ def choices(name: str, values: Any, among: Iterable[str]) -> list[str]:
     return _each(name, values, "names among " + ", ".join(names), lambda item, value: choice(item, value, names))
 
 
+def flag(name: str, value: Any) -> bool:
+    """Return `value`, true or false.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise _refusal(name, value, "true or false")
+    return value
+
+
 def device(value: Any) -> str:
     """Return where a page is to train: "auto", "cpu", "cuda", or one GPU by its number, such as "cuda:1".
 
@@ -106,8 +123,21 @@ def glue(name: str, value: Any) -> None:
         give(name, value, display=False)
 
 
+def stored(name: str) -> xarray.Dataset:
+    """The book's summary of a long run; how it came about is in its attributes.
+
+    Args:
+        name: of the file in book/results, without its ending.
+
+    Raises:
+        FileNotFoundError: there is none.
+        rnnlab.store.DamagedError: it is not as it was written.
+    """
+    return read_summary(RESULTS / f"{name}.summary")
+
+
 def bar(label: str, total: int) -> Callable[[Any], None]:
-    """Return a callback that moves a progress bar by one at each call, whatever it is called with.
+    """Return a callback that moves a progress bar by one at each call, whatever it is called with; it shows `status`.
 
     The bar goes to the standard error; the pages of a book that is being built show none.
     """
@@ -117,6 +147,7 @@ def bar(label: str, total: int) -> Callable[[Any], None]:
     progress = tqdm(total=total, desc=label, file=sys.stderr, mininterval=1.0, disable=off)
 
     def move(done: Any) -> None:
+        progress.set_postfix_str(getattr(done, "status", ""), refresh=False)
         progress.update()
         if progress.n >= total:
             progress.close()

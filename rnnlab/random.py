@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from rnnlab.checking import whole
+
 # Streams. A purpose and a variable share one number: 16 variables a purpose.
 TRAIN, CHECK, TEST, INIT = 0, 16, 32, 48
 
@@ -43,6 +45,11 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ..
     return c0, c1, c2, c3
 
 
+def _check(stream: int, start: int, count: int) -> None:
+    for name, value in {"stream": stream, "start": start, "count": count}.items():
+        whole(name, value, at_least=0, at_most=2**40)
+
+
 def bits(
     seeds: Int64[Tensor, "M"], updates: Int64[Tensor, "K"], *, stream: int, start: int, count: int
 ) -> Int64[Tensor, "K M count"]:
@@ -54,7 +61,11 @@ def bits(
         stream: which variable is drawn.
         start: position of the first word; words are a function of their position, so any window can be drawn alone.
         count: how many words.
+
+    Raises:
+        ValueError: one of the last three is no integer from 0 to 2**40.
     """
+    _check(stream, start, count)
     first, last = start // WORDS, -(-(start + count) // WORDS)
     position = torch.arange(first, last, device=seeds.device)
     update = updates.to(seeds.device)[:, None, None]
@@ -78,8 +89,8 @@ def integers(
     Raises:
         ValueError: `high` is not in 1 .. 2^31.
     """
-    if not 1 <= high <= 2**31:
-        raise ValueError(f"high must be an integer from 1 to 2**31, got {high}")
+    whole("high", high, at_most=2**31)
+    _check(stream, start, count)
     if high > 256 or high & (high - 1):
         return (bits(seeds, updates, stream=stream, start=start, count=count) * high) >> 32
     first, last = start // 4, -(-(start + count) // 4)

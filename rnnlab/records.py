@@ -1,17 +1,19 @@
 """What a training leaves behind: series and outcomes by member, and intervals for success rates."""
 
 import math
-import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import xarray
 from torch import Tensor
 
+from rnnlab.checking import positive, whole
 from rnnlab.clipping import Event
 from rnnlab.engine.contract import Trace
-from rnnlab.specs import Spec
+from rnnlab.specs import run_id
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,19 @@ class Record:
         self.outcomes["guarded"][:] = 0
         self.updates: list[int] = []
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it so far, as `restore` takes it."""
+        held = {name: series[:, : len(self.updates)] for name, series in self.series.items()}
+        return held | self.outcomes | {"updates": np.array(self.updates, dtype=np.int64)}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from what an earlier record held, of as many members and no more checks."""
+        self.updates = arrays["updates"].tolist()
+        for name, series in self.series.items():
+            series[:, : len(self.updates)] = arrays[name]
+        for name, outcome in self.outcomes.items():
+            outcome[:] = arrays[name]
+
     def add(self, members: list[int], first_update: int, trace: Trace, rho: Tensor, error: Tensor) -> None:
         """One check of these members."""
         c = len(self.updates)
@@ -81,9 +96,9 @@ class Record:
         self.outcomes[name][members] = np.where(np.isnan(old), value, old)
 
     def dataset(
-        self, spec: Spec, seeds: list[int], theta: np.ndarray, *, engine: str, device: torch.device
+        self, spec: str, seeds: list[int], theta: np.ndarray, *, provenance: Mapping[str, Any]
     ) -> xarray.Dataset:
-        """All of it, with names and units."""
+        """All of it, with names and units; in the attributes the canonical specification, and by what it came."""
         checks = len(self.updates)
         variables: dict[str, tuple] = {
             name: (("seed", "check"), self.series[name][:, :checks], {"long_name": text, "units": units})
@@ -94,18 +109,41 @@ class Record:
             for name, (text, units) in OUTCOMES.items()
         }
         variables["theta"] = (("seed", "parameter"), theta, {"long_name": "final parameters, flat", "units": "1"})
-        variables["run"] = (("seed",), [spec.id(seed) for seed in seeds], {"long_name": "id of the run"})
+        variables["run"] = (("seed",), [run_id(spec, seed) for seed in seeds], {"long_name": "id of the run"})
         return xarray.Dataset(
             variables,
             coords={"seed": seeds, "update": ("check", self.updates, {"long_name": "updates", "units": "updates"})},
-            attrs={
-                "spec": spec.canonical(),
-                "engine": engine,
-                "device": str(device),
-                "torch": torch.__version__,
-                "python": sys.version.split()[0],
-            },
+            attrs={"spec": spec} | dict(provenance),
         )
+
+
+def totals(runs: xarray.Dataset) -> xarray.Dataset:
+    """The same with what series come to, by member: `final_rho`, `largest_norm` and `clipped_share`.
+
+    Args:
+        runs: what `rnnlab.train` or `rnnlab.sweeps.run` returned.
+    """
+    last = (runs["rho"].notnull().sum("check") - 1).clip(0)
+    sums = {
+        "final_rho": (runs["rho"].isel(check=last), "spectral radius of W_rec at the last check", "1"),
+        "largest_norm": (runs["norm_max"].max("check"), "largest gradient norm before clipping", "loss per weight"),
+        "clipped_share": (runs["clipped"].mean("check"), "share of all updates clipped or guarded", "1"),
+    }
+    return runs.assign(
+        {n: (x.dims, x.values, {"long_name": text, "units": unit}) for n, (x, text, unit) in sums.items()}
+    )
+
+
+def merged(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The provenance of several trainings as one: seconds add up, the last date counts, and all else is listed."""
+    one: dict[str, Any] = {}
+    for name in dict.fromkeys(name for provenance in provenances for name in provenance):
+        values = [provenance[name] for provenance in provenances if name in provenance]
+        different = list(dict.fromkeys(values))
+        one[name] = different[0] if len(different) == 1 else ", ".join(map(str, different))
+        if name in ("wall_s", "date"):
+            one[name] = round(sum(values), 3) if name == "wall_s" else max(values)
+    return one
 
 
 def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
@@ -122,10 +160,40 @@ def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, 
     Source:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
-    if trials < 1 or not 0 <= successes <= trials:
+    whole("trials", trials)
+    positive("z", z)
+    if isinstance(successes, bool) or not isinstance(successes, int) or not 0 <= successes <= trials:
         raise ValueError(f"successes must be from 0 to trials, and trials at least 1, got {successes} of {trials}")
     share, weight = successes / trials, z * z / trials
     middle = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
     # The ends that are 0 and 1 exactly would otherwise miss them by a rounding error.
     return (middle - half if successes else 0.0), (middle + half if successes < trials else 1.0)
+
+
+def trend(values: np.ndarray, x: Sequence[float], *, permutations: int = 9_999) -> tuple[float, float]:
+    """Whether numbers rise or fall with x, by permuting each row: its mean slope, and the two-sided p-value.
+
+    The rows need not be alike, since a row is only ever compared with itself: each may have a level of its own.
+
+    Args:
+        values: a row for each block, such as a seed, and a column for each x.
+        x: at least two different numbers.
+        permutations: random ones that the slope is compared with; the smallest p-value is 1 / (permutations + 1).
+
+    Raises:
+        ValueError: `values` has other columns than `x`, or `x` fewer than two different numbers.
+
+    Source:
+        Pitman 1938, "Significance tests which may be applied to samples from any populations", III.
+    """
+    values, centred = np.asarray(values, dtype=float), np.asarray(x, dtype=float) - np.mean(x)
+    if values.ndim != 2 or values.shape[1] != len(centred) or not np.ptp(centred):
+        raise ValueError(f"values must have a column for each of two or more different x, got {values.shape} for {x}")
+    bits = np.random.Generator(np.random.Philox(0))
+    mixed = bits.permuted(np.broadcast_to(values, (permutations, *values.shape)), axis=2)
+    slopes = (mixed @ centred).mean(axis=1) / (centred @ centred)
+    slope = float((values @ centred).mean() / (centred @ centred))
+    # Equal slopes may differ by a rounding error.
+    extreme = int((np.abs(slopes) >= abs(slope) * (1 - 1e-9)).sum())
+    return slope, (extreme + 1) / (permutations + 1)

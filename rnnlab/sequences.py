@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from rnnlab import random
+from rnnlab.checking import checked, whole
 from rnnlab.losses import Loss
 
 # Variables of a stream: these three are common, a task numbers its own from OWN.
@@ -28,6 +30,10 @@ class Batch:
     targets: Tensor
     lengths: Int64[Tensor, "M"]
 
+    def __post_init__(self) -> None:
+        """Refuse what no engine could read."""
+        _check(self)
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -36,6 +42,10 @@ class Chunk:
     inputs: Tensor
     targets: Tensor
     lengths: Int64[Tensor, "K M"]
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine could read."""
+        _check(self)
 
     def __len__(self) -> int:
         """Number of updates, K."""
@@ -51,6 +61,15 @@ class Chunk:
     def __iter__(self) -> Iterator[Batch]:
         """Its batches in order."""
         return (self[k] for k in range(len(self)))
+
+
+def _check(held: Batch | Chunk) -> None:
+    for name in ("inputs", "targets", "lengths"):
+        x = getattr(held, name)
+        if not isinstance(x, Tensor) or x.is_complex():
+            raise ValueError(f"{name} must be a tensor of real numbers, got {x!r:.100}")
+    if held.lengths.dtype != torch.int64:
+        raise ValueError(f"lengths must be of dtype int64, got {held.lengths.dtype}")
 
 
 def length_range(length: int | tuple[int, int]) -> tuple[int, int]:
@@ -166,6 +185,7 @@ class Task(Protocol):
     def draw(self, draws: Draws, steps: range | None) -> Chunk:
         """Sequences made of these random variables; with `steps`, only that window of the inputs."""
 
+    @checked("batch")
     def chunk(
         self,
         seeds: Int64[Tensor, "M"],
@@ -187,6 +207,6 @@ class Task(Protocol):
         Raises:
             ValueError: `batch` is not a positive integer.
         """
-        if type(batch) is not int or batch < 1:
-            raise ValueError(f"batch must be a positive integer, got {batch!r}")
+        whole("batch", batch, at_most=max(1, 2**28 // self.longest))
+        whole("stream", stream, at_least=0)
         return self.draw(Draws(seeds, updates, stream, batch), steps)

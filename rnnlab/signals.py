@@ -8,11 +8,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rnnlab.cells import Parameters, Sigma
+from rnnlab.checking import checked
 from rnnlab.engine import batched
+from rnnlab.ensembles import Ensemble
 from rnnlab.losses import Loss
 from rnnlab.omega import Code, Omega
 from rnnlab.sequences import Batch
-from rnnlab.training import Ensemble
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Signal:
         return self.delta / self.delta[:, -1:]
 
 
+@checked()
 def signal(parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, omega: Omega | None = None) -> Signal:
     """Sweep back once through every network and take the result apart.
 
@@ -76,6 +78,7 @@ def signal(parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, om
     )
 
 
+@checked()
 def along(ensemble: Ensemble, stops: Iterable[int]) -> Iterator[tuple[int, Signal, Float[Tensor, "K M"]]]:
     """Train on to each stop, and take apart the sweep that the next update is going to make.
 

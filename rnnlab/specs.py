@@ -7,12 +7,13 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from rnnlab.cells import Sizes
+from rnnlab.checking import as_seeds, choice, whole
 from rnnlab.engine.contract import Algorithm
 from rnnlab.inits import BasicTanh, Init
 from rnnlab.sequences import Task
 from rnnlab.tasks import TemporalOrder
 
-NUMERICS = 1  # raised whenever the same specification and seed give other numbers
+NUMERICS = 2  # raised whenever the same specification and seed give other numbers
 PIECE = 1_000  # sequences of a test that share one length, as in the authors' code
 
 
@@ -41,10 +42,12 @@ class Spec:
         check_every: updates between tests.
         check_sequences: sequences of an ordinary test; at most 1,000, or a multiple of 1,000.
         confirm_sequences: sequences of the test that decides, likewise.
+        confirm_lengths: lengths of that test, in steps, with as many sequences of each; none for those of the task.
         stop: end a member at its first check below 1 %, at its first with no error, or never before its budget.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, more than a million tests are asked for, or an update draws more than
+            2**28 steps.
 
     Source:
         Pascanu et al. 2013, section 4.1.1, for the defaults; the authors' code stops at no error.
@@ -59,6 +62,7 @@ class Spec:
     check_every: int = 500
     check_sequences: int = 1_000
     confirm_sequences: int = 10_000
+    confirm_lengths: tuple[int, ...] = ()
     stop: str = "below 1 %"
 
     def __post_init__(self) -> None:
@@ -66,16 +70,19 @@ class Spec:
         for name, kind, example in _PARTS:
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"{name} must be {example}, got {getattr(self, name)!r}")
-        for name in ("units", "batch", "updates", "check_every", "check_sequences", "confirm_sequences"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        for name in ("units", "batch", "updates", "check_every"):
+            whole(name, getattr(self, name), at_most=2**14 if name == "units" else 2**31 - 1)
+        if self.batch * self.task.longest > 2**28:
+            raise ValueError(f"batch must be at most {2**28 // self.task.longest} at this length, got {self.batch}")
+        if self.updates > self.check_every * 10**6:
+            raise ValueError(f"check_every must be at least {-(-self.updates // 10**6)}, got {self.check_every}")
         for name in ("check_sequences", "confirm_sequences"):
-            value = getattr(self, name)
-            if value > PIECE and value % PIECE:
-                raise ValueError(f"{name} must be at most {PIECE} or a multiple of it, got {value}")
-        if self.stop not in ("below 1 %", "no error", "never"):
-            raise ValueError(f"stop must be 'below 1 %', 'no error' or 'never', got {self.stop!r}")
+            tested(name, getattr(self, name))
+        if not isinstance(self.confirm_lengths, tuple):
+            raise ValueError(f"confirm_lengths must be a tuple of lengths, got {self.confirm_lengths!r}")
+        for length in self.confirm_lengths:
+            replace(self.task, length=length)  # type: ignore[type-var]  # which refuses it, or not
+        choice("stop", self.stop, "below 1 %", "no error", "never")
 
     @property
     def sizes(self) -> Sizes:
@@ -88,33 +95,37 @@ class Spec:
 
     def canonical(self) -> str:
         """Canonical JSON, `numerics` included: equal for equal specifications, on every machine."""
-        return json.dumps({"numerics": NUMERICS, "spec": _plain(self)}, sort_keys=True, separators=(",", ":"))
+        plain = {name: value for name, value in _plain(self).items() if name != "confirm_lengths" or value}
+        return json.dumps({"numerics": NUMERICS, "spec": plain}, sort_keys=True, separators=(",", ":"))
 
     def id(self, seed: int) -> str:
         """Name of one run: the first 16 hexadecimal digits of a hash of the specification and the seed."""
-        return hashlib.sha256(f"{self.canonical()}:{seed}".encode()).hexdigest()[:16]
+        return run_id(self.canonical(), *as_seeds([seed]))
+
+    def family(self, seeds: Sequence[int]) -> str:
+        """Name of one ensemble at every budget, since a longer training begins with the shorter one; 20 digits."""
+        begun = self.with_(updates=self.check_every).canonical()
+        return hashlib.sha256(f"{begun}:{list(seeds)}".encode()).hexdigest()[:20]
 
 
-def _plain(value: object) -> object:
+def tested(name: str, value: object) -> None:
+    """Refuse a number of test sequences that does not fall into pieces.
+
+    Raises:
+        ValueError: it is no integer from 1 to 1,000, and no multiple of 1,000.
+    """
+    whole(name, value)
+    if isinstance(value, int) and value > PIECE and value % PIECE:
+        raise ValueError(f"{name} must be at most {PIECE} or a multiple of it, got {value}")
+
+
+def run_id(canonical: str, seed: int) -> str:
+    """`Spec.id` of a specification given by its canonical JSON."""
+    return hashlib.sha256(f"{canonical}:{seed}".encode()).hexdigest()[:16]
+
+
+def _plain(value: object) -> Any:
     """A value as JSON has it; a dataclass becomes its fields and the name of its type."""
     if is_dataclass(value):
         return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     return list(value) if isinstance(value, tuple) else value
-
-
-def as_seeds(seeds: int | Sequence[int]) -> list[int]:
-    """Seeds from a count (0 upward) or a sequence.
-
-    Raises:
-        ValueError: there is none, one is no integer of 0 .. 2^63 - 1, or one comes twice.
-    """
-    if type(seeds) is int:
-        if seeds < 1:
-            raise ValueError(f"seeds must be a count of at least 1 or a sequence of seeds, got {seeds!r}")
-        return list(range(seeds))
-    if isinstance(seeds, str) or not isinstance(seeds, Sequence):
-        raise ValueError(f"seeds must be a count of at least 1 or a sequence of seeds, got {seeds!r}")
-    listed = list(seeds)
-    if not listed or any(type(s) is not int or not 0 <= s < 2**63 for s in listed) or len(set(listed)) < len(listed):
-        raise ValueError(f"seeds must be different integers from 0 to 2**63 - 1, got {seeds!r}")
-    return listed

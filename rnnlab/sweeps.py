@@ -1,31 +1,72 @@
 """Sweeps: one specification over initializations, algorithms and lengths, gathered in one labelled dataset."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import xarray
 
+from rnnlab.checking import as_seeds, checked, whole
 from rnnlab.engine.contract import Algorithm
-from rnnlab.inits import Init
-from rnnlab.records import wilson
+from rnnlab.executors import Job, results_by
+from rnnlab.inits import INITS, Init
+from rnnlab.records import merged, totals, wilson
 from rnnlab.specs import Spec
-from rnnlab.training import train
+from rnnlab.store import RUN, Store
+from rnnlab.training import result_of
 
 AXES = ("init", "algorithm", "length")
+_STRICT: dict[str, Any] = {
+    "coords": "minimal",
+    "compat": "override",
+    "join": "exact",
+    "combine_attrs": "drop_conflicts",
+}
 
 
 @dataclass(frozen=True)
 class Done:
-    """A cell of a sweep that has just been trained: its labels, and the how manieth of how many it was."""
+    """Some seeds of a cell that have just been trained, and where the sweep stands.
+
+    Args:
+        init: label of its initialization.
+        algorithm: label of its algorithm.
+        length: of its sequences, in steps.
+        number: the how manieth ensemble it was.
+        ensembles: of how many.
+        runs: networks whose training has ended, in all ensembles so far.
+        solved: how many of those were below 1 %.
+        speed: updates of one network per second, by all workers together, as far as they were not read from a store.
+        left: seconds until the end, if the rest trains at the pace so far and to the end of its budget; NaN at first.
+    """
 
     init: str
     algorithm: str
     length: int
     number: int
-    cells: int
+    ensembles: int
+    runs: int
+    solved: int
+    speed: float = field(compare=False)
+    left: float = field(compare=False)
+
+    @property
+    def status(self) -> str:
+        """In a few words, for a progress bar."""
+        return f"{self.runs} runs, {self.solved} solved, {self.speed:,.0f} updates/s, {_clock(self.left)} left"
 
 
+def _clock(seconds: float) -> str:
+    return "?" if math.isnan(seconds) else str(timedelta(seconds=round(seconds)))
+
+
+@checked()
 def grid(
     base: Spec, *, inits: Mapping[str, Init], algorithms: Mapping[str, Algorithm], lengths: Sequence[int]
 ) -> dict[tuple[str, str, int], Spec]:
@@ -54,6 +95,7 @@ def grid(
     }
 
 
+@checked("seeds", "device", "chunk", "checkpoint_every", "executor")
 def run(
     base: Spec,
     *,
@@ -63,8 +105,16 @@ def run(
     seeds: int | Sequence[int] = 5,
     device: str = "auto",
     progress: Callable[[Done], None] | None = None,
+    store: Store | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
+    chunk: int | None = None,
+    checkpoint_every: float = 60.0,
+    restart: bool = False,
 ) -> xarray.Dataset:
-    """Train the same seeds in every cell of a grid, all seeds of a cell at once, and gather what `train` returns.
+    """Train the same seeds in every cell of a grid, and gather what `train` returns.
+
+    The seeds of a cell train side by side as one ensemble, or as several of at most `chunk` members. Each is a task of
+    the executor, the longest first. With a store, what is finished there is read and not computed again.
 
     Args:
         base: what the cells share: task but for its length, sizes, budget, tests.
@@ -73,49 +123,151 @@ def run(
         lengths: of the task's sequences, in steps.
         seeds: a count, from 0, or a sequence of seeds.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
-        progress: called after every cell.
+        progress: called whenever an ensemble is finished.
+        store: where results and checkpoints are kept; the workers must reach it, too. None keeps nothing.
+        executor: who computes: anything shaped like `concurrent.futures.Executor`, such as Dask's
+            `Client.get_executor()`; a function that makes one, called anew when a process pool broke; or None for this
+            process. A worker uses as many threads as PyTorch tells it: see OMP_NUM_THREADS.
+        chunk: members of an ensemble, at most; all seeds unless told otherwise.
+        checkpoint_every: seconds between checkpoints, as in `train`.
+        restart: start again what another engine has begun, as in `train`.
 
     Returns:
-        Series over `init`, `algorithm`, `length`, `seed` and `check`, outcomes without `check`, and final parameters,
-        with the names and units of `train`. `check` covers the whole budget, and `update` (updates) says when each
-        was due; series are NaN after a member stopped. `spec` holds each cell's canonical JSON.
+        What `train` returns, with dimensions init, algorithm, length, seed, check, parameter; `update` says when
+        a check was due; series are NaN after a member stopped. `spec` holds each cell's canonical JSON.
 
     Raises:
-        ValueError: an axis is empty, a length comes twice or is too short, seeds or device make no sense.
+        ValueError: an axis is empty, a length comes twice or is too short, seeds, chunk or device make no sense.
+        LostWorkersError: workers were lost again and again.
 
     Source:
         Pascanu et al. 2013, section 4.1.1 and Fig. 7, for the axes.
     """
     cells = grid(base, inits=inits, algorithms=algorithms, lengths=lengths)
-    results = {}
-    for number, (labels, spec) in enumerate(cells.items(), start=1):
-        results[labels] = _whole(train(spec, seeds=seeds, device=device), spec)
+    every = as_seeds(seeds)
+    if chunk is not None:
+        whole("chunk", chunk)
+    if not (executor is None or callable(executor) or hasattr(executor, "submit")):
+        raise ValueError(f"executor must be an Executor, a function that makes one, or None, got {executor!r}")
+    size = chunk or len(every)
+    parts = [every[first : first + size] for first in range(0, len(every), size)]
+    jobs = [Job(labels, spec, part) for labels, spec in cells.items() for part in parts]
+    how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
+    watch = _Watch(jobs)
+    results: dict[tuple[tuple[str, str, int], int], xarray.Dataset] = {}
+    for job, result, computed in results_by(jobs, executor, how):
+        results[job.labels, job.seeds[0]] = result
+        done = watch.after(job, result, computed=computed)
         if progress is not None:
-            progress(Done(*labels, number=number, cells=len(cells)))
-    nested = [[[results[i, a, length] for length in lengths] for a in algorithms] for i in inits]
+            progress(done)
+
+    cell = {labels: _joined([results[labels, part[0]] for part in parts], spec) for labels, spec in cells.items()}
     runs = xarray.combine_nested(
-        nested,
+        [[[cell[i, a, length] for length in lengths] for a in algorithms] for i in inits],
         concat_dim=list(AXES),
         data_vars="all",
-        coords="minimal",
-        compat="override",
-        join="exact",
-        combine_attrs="drop_conflicts",
+        **_STRICT,
     )
     runs = runs.assign_coords(init=list(inits), algorithm=list(algorithms), length=list(lengths))
+    return _finish(runs, results.values())
+
+
+@checked("updates")
+def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
+    """What a store has finished, as `run` would return it; labels in alphabetical order, `totals` for parameters.
+
+    Args:
+        store: of trainings that differ in initialization, algorithm, length and seed alone.
+        updates: only those of this budget.
+
+    Raises:
+        ValueError: there is none, or they differ in more.
+    """
+    if updates is not None:
+        whole("updates", updates)
+    budget = "*" if updates is None else f"{updates:012}"
+    files = [store.read(path.name) for path in store.files(RUN) if path.match(f"*-{budget}.{RUN}")]
+    results = [result_of(file).drop_vars("theta") for file in files if file]
+    if not results:
+        raise ValueError(f"updates must be the budget of a finished training in {store.folder}, got {updates}")
+    specs = [json.loads(result.attrs["spec"])["spec"] for result in results]
+    ends = {(spec["updates"], spec["check_every"]) for spec in specs}
+    labels = [(*_labels(spec), seed) for spec, r in zip(specs, results, strict=True) for seed in r["seed"].values]
+    if len(ends) > 1 or len(set(labels)) < len(labels):
+        raise ValueError(
+            f"updates must choose trainings that differ in {', '.join(AXES)} and seed alone, got {updates}; "
+            f"{store.folder} holds more, of (updates, check_every) {sorted(ends)}"
+        )
+    parts = [_whole(result, *ends.copy().pop()).rename(seed="network") for result in results]
+    parts = [part.assign(spec=("network", [part["spec"].item()] * part.sizes["network"])) for part in parts]
+    runs = xarray.concat(parts, "network", data_vars="minimal", **_STRICT).drop_vars("network")
+    columns = dict(zip((*AXES, "seed"), zip(*labels, strict=True), strict=True))
+    runs = runs.assign_coords({name: ("network", list(column)) for name, column in columns.items()})
+    return totals(_finish(runs.set_index(network=list(columns)).unstack("network"), results))
+
+
+def _labels(spec: Mapping[str, Any]) -> tuple[str, str, Any]:
+    """Initialization, algorithm and length as the paper calls them, from a specification's JSON."""
+    names = {init.__name__: name for name, init in INITS.items()}
+    algorithm, init = spec["algorithm"], spec["init"]["type"]
+    remedies = "C" * (algorithm["clip"]["type"] != "NoClip") + "R" * (algorithm["omega"] is not None)
+    length = spec["task"]["length"]
+    return names.get(init, init), f"MSGD-{remedies}".removesuffix("-"), length if type(length) is int else str(length)
+
+
+def _finish(runs: xarray.Dataset, results: Iterable[xarray.Dataset]) -> xarray.Dataset:
+    """The gathered results with axes in order, and by what they came."""
     runs["length"].attrs = {"long_name": "sequence length", "units": "steps"}
-    return runs.transpose(*AXES, "seed", "check", "parameter")
+    runs.attrs = merged([{**result.attrs, "spec": ""} for result in results])
+    del runs.attrs["spec"]
+    return runs.transpose(*AXES, "seed", "check", ...)
 
 
-def _whole(result: xarray.Dataset, spec: Spec) -> xarray.Dataset:
-    """One cell's result with every check of its budget; those that no member lived to are NaN."""
-    updates = np.append(np.arange(spec.check_every, spec.updates, spec.check_every), spec.updates)
+class _Watch:
+    """Counts what a sweep has done, and how fast."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.began = time.monotonic()
+        self.ensembles, self.todo = len(jobs), sum(job.work for job in jobs)
+        self.number = self.runs = self.solved = self.updates = self.worked = 0
+
+    def after(self, job: Job, result: xarray.Dataset, *, computed: bool) -> Done:
+        """Where the sweep stands with this job done."""
+        self.number += 1
+        self.runs += len(job.seeds)
+        self.solved += int(result["first_below_1_percent"].notnull().sum())
+        self.todo -= job.work
+        if computed:
+            self.worked += job.work
+            self.updates += int(result["update"].where(result["error"].notnull()).max("check").sum())
+        passed = time.monotonic() - self.began
+        return Done(
+            *job.labels,
+            number=self.number,
+            ensembles=self.ensembles,
+            runs=self.runs,
+            solved=self.solved,
+            speed=self.updates / passed,
+            left=passed * self.todo / self.worked if self.worked else math.nan,
+        )
+
+
+def _whole(result: xarray.Dataset, budget: int, check_every: int) -> xarray.Dataset:
+    """One ensemble's result with every check of its budget; those that no member lived to are NaN."""
+    updates = np.append(np.arange(check_every, budget, check_every), budget)
     missing = len(updates) - result.sizes["check"]
     padded = result.drop_vars("update").pad(check=(0, missing), keep_attrs=True)
     padded["spec"] = ((), padded.attrs.pop("spec"), {"long_name": "canonical specification"})
     return padded.assign_coords(update=("check", updates, result["update"].attrs))
 
 
+def _joined(parts: Sequence[xarray.Dataset], spec: Spec) -> xarray.Dataset:
+    """One cell's ensembles as one."""
+    whole = [_whole(part, spec.updates, spec.check_every) for part in parts]
+    return xarray.concat(whole, "seed", data_vars="minimal", **_STRICT) if len(whole) > 1 else whole[0]
+
+
+@checked()
 def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xarray.Dataset:
     """The share of seeds that got there, with Wilson's 95 % interval.
 

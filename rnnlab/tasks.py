@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
+from rnnlab.checking import choice, whole
 from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
 from rnnlab.sequences import OWN, Chunk, Draws, Task, length_range
 
@@ -74,8 +75,7 @@ class TemporalOrder(Task):
     def __post_init__(self) -> None:
         """Refuse a window that nobody described."""
         super().__post_init__()
-        if self.second_window not in ("code", "v2"):
-            raise ValueError(f"second_window must be 'code' or 'v2', got {self.second_window!r}")
+        choice("second_window", self.second_window, "code", "v2")
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -246,12 +246,11 @@ class NoiselessMemorization(Task):
     def __post_init__(self) -> None:
         """Refuse sizes that make no pattern."""
         super().__post_init__()
-        if not 2 <= self.values <= 128:
-            raise ValueError(f"values must be from 2 to 128, got {self.values!r}")
-        if self.positions < 1:
-            raise ValueError(f"positions must be at least 1, got {self.positions!r}")
-        if self.trigger not in ("with", "before"):
-            raise ValueError(f"trigger must be 'with' or 'before', got {self.trigger!r}")
+        whole("values", self.values, at_least=2, at_most=128)
+        whole("positions", self.positions, at_most=2**20)
+        if not isinstance(self.every_pattern, bool):
+            raise ValueError(f"every_pattern must be True or False, got {self.every_pattern!r}")
+        choice("trigger", self.trigger, "with", "before")
 
     @property
     def inputs(self) -> int:

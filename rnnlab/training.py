@@ -1,155 +1,182 @@
 """Training: a specification and seeds in, one record and one outcome per member out."""
 
-import copy
-import itertools
 import math
+import platform
+import time
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import torch
 import xarray
 from torch import Tensor
 
-from rnnlab import random
-from rnnlab.cells import Parameters, spectral_radius
-from rnnlab.engine import choose
-from rnnlab.engine.contract import Trace, counted
+from rnnlab import __version__, random
+from rnnlab.cells import spectral_radius
+from rnnlab.checking import as_seeds, checked, positive
+from rnnlab.engine.contract import Trace
+from rnnlab.ensembles import PARCEL, Ensemble, join
 from rnnlab.records import Progress, Record
-from rnnlab.sequences import Batch, Task
-from rnnlab.specs import PIECE, Spec, as_seeds
-
-_BYTES = 40  # that drawing one step of one sequence takes at its peak
-_HISTORY = 16 * 2**20  # bytes of states that a tile of members may keep
+from rnnlab.specs import Spec
+from rnnlab.store import CHECKPOINT, RUN, File, Store
 
 
-def pick_device(device: str = "auto") -> torch.device:
-    """The device meant by a name; "auto" is a GPU if PyTorch can reach one, else the CPU.
+class OtherEngineError(RuntimeError):
+    """What is stored was begun by another engine; going on by this one would give numbers that neither gives."""
+
+
+class _Run:
+    """A training between two updates: all that its future depends on, and all that it has left behind so far."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.ensemble = ensemble  # of the members that still train
+        self.seeds, self.spec = ensemble.seeds, ensemble.spec
+        self.members = list(range(len(self.seeds)))
+        self.record = Record(len(self.seeds), math.ceil(self.spec.updates / self.spec.check_every))
+        self.theta = ensemble.parameters.theta.cpu().numpy().copy()
+        self.traces: list[Trace] = []  # since the last check
+        self.began, self.before = time.monotonic(), 0.0
+
+    @property
+    def checked(self) -> int:
+        """Updates made at the last check."""
+        return self.record.updates[-1] if self.record.updates else 0
+
+    @property
+    def going(self) -> bool:
+        """Whether there is anything left to do."""
+        return bool(self.members) and self.checked < self.spec.updates
+
+    def step(self) -> bool:
+        """Make some updates, and the check if it is due; say whether it was."""
+        goal = min(self.checked + self.spec.check_every, self.spec.updates)
+        self.traces.append(self.ensemble.advance(min(PARCEL, goal - self.ensemble.update)))
+        if self.ensemble.update == goal:
+            self._check()
+        return not self.traces
+
+    def _look(self) -> None:
+        """Take down the parameters of the members that still train."""
+        self.theta[self.members] = self.ensemble.parameters.theta.cpu().numpy()
+
+    def _check(self) -> None:
+        """Test the members that still train, and let those end that are to."""
+        self._look()
+        spec, record = self.spec, self.record
+        trace, self.traces = join(self.traces, dim=0), []
+        rho = spectral_radius(self.ensemble.parameters.W_rec)
+        record.add(self.members, self.checked, trace, rho, _errors(self.ensemble))
+        ended = ~np.isnan(record.outcomes["diverged_at"])
+        if spec.stop != "never":
+            reached = "first_below_1_percent" if spec.stop == "below 1 %" else "first_no_error"
+            ended |= ~np.isnan(record.outcomes[reached])
+        going = [m for m in self.members if not ended[m]]
+        if len(going) < len(self.members):
+            self.ensemble = self.ensemble.select([i for i, m in enumerate(self.members) if not ended[m]])
+            self.members = going
+
+    def progress(self) -> Progress:
+        """Where it stands."""
+        solved = int(np.isfinite(self.record.outcomes["first_below_1_percent"]).sum())
+        return Progress(self.checked, self.spec.updates, len(self.seeds), len(self.members), solved)
+
+    def provenance(self) -> dict[str, Any]:
+        """By what it is computed, when and how long."""
+        return maker(self.ensemble) | {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "rnnlab": __version__,
+            "threads": torch.get_num_threads(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_s": round(self.before + time.monotonic() - self.began, 3),
+        }
+
+    def file(self) -> File:
+        """All of it, for a store."""
+        self._look()
+        arrays = self.record.arrays() | {"theta": self.theta}
+        arrays |= {"seeds": np.array(self.seeds), "members": np.array(self.members, dtype=np.int64)}
+        if self.traces:
+            trace = join(self.traces, dim=0)
+            arrays |= {f"trace_{f.name}": getattr(trace, f.name).cpu().numpy() for f in fields(Trace)}
+        kind = CHECKPOINT if self.going else RUN
+        header = {"spec": self.spec.canonical(), "update": self.ensemble.update, "provenance": self.provenance()}
+        return File(_name(self.spec, self.seeds, kind), header, arrays)
+
+    def restore(self, file: File) -> None:
+        """Go on from what a store has of it."""
+        arrays, where = file.arrays, self.ensemble.parameters.theta.device
+        self.record.restore(arrays)
+        self.theta[:], self.members = arrays["theta"], arrays["members"].tolist()
+        self.ensemble = self.ensemble.select(self.members)
+        self.ensemble.parameters.theta.copy_(torch.from_numpy(self.theta[self.members]))
+        self.ensemble.update = file.header["update"]
+        if "trace_loss" in arrays:
+            parts = {f.name: torch.from_numpy(arrays[f"trace_{f.name}"]).to(where) for f in fields(Trace)}
+            self.traces = [Trace(**parts)]
+        self.before = file.header["provenance"]["wall_s"]
+
+
+def maker(ensemble: Ensemble) -> dict[str, str]:
+    """What computes it, as far as the last digit may depend on that: engine and kernel, device, library."""
+    device = ensemble.parameters.theta.device
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {
+        "engine": ensemble.engine.describe(),
+        "device": f"{device.type} {processor}",
+        "torch": torch.__version__,
+    }
+
+
+def _name(spec: Spec, seeds: Sequence[int], kind: str) -> str:
+    return f"{spec.family(seeds)}-{spec.updates:012}.{kind}"
+
+
+@checked("seeds")
+def finished(spec: Spec, seeds: int | Sequence[int], store: Store) -> xarray.Dataset | None:
+    """What `train` has stored for these seeds as one ensemble, or None; whichever engine computed it.
 
     Raises:
-        ValueError: PyTorch has no such device, or it is not there.
+        ValueError: seeds make no sense.
     """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device must be 'auto' or 'cpu' here, got 'cuda': PyTorch reaches no GPU")
-    try:
-        return torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}") from None
+    file = store.read(_name(spec, as_seeds(seeds), RUN))
+    return None if file is None else result_of(file)
 
 
-class Ensemble:
-    """Networks of one specification in the middle of their training.
-
-    Args:
-        spec: what they train on and how.
-        seeds: one per member: a count, from 0, or a sequence.
-        device: "auto", "cpu" or "cuda".
-        memory: bytes that the batches of one call may take.
-
-    `parameters` holds all members, `update` counts the updates made, `engine` makes them.
-    """
-
-    def __init__(self, spec: Spec, seeds: int | Sequence[int], *, device: str = "auto", memory: int = 2**30) -> None:
-        self.spec = spec
-        self.seeds = as_seeds(seeds)
-        self.update = 0
-        self.memory = memory
-        where = pick_device(device)
-        self.parameters = spec.init.parameters(spec.sizes, self.seeds).to(where)
-        what = {"sigma": spec.init.sigma, "loss": spec.task.loss, "algorithm": spec.algorithm}
-        self.engine = choose(**what, units=spec.units, device=where)
-        self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
-
-    def select(self, members: Sequence[int]) -> "Ensemble":
-        """An ensemble of copies of these members, as far in their training as they are."""
-        chosen = copy.copy(self)
-        chosen.seeds = [self.seeds[m] for m in members]
-        chosen.parameters = self.parameters.select(list(members))
-        chosen._seeds = self._seeds[list(members)]
-        return chosen
-
-    def advance(self, updates: int) -> Trace:
-        """Make so many updates of every member, and return what they left behind (`K M`)."""
-        spec, traces = self.spec, []
-        tiles = self._tiles(spec.batch, spec.task.longest)
-        for tile in tiles:
-            network = Parameters(self.parameters.theta[tile], spec.sizes)
-            per_update = _BYTES * network.members * spec.task.longest * spec.batch
-            K = max(1, min(128, self.memory // per_update))
-            parts = []
-            for first in range(self.update, self.update + updates, K):
-                numbers = torch.arange(first, min(first + K, self.update + updates), device=self._seeds.device)
-                parts.append(
-                    self.engine.sgd(
-                        network,
-                        spec.task.chunk(self._seeds[tile], numbers, batch=spec.batch),
-                        sigma=spec.init.sigma,
-                        loss=spec.task.loss,
-                        algorithm=spec.algorithm,
-                        first_update=first,
-                    )
-                )
-            traces.append(_join(parts, dim=0))
-        self.update += updates
-        return _join(traces, dim=1)
-
-    def errors(self, sequences: int, *, stream: int = random.CHECK, task: Task | None = None) -> Tensor:
-        """Share of wrong ones among so many fresh sequences, for each member; `M`, float64, on the CPU.
-
-        Args:
-            sequences: at most 1,000, or a multiple of 1,000.
-            stream: purpose: `random.CHECK` or `random.TEST`.
-            task: another length of the task, say; the specification's own unless told otherwise.
-        """
-        task = task or self.spec.task
-        B = min(sequences, PIECE)
-        pieces = sequences // B
-        # Rounded up: the last check of a budget that is no multiple of check_every has sequences of its own.
-        first = math.ceil(self.update / self.spec.check_every) * pieces
-        wrong = torch.zeros(len(self.seeds), dtype=torch.float64)
-        for tile in self._tiles(B, 1):
-            network = Parameters(self.parameters.theta[tile], self.spec.sizes)
-            for number in range(first, first + pieces):
-                missed = self._wrong(network, self._seeds[tile], task, number, B, stream)
-                wrong[tile] += missed.sum(dim=1).cpu()
-        return wrong / (B * pieces)
-
-    def _wrong(self, network: Parameters, seeds: Tensor, task: Task, number: int, B: int, stream: int) -> Tensor:
-        """Which sequences of one test batch are wrong, `M B`; the inputs stream through in windows of steps."""
-        window = max(1, _HISTORY // (4 * network.members * B * self.spec.units))
-        numbers = torch.tensor([number], device=seeds.device)
-        loss, h, start = task.loss, None, 0
-        wrong = torch.zeros(network.members, B, dtype=torch.bool, device=seeds.device)
-        while True:
-            chunk = task.chunk(seeds, numbers, batch=B, stream=stream, steps=range(start, start + window))
-            lengths = chunk.lengths[0]
-            stop = min(start + window, int(lengths.max()))
-            targets = chunk.targets[0][:, start:stop] if loss.every_step else chunk.targets[0]
-            part = Batch(chunk.inputs[0][:, : stop - start], targets, (lengths - start).clamp(0, stop - start))
-            y, h = self.engine.outputs(network, part, sigma=self.spec.init.sigma, loss=loss, h_0=h)
-            if loss.every_step or stop == int(lengths.max()):
-                scored = counted(part, loss)
-                wrong |= loss.wrong(y, targets.to(y.dtype) if targets.is_floating_point() else targets, scored)
-            if stop == int(lengths.max()):
-                return wrong
-            start = stop
-
-    def _tiles(self, B: int, T: int) -> list[slice]:
-        """Members in groups small enough for memory, and on a CPU for the cache that the batched engine works in."""
-        states = _HISTORY if self._seeds.device.type == "cpu" else self.memory // 3
-        size = max(1, min(states // (4 * B * T * self.spec.units), self.memory // (16 * _BYTES * B * T)))
-        M = len(self.seeds)
-        count = math.ceil(M / size)
-        bounds = [round(M * i / count) for i in range(count + 1)]
-        return [slice(low, high) for low, high in itertools.pairwise(bounds)]
+def result_of(file: File) -> xarray.Dataset:
+    """What `train` returned when it wrote this file of a store."""
+    arrays, header = file.arrays, file.header
+    record = Record(len(arrays["seeds"]), len(arrays["updates"]))
+    record.restore(arrays)
+    return record.dataset(header["spec"], arrays["seeds"].tolist(), arrays["theta"], provenance=header["provenance"])
 
 
-def _join(traces: Sequence[Trace], *, dim: int) -> Trace:
-    return Trace(*(torch.cat([getattr(t, f.name) for t in traces], dim=dim) for f in fields(Trace)))
+def _resume(run: _Run, store: Store, *, restart: bool) -> None:
+    """Go on from the furthest that the store has of this ensemble, be it a shorter budget's end."""
+    spec = run.spec
+    begun = [
+        file
+        for file in store.family(spec.family(run.seeds))
+        # A budget that is no multiple of check_every ends with a check that a longer one does not make.
+        if file.header["update"] <= spec.updates and not (file.arrays["updates"] % spec.check_every).any()
+    ]
+    ours = maker(run.ensemble)
+    for file in begun:
+        if all(file.header["provenance"][key] == value for key, value in ours.items()):
+            run.restore(file)
+            return
+    if begun and not restart:
+        theirs = {key: begun[0].header["provenance"][key] for key in ours}
+        raise OtherEngineError(
+            f"{store.folder / begun[0].name} holds {begun[0].header['update']} updates by {theirs}, but here "
+            f"is {ours}; go on where it was begun, or start again with restart=True"
+        )
 
 
+@checked("seeds", "device", "memory", "checkpoint_every")
 def train(
     spec: Spec,
     *,
@@ -157,8 +184,14 @@ def train(
     device: str = "auto",
     memory: int = 2**30,
     progress: Callable[[Progress], None] | None = None,
+    store: Store | None = None,
+    checkpoint_every: float = 60.0,
+    restart: bool = False,
 ) -> xarray.Dataset:
     """Train one network per seed, all at once, and return their curves and outcomes.
+
+    With a store a finished training is read from it, and one that was interrupted goes on where its last checkpoint
+    was, as does one of a larger budget from the end of a smaller one: with the same bits as if it had never stopped.
 
     Args:
         spec: what they train on and how.
@@ -166,38 +199,49 @@ def train(
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
         memory: bytes that batches may take at a time.
         progress: called after every check.
+        store: where the result is kept, and checkpoints until then; None keeps nothing.
+        checkpoint_every: seconds between checkpoints; one may wait until `PARCEL` updates of all members are made.
+        restart: start again where what is stored was begun by another engine, instead of refusing.
 
     Returns:
         Series by `seed` and `check` (`loss`, `omega`, `norm`, `norm_max`, `clipped`, `rho`, `error`; the coordinate
         `update` says when), outcomes by `seed` (`first_below_1_percent`, `first_no_error`, `final_error`,
         `diverged_at`, `guarded`; NaN where it did not happen) and the final parameters `theta`. Series of a member
-        that has stopped are NaN.
+        that has stopped are NaN. Attributes say how it came about.
 
     Raises:
-        ValueError: seeds or device make no sense.
+        ValueError: seeds, device or interval make no sense.
+        OtherEngineError: what is stored was begun by another engine, kernel, instruction set or version of PyTorch.
+        OSError: the store cannot be written to at the start; later that is a warning, and the result is returned.
     """
-    ensemble = Ensemble(spec, seeds, device=device, memory=memory)
-    every = ensemble.seeds
-    record = Record(len(every), math.ceil(spec.updates / spec.check_every))
-    theta = ensemble.parameters.theta.cpu().numpy().copy()
-    members = list(range(len(every)))
-    while members and ensemble.update < spec.updates:
-        first = ensemble.update
-        trace = ensemble.advance(min(spec.check_every, spec.updates - first))
-        record.add(members, first, trace, spectral_radius(ensemble.parameters.W_rec), _errors(ensemble))
-        theta[members] = ensemble.parameters.theta.cpu().numpy()
-        ended = ~np.isnan(record.outcomes["diverged_at"])
-        if spec.stop != "never":
-            reached = "first_below_1_percent" if spec.stop == "below 1 %" else "first_no_error"
-            ended |= ~np.isnan(record.outcomes[reached])
-        going = [m for m in members if not ended[m]]
-        if len(going) < len(members):
-            ensemble = ensemble.select([i for i, m in enumerate(members) if not ended[m]])
-            members = going
-        if progress is not None:
-            solved = int(np.isfinite(record.outcomes["first_below_1_percent"]).sum())
-            progress(Progress(ensemble.update, spec.updates, len(every), len(members), solved))
-    return record.dataset(spec, every, theta, engine=ensemble.engine.describe(), device=ensemble._seeds.device)
+    positive("checkpoint_every", checkpoint_every, zero=True, infinite=True)
+    if store is not None and (kept := finished(spec, seeds, store)) is not None:
+        return kept
+    run = _Run(Ensemble(spec, seeds, device=device, memory=memory))
+    if store is not None:
+        store.prepare()
+        _resume(run, store, restart=restart)
+    saved = time.monotonic()
+    while run.going:
+        checked = run.step()
+        if store is not None and run.going and time.monotonic() - saved >= checkpoint_every:
+            _keep(store, run.file())
+            saved = time.monotonic()
+        if checked and progress is not None:
+            progress(run.progress())
+    if store is not None and _keep(store, run.file()):
+        store.remove(_name(spec, run.seeds, CHECKPOINT))
+    return run.record.dataset(spec.canonical(), run.seeds, run.theta, provenance=run.provenance())
+
+
+def _keep(store: Store, file: File) -> bool:
+    """Write to the store; where that fails, warn of it, since what is computed is worth more than what is kept."""
+    try:
+        store.write(file)
+    except OSError as error:
+        warnings.warn(f"{store.folder / file.name} could not be written, and training goes on: {error}", stacklevel=3)
+        return False
+    return True
 
 
 def _errors(ensemble: Ensemble) -> Tensor:
@@ -205,5 +249,8 @@ def _errors(ensemble: Ensemble) -> Tensor:
     error = ensemble.errors(ensemble.spec.check_sequences)
     promising = [m for m, e in enumerate(error.tolist()) if e < 0.01]
     if promising:
-        error[promising] = ensemble.select(promising).errors(ensemble.spec.confirm_sequences, stream=random.TEST)
+        spec, chosen = ensemble.spec, ensemble.select(promising)
+        tasks = [replace(spec.task, length=length) for length in spec.confirm_lengths] or [spec.task]  # type: ignore[type-var]
+        tests = [chosen.errors(spec.confirm_sequences, stream=random.TEST, task=task) for task in tasks]
+        error[promising] = torch.stack(tests).mean(dim=0)
     return error

@@ -110,5 +110,5 @@ def test_negative_and_infinite_weights_are_refused(make):
 
 
 def test_a_decay_without_a_period_is_refused():
-    with pytest.raises(ValueError, match="period must be at least 1"):
+    with pytest.raises(ValueError, match="period must be a positive integer, got 0"):
         InverseTime(4.0, period=0)

@@ -12,11 +12,13 @@ import jupytext
 import numpy as np
 import pytest
 import torch
+import xarray
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnlab import pages
+from rnnlab.store import write_summary
 
 BOOK = Path(__file__).parents[1] / "book"
 
@@ -105,6 +107,24 @@ def test_a_choice_is_one_of_the_names():
     for value in ("Sigmoid", None, ["sigmoid"]):
         with pytest.raises(ValueError, match=r"^init must be one of sigmoid, smart_tanh, got "):
             pages.choice("init", value, ["sigmoid", "smart_tanh"])
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", None])
+def test_a_flag_is_true_or_false_and_nothing_else(value):
+    assert [pages.flag("keep", given) for given in (True, False)] == [True, False]
+    with pytest.raises(ValueError, match=f"keep must be true or false, got {value!r}"):
+        pages.flag("keep", value)
+
+
+def test_a_stored_result_is_read_with_how_it_came_about(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"none\.summary"):
+        pages.stored("none")
+    runs = xarray.Dataset({"rate": ("seed", [0.25, 0.5])})
+    write_summary(runs.expand_dims(check=1), tmp_path / "some.summary", command="make it")
+    found = pages.stored("some")
+    assert found["rate"].values.tolist() == [[0.25, 0.5]]
+    assert found.attrs["command"] == "make it"
 
 
 @pytest.mark.parametrize("value", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])

@@ -7,11 +7,11 @@ from rnnlab import signals
 from rnnlab.cells import Parameters, Sizes, Tanh
 from rnnlab.engine import reference
 from rnnlab.engine.contract import Algorithm
+from rnnlab.ensembles import Ensemble
 from rnnlab.inits import BasicTanh
 from rnnlab.omega import Code, Eq9, Eq10AsPrinted
 from rnnlab.specs import Spec
 from rnnlab.tasks import TemporalOrder
-from rnnlab.training import Ensemble
 
 TASK = TemporalOrder(12)
 

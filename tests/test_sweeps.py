@@ -52,10 +52,10 @@ def test_progress_counts_the_cells_one_by_one():
     seen = []
     run(BASE, **TINY, algorithms={"MSGD": CALM["MSGD"]}, seeds=1, device="cpu", progress=seen.append)
     assert seen == [
-        Done("smart tanh", "MSGD", 12, number=1, cells=4),
-        Done("smart tanh", "MSGD", 10, number=2, cells=4),
-        Done("sigmoid", "MSGD", 12, number=3, cells=4),
-        Done("sigmoid", "MSGD", 10, number=4, cells=4),
+        Done("smart tanh", "MSGD", 12, number=1, ensembles=4, runs=1, solved=0, speed=0, left=0),
+        Done("smart tanh", "MSGD", 10, number=2, ensembles=4, runs=2, solved=0, speed=0, left=0),
+        Done("sigmoid", "MSGD", 12, number=3, ensembles=4, runs=3, solved=0, speed=0, left=0),
+        Done("sigmoid", "MSGD", 10, number=4, ensembles=4, runs=4, solved=0, speed=0, left=0),
     ]
 
 

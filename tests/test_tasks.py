@@ -171,8 +171,8 @@ def test_a_length_that_the_windows_do_not_fit_in_is_refused(make, length):
     ("make", "named"),
     [
         (lambda: TemporalOrder(50, second_window="late"), "second_window must be 'code' or 'v2', got 'late'"),
-        (lambda: NoiselessMemorization(10, values=1), "values must be from 2 to 128, got 1"),
-        (lambda: NoiselessMemorization(10, positions=0), "positions must be at least 1, got 0"),
+        (lambda: NoiselessMemorization(10, values=1), "values must be an integer, at least 2, got 1"),
+        (lambda: NoiselessMemorization(10, positions=0), "positions must be a positive integer, got 0"),
         (lambda: NoiselessMemorization(10, trigger="never"), "trigger must be"),
         (lambda: RandomPermutation(0), "length must be at least 1 steps"),
         (lambda: TemporalOrder(50).chunk(SEEDS, UPDATES, batch=0), "batch must be a positive integer, got 0"),

@@ -9,15 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnlab import random, training
+from rnnlab import ensembles, random, training
+from rnnlab.checking import as_seeds
 from rnnlab.clipping import NoClip, Norm, Skip
 from rnnlab.engine import batched, reference
 from rnnlab.engine.contract import Algorithm
+from rnnlab.ensembles import Ensemble, pick_device
 from rnnlab.inits import SmartTanh
 from rnnlab.records import Progress, wilson
-from rnnlab.specs import Spec, as_seeds
+from rnnlab.specs import Spec
 from rnnlab.tasks import Addition, NoiselessMemorization, TemporalOrder
-from rnnlab.training import Ensemble, pick_device, train
+from rnnlab.training import train
 
 TINY = Spec(
     task=TemporalOrder((10, 14)), units=8, batch=5, updates=30, check_every=10, check_sequences=20, confirm_sequences=20
@@ -74,10 +76,10 @@ def test_errors_streamed_in_windows_are_those_of_whole_sequences(task, monkeypat
     ensemble.advance(60)
     chunk = task.chunk(torch.arange(3), torch.tensor([60 // spec.check_every]), batch=50, stream=random.CHECK)
     y, _ = batched.outputs(ensemble.parameters, chunk[0], sigma=spec.init.sigma, loss=task.loss)
-    wrong = task.loss.wrong(y, chunk[0].targets, training.counted(chunk[0], task.loss))
+    wrong = task.loss.wrong(y, chunk[0].targets, ensembles.counted(chunk[0], task.loss))
     want = wrong.double().mean(dim=1)
     for window in (1, 3, 100):
-        monkeypatch.setattr(training, "_HISTORY", window * 4 * 3 * 50 * spec.units)
+        monkeypatch.setattr(ensembles, "_HISTORY", window * 4 * 3 * 50 * spec.units)
         assert torch.equal(ensemble.errors(50), want)
 
 
@@ -104,7 +106,7 @@ def test_short_sequences_are_learned_and_the_outcome_says_when():
         assert run.final_error < 0.01
     assert seen[-1].solved == int(solved.sum())
     assert [p.update for p in seen] == runs["update"].values.tolist()
-    network = training.Parameters(torch.tensor(runs.theta.values), spec.sizes)
+    network = ensembles.Parameters(torch.tensor(runs.theta.values), spec.sizes)
     torch.testing.assert_close(
         training.spectral_radius(network.W_rec)[0].item(), runs.rho[0].dropna("check")[-1].item(), rtol=1e-6, atol=0
     )
@@ -122,6 +124,20 @@ def test_stop_rules_differ_only_in_when_they_stop():
     assert kept["never"].error.notnull().all()
 
 
+def test_the_test_that_decides_is_made_at_other_lengths_when_told_to():
+    lengths = (10, 100)
+    spec = Spec(task=TemporalOrder(10), updates=2_000, check_every=500, stop="never", confirm_lengths=lengths)
+    runs = train(spec, seeds=5, device="cpu")
+    ensemble = Ensemble(spec, 5, device="cpu")
+    ensemble.parameters.theta.copy_(torch.from_numpy(runs.theta.values))
+    ensemble.update = spec.updates
+    easy, hard = (ensemble.errors(10_000, stream=random.TEST, task=TemporalOrder(T)).numpy() for T in lengths)
+    tested = ensemble.errors(1_000).numpy() < 0.01
+    assert tested.any()
+    assert (hard > easy + 0.1)[tested].any()
+    np.testing.assert_allclose(runs.final_error[tested], ((easy + hard) / 2)[tested], rtol=1e-12)
+
+
 def test_divergence_is_an_outcome_and_the_others_go_on():
     wild = TINY.with_(algorithm=Algorithm(learning_rate=1e38, clip=NoClip()), init=SmartTanh(), stop="never")
     runs = train(wild, seeds=3)
@@ -134,7 +150,8 @@ def test_divergence_is_an_outcome_and_the_others_go_on():
 def test_a_specification_has_one_name_everywhere():
     assert TINY.id(0) == TINY.with_(units=8).id(0)
     others = [TINY.with_(units=9), TINY.with_(task=TemporalOrder((10, 15))), TINY.with_(algorithm=Algorithm())]
-    assert len({TINY.id(0), TINY.id(1), *(other.id(0) for other in others)}) == 5
+    others.append(TINY.with_(confirm_lengths=(10,)))
+    assert len({TINY.id(0), TINY.id(1), *(other.id(0) for other in others)}) == 6
     plain = json.loads(TINY.canonical())
     assert plain["numerics"] == 1
     assert plain["spec"]["task"] == {"length": [10, 14], "second_window": "code", "type": "TemporalOrder"}

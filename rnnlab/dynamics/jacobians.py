@@ -7,8 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnlab.cells import Sigma
+from rnnlab.checking import checked, whole
 
 
+@checked()
 def trajectory(
     W_rec: Float[Tensor, "M N N"], x_0: Float[Tensor, "M B N"], push: Float[Tensor, "M T #B N"], *, sigma: Sigma
 ) -> Float[Tensor, "M T+1 B N"]:
@@ -29,6 +31,7 @@ def trajectory(
     return torch.stack(h, dim=1)
 
 
+@checked()
 def pre_activation(
     W_rec: Float[Tensor, "M N N"], h: Float[Tensor, "M *S N"], *, sigma: Sigma
 ) -> Float[Tensor, "M *S N N"]:
@@ -48,6 +51,7 @@ def pre_activation(
     return _spread(W_rec, h) * sigma.derivative(h).unsqueeze(-2)
 
 
+@checked()
 def post_activation(
     W_rec: Float[Tensor, "M N N"], h: Float[Tensor, "M *S N"], *, sigma: Sigma
 ) -> Float[Tensor, "M *S N N"]:
@@ -67,6 +71,7 @@ def post_activation(
     return sigma.derivative(h).unsqueeze(-1) * _spread(W_rec, h)
 
 
+@checked()
 def largest_singular_value(A: Float[Tensor, "*M N K"]) -> Float[Tensor, "*M"]:
     """lambda_1, the 2-norm of each matrix, in its entries' unit; NaN where a matrix is not finite."""
     finite = A.isfinite().all(dim=-1).all(dim=-1)
@@ -74,6 +79,7 @@ def largest_singular_value(A: Float[Tensor, "*M N K"]) -> Float[Tensor, "*M"]:
     return norm.where(finite, torch.full_like(norm, torch.nan))
 
 
+@checked("every")
 def log_norms(
     factors: Iterable[Float[Tensor, "M *S N N"]], *, start: Float[Tensor, "M *S N K"] | None = None, every: int = 1
 ) -> Float[Tensor, "M L *S"]:
@@ -94,8 +100,7 @@ def log_norms(
     Source:
         Pascanu et al. 2013, the left side of eq. (7).
     """
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise ValueError(f"every must be a positive integer, got {every!r}")
+    whole("every", every)
     product, scale, logs = start, torch.zeros(()), []
     for n, factor in enumerate(factors, start=1):
         product = factor if product is None else factor @ product

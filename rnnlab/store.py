@@ -1,0 +1,347 @@
+"""A folder of finished and unfinished trainings, and small summaries of them for the book.
+
+A file is written whole or not at all, never changed, and read only if its sum is right. It holds the line "rnnlab
+store 1", one line of JSON, arrays of numbers and a SHA-256 sum of all that; nothing in it is ever executed.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+import tarfile
+import tempfile
+import time
+import warnings
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import xarray
+
+from rnnlab.checking import checked
+from rnnlab.records import OUTCOMES, SERIES
+
+MAGIC = b"rnnlab store 1\n"
+RUN, CHECKPOINT, SUMMARY = "run", "checkpoint", "summary"
+ASIDE, PART = "aside", "part"
+_NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint)")
+_WORDS, _ARRAYS = {"spec", "update", "provenance"}, {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}
+_DTYPES = ("|u1", "<i8", "<f4", "<f8")
+LIMIT = 200_000  # bytes of a summary
+_STALE = 3_600  # seconds after which nobody writes to a temporary file any more
+
+
+class DamagedError(ValueError):
+    """A file that is not what was once written; the message says in what."""
+
+
+@dataclass(frozen=True)
+class File:
+    """What a file holds: its name, words and numbers about it, and arrays."""
+
+    name: str
+    header: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def encode(file: File) -> bytes:
+    """The file as bytes, with its sum."""
+    arrays = {name: np.asarray(a, dtype=a.dtype.newbyteorder("<"), order="C") for name, a in file.arrays.items()}
+    table = [[name, a.dtype.str, a.shape] for name, a in arrays.items()]
+    head = json.dumps({"name": file.name, "header": file.header, "arrays": table})
+    body = b"".join([MAGIC, head.encode(), b"\n", *(a.tobytes() for a in arrays.values())])
+    return body + hashlib.sha256(body).digest()
+
+
+@checked()
+def decode(data: bytes) -> File:
+    """What `encode` was given.
+
+    Raises:
+        DamagedError: `data` is something else, of another version, or does not have its sum.
+    """
+    if not data.startswith(MAGIC):
+        other = data.startswith(MAGIC[: MAGIC.rindex(b" ")])
+        raise DamagedError("of another version of the store" if other else "no file of rnnlab's store")
+    if hashlib.sha256(memoryview(data)[:-32]).digest() != data[-32:]:
+        raise DamagedError("truncated or changed: its sum is another")
+    try:
+        start = data.index(b"\n", len(MAGIC)) + 1
+        head = json.loads(data[len(MAGIC) : start])
+        arrays = {}
+        for name, dtype, shape in head["arrays"]:
+            if dtype not in _DTYPES:
+                raise DamagedError(f"of dtype {dtype}")
+            count = math.prod(shape)
+            arrays[name] = np.frombuffer(data, dtype, count, start).reshape(shape).copy()
+            start += arrays[name].nbytes
+        return File(str(head["name"]), dict(head["header"]), arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"not as rnnlab writes it: {error}") from error
+
+
+def _named(name: str, data: bytes) -> File:
+    """What `decode` makes of it, if it is what was written under this name."""
+    try:
+        file = decode(data)
+    except DamagedError as error:
+        raise DamagedError(f"{name} is {error}") from error
+    if file.name != name:
+        raise DamagedError(f"{name} is {file.name} under another name")
+    if lacking := _WORDS.difference(file.header) | _ARRAYS.difference(file.arrays):
+        raise DamagedError(f"{name} is not a training: it lacks {sorted(lacking)}")
+    return file
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and have it reach the disk."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}.{PART}")
+    try:
+        with part.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    assert stream is not None  # only files are asked for
+    with stream:
+        return stream.read()
+
+
+def default_folder() -> Path:
+    """Where a store lies unless told otherwise: `RNNLAB_STORE`, else the user's folder for data."""
+    if chosen := os.environ.get("RNNLAB_STORE"):
+        return Path(chosen)
+    usual = "Library/Application Support" if sys.platform == "darwin" else ".local/share"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / usual) / "rnnlab"
+
+
+@dataclass(frozen=True, init=False)
+class Store:
+    """A folder of trainings; made when something is first written to it.
+
+    Processes share a store without harm: what two of them compute at once is the same, and the last one's file stays.
+
+    Args:
+        folder: `default_folder()` unless told otherwise.
+
+    Raises:
+        ValueError: `folder` is no path, or a file.
+    """
+
+    folder: Path
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        """Refuse what cannot be a folder."""
+        chosen = default_folder() if folder is None else folder
+        if not isinstance(chosen, str | Path) or "\0" in str(chosen) or Path(chosen).is_file():
+            raise ValueError(f"folder must be the path of a folder, or None for the default one, got {folder!r}")
+        object.__setattr__(self, "folder", Path(chosen).expanduser().absolute())
+
+    def files(self, *kinds: str) -> list[Path]:
+        """Its finished and unfinished trainings, or only those of some kinds, by name."""
+        named = [path for path in self._all() if _NAME.fullmatch(path.name)]
+        return [path for path in named if not kinds or path.suffix[1:] in kinds]
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+
+    def family(self, name: str) -> list[File]:
+        """The readable files of one ensemble at every budget, the furthest first."""
+        kept = (self.read(path.name) for path in self.folder.glob(f"{name}-*") if _NAME.fullmatch(path.name))
+        return sorted((file for file in kept if file), key=lambda file: -int(file.header.get("update", 0)))
+
+    def read(self, name: str) -> File | None:
+        """A file of the store, or None where there is none; a damaged one is named in a warning and set aside."""
+        try:
+            return _named(name, (self.folder / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (DamagedError, OSError) as reason:
+            self.set_aside(name, reason)
+            return None
+
+    def set_aside(self, name: str, reason: object) -> None:
+        """Keep a file out of the way of reading, and warn of it."""
+        path = self.folder / name
+        warnings.warn(f"set aside in {self.folder}, and computed anew where it is needed: {reason}", stacklevel=3)
+        with suppress(OSError):
+            path.replace(path.with_name(f"{name}.{ASIDE}"))
+
+    def prepare(self) -> None:
+        """Make the folder, if it is not there yet.
+
+        Raises:
+            OSError: it cannot be made, or not be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            said = f"the store cannot be written to: {error.strerror} (RNNLAB_STORE names another folder)"
+            raise OSError(error.errno, said, str(self.folder)) from error
+
+    def write(self, file: File) -> None:
+        """Put a file in.
+
+        Raises:
+            OSError: the folder cannot be written to, or is full; what stood there stands.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        put(self.folder / file.name, encode(file))
+
+    def remove(self, name: str) -> None:
+        """Take a file out, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def verify(self) -> dict[Path, str]:
+        """What is wrong with each file that is not as it was written; nothing is changed."""
+        found = {}
+        for path in self.files():
+            try:
+                _named(path.name, path.read_bytes())
+            except (DamagedError, OSError) as reason:
+                found[path] = str(reason)
+        return found
+
+    def pack(self, archive: Path) -> int:
+        """Put all its trainings into one tar file, and return how many; damaged ones stay out.
+
+        Raises:
+            OSError: `archive` cannot be written.
+        """
+        names = [path.name for path in self.files() if self.read(path.name)]
+        part = archive.with_name(f".{archive.name}.{uuid4().hex}.{PART}")
+        try:
+            with tarfile.open(part, "x") as tar:
+                for name in names:
+                    tar.add(self.folder / name, name, recursive=False)
+            part.replace(archive)
+        finally:
+            part.unlink(missing_ok=True)
+        return len(names)
+
+    def unpack(self, archive: Path) -> int:
+        """Take in what `pack` put into a tar file, and return how many were new; what is there already stays.
+
+        Raises:
+            DamagedError: something in it is no training as it was written; then nothing is taken in.
+            OSError: `archive` cannot be read, or the store not be written to.
+        """
+        try:
+            with tarfile.open(archive, "r:") as tar:
+                new = [name for name in self._sound(tar) if not (self.folder / name).exists()]
+                self.prepare()
+                for name in new:
+                    put(self.folder / name, _content(tar, tar.getmember(name)))
+        except (tarfile.TarError, DamagedError) as error:
+            raise DamagedError(f"{archive} is refused, and nothing taken in: {error}") from error
+        return len(new)
+
+    def _sound(self, tar: tarfile.TarFile) -> list[str]:
+        """Names of an archive's files, once each of them is known to be one of a store."""
+        for member in tar:
+            if not member.isfile() or not _NAME.fullmatch(member.name):
+                raise DamagedError(f"{member.name!r} is no file of a store")
+            _named(member.name, _content(tar, member))
+        return tar.getnames()
+
+    def litter(self) -> list[Path]:
+        """What nobody needs: files set aside, checkpoints of what has been finished, parts of files an hour old."""
+        finished = {path.stem for path in self.files(RUN)}
+        found = [path for path in self.files(CHECKPOINT) if path.stem in finished]
+        for path in self._all():
+            old = path.suffix == f".{PART}" and time.time() - path.stat().st_mtime > _STALE
+            found += [path] if old or path.suffix == f".{ASIDE}" else []
+        return found
+
+
+@checked()
+def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str, theta: bool = False) -> None:
+    """Keep outcomes of all networks, and series of few checks, in a file small enough for the book.
+
+    Series are rounded to 11 bits (0.05 %) and thinned until the file fits into 200 kB.
+
+    Args:
+        runs: what `rnnlab.train`, `sweeps.run` or `sweeps.gather` returned.
+        path: where to.
+        command: how it can be computed again.
+        theta: whether to keep the final parameters, too.
+
+    Raises:
+        ValueError: `runs` has no checks, or even two of each network do not fit.
+    """
+    if "check" not in runs.dims:
+        raise ValueError(f"runs must have a dimension check, got {dict(runs.sizes)}")
+    chosen = runs if theta else runs.drop_vars("theta", errors="ignore")
+    for checks in (50, 40, 30, 20, 15, 10, 5, 2):
+        kept = np.unique(np.linspace(0, runs.sizes["check"] - 1, checks).round().astype(int))
+        inner = zlib.compress(encode(_plain(chosen.isel(check=kept))), 9)
+        said = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"} | runs.attrs
+        data = encode(File(SUMMARY, said, {"dataset": np.frombuffer(inner, dtype=np.uint8)}))
+        if len(data) <= LIMIT:
+            put(Path(path).absolute(), data)
+            return
+    raise ValueError(f"runs must be few enough for {LIMIT} bytes, got {dict(runs.sizes)}")
+
+
+@checked()
+def read_summary(path: str | Path) -> xarray.Dataset:
+    """What `write_summary` kept; how the runs came about is in the attributes.
+
+    Raises:
+        DamagedError: the file is not as it was written, or is something else.
+        FileNotFoundError: there is none.
+    """
+    try:
+        outer = decode(Path(path).read_bytes())
+    except DamagedError as error:
+        raise DamagedError(f"{path} is {error}") from error
+    if outer.name != SUMMARY:
+        raise DamagedError(f"{path} is no summary, but {outer.name}")
+    inner = decode(zlib.decompress(outer.arrays["dataset"].tobytes()))
+    columns = inner.header["columns"]
+    values = {name: inner.arrays.get(name, column.get("text")) for name, column in columns.items()}
+    variables = {name: (tuple(column["dims"]), values[name], column["attrs"]) for name, column in columns.items()}
+    coords = {name: variables.pop(name) for name in inner.header["coords"]}
+    return xarray.Dataset(variables, coords, outer.header)
+
+
+def _plain(runs: xarray.Dataset) -> File:
+    """A dataset as words and arrays; numbers of every check are rounded."""
+    columns: dict[str, dict[str, Any]] = {}
+    arrays = {}
+    for name, variable in runs.variables.items():
+        values = variable.values
+        columns[str(name)] = {"dims": variable.dims, "attrs": variable.attrs}
+        if values.dtype.kind in "OUS":
+            columns[str(name)]["text"] = np.where(variable.isnull(), "", values).astype(str).tolist()
+        else:
+            series = values.dtype.kind == "f" and "check" in variable.dims
+            arrays[str(name)] = _rounded(values) if series else values
+    return File(SUMMARY, {"columns": columns, "coords": [str(name) for name in runs.coords]}, arrays)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Numbers in float32, of whose 24 bits the last 13 are zero, so that they take little room."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.round(np.ldexp(mantissa, 11)), exponent - 11).astype(np.float32)

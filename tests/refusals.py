@@ -1,0 +1,393 @@
+"""Every public function with a good value for each argument, and with what it must refuse there.
+
+    python -m tests.refusals 30
+
+draws so many bad values for each argument of each function, without the type checks that the other tests run under,
+and prints what was not refused as it should be.
+"""
+
+import json
+import math
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import rnnlab
+from rnnlab import checking, clipping, pages, random, records, signals, store, sweeps, training
+from rnnlab.dynamics import jacobians
+
+PATIENCE, MEMORY = 5, 8 * 2**30  # seconds for a call, bytes for all
+NAN = float("nan")
+THINGS = st.sampled_from([None, "two", b"", [], {}, (), object, np.zeros(2), torch.zeros(2), 1j])
+NUMBERS = st.sampled_from([NAN, math.inf, -math.inf, 2.5, -1.5, -1, -(10**30)])
+HUGE = st.sampled_from([10**9, 10**12, 10**18, 2**63, 10**30])
+count = THINGS | NUMBERS | HUGE | st.sampled_from([0, True, "3"])
+natural = THINGS | NUMBERS | st.sampled_from([True, "3"])  # 0 is allowed, and so is any size
+update = THINGS | NUMBERS | st.sampled_from([0, True, "3"])  # a budget: any size is allowed
+positive = THINGS | st.sampled_from([NAN, math.inf, -1.5, 0, "1", True])
+not_negative = THINGS | st.sampled_from([NAN, math.inf, -1.5, "1", True])
+finite = THINGS | st.sampled_from([NAN, math.inf, "1"])
+choice = THINGS | NUMBERS | st.text(max_size=3)
+thing = THINGS | NUMBERS | st.text(max_size=3)  # where one of our own objects is asked for
+length = THINGS | NUMBERS | st.sampled_from([0, 9, True, (10,), (10, 10), (12, 11), (9, 12), (10, 12, 14), (10.0, 12)])
+seeds = THINGS | NUMBERS | st.sampled_from([0, True, "3", [1, 1], [-1], [1.5], [2**63], [None], 10**12, 2**63])
+flag = THINGS | st.sampled_from([0, 1, "True"])
+
+
+def but(strategy, *allowed):
+    """The same without these values."""
+    return strategy.filter(lambda x: not any(type(x) is type(y) and x == y for y in allowed))
+
+
+some_thing = but(thing, None)  # where None is allowed
+
+
+def tensors(*wrong, dtypes=(torch.int64, torch.bool, torch.complex64), shape):
+    """What is no tensor of this shape: other shapes (those given, or all sorts), and this one in other dtypes."""
+    sorts = [(*shape, 1), shape[:-1], (*shape[:-1], shape[-1] + 1), (0, *shape[1:])]
+    shapes = [(), (0,), (1,), *(wrong or sorts)]
+    others = [torch.zeros(other) for other in shapes if other != shape]
+    others += [torch.zeros(shape, dtype=dtype) for dtype in dtypes]
+    return thing | st.sampled_from([NAN, 3, "theta", None]) | st.sampled_from(others)
+
+
+sizes = rnnlab.Sizes(inputs=6, units=5, outputs=4)
+task = rnnlab.TemporalOrder(10)
+network = rnnlab.BasicTanh().parameters(sizes, [0, 1])
+chunk = task.chunk(torch.arange(2), torch.arange(2), batch=3)
+batch = chunk[0]
+spec = rnnlab.Spec(units=5, batch=3, updates=2, check_every=1, check_sequences=5, confirm_sequences=5, task=task)
+ones = torch.ones(2, dtype=torch.int64)
+folder = Path(tempfile.mkdtemp())
+runs = rnnlab.train(spec, seeds=2, device="cpu", store=rnnlab.Store(folder))
+grid = {"inits": {"a": rnnlab.BasicTanh()}, "algorithms": {"b": rnnlab.Algorithm()}, "lengths": [10, 12]}
+axis = thing | st.sampled_from([{"a": 3}, {"a": None}, {3: rnnlab.BasicTanh()}, [rnnlab.BasicTanh()]])
+lengths = thing | st.sampled_from([10, [9], [10, 10], [10.0], [NAN], ["10"], [None], [True], [10**30]])
+
+
+W_rec, h = torch.eye(3).expand(2, 3, 3).clone(), torch.zeros(2, 4, 3)
+matrices, states = tensors(shape=(2, 3, 3)), tensors(shape=(2, 4, 3))
+guard = some_thing
+SHORT = {1: [9, (9, 12)], 10: []}
+CASES = [
+    (rnnlab.Sizes, {"inputs": 6, "units": 5, "outputs": 4}, dict.fromkeys(("inputs", "units", "outputs"), count)),
+    (
+        rnnlab.Parameters,
+        {"theta": network.theta, "sizes": sizes},
+        {"theta": tensors(shape=(2, sizes.P)), "sizes": thing},
+    ),
+    (rnnlab.Parameters.zeros, {"sizes": sizes, "members": 2}, {"sizes": thing, "members": count}),
+    (rnnlab.spectral_radius, {"W_rec": W_rec}, {"W_rec": tensors((2, 3, 4), (2, 0, 3), shape=(2, 3, 3))}),
+    *((clip, {}, {"threshold": positive, "guard": guard}) for clip in (rnnlab.Norm, rnnlab.Elementwise)),
+    (rnnlab.ElementwiseSignal, {}, {"threshold": positive, "guard": guard}),
+    (rnnlab.Shrink, {}, {"factor": positive, "limit": but(positive, math.inf)}),
+    (rnnlab.Skip, {}, {"limit": but(positive, math.inf)}),
+    *(
+        (
+            clip,
+            {"g": torch.ones(2, 3), "threshold": 1.0},
+            {"g": tensors((2,), (2, 3, 1), shape=(2, 3)), "threshold": positive},
+        )
+        for clip in (clipping.clip_norm, clipping.clip_elementwise)
+    ),
+    (rnnlab.Algorithm, {}, {"learning_rate": but(positive, True)}),
+    (
+        rnnlab.Algorithm.named,
+        {"name": "MSGD-CR"},
+        {"learning_rate": but(positive, True), "threshold": positive, "alpha": not_negative},
+    ),
+    *((form, {}, {"bound": positive}) for form in (rnnlab.Code, rnnlab.Eq9, rnnlab.Eq10AsPrinted)),
+    (rnnlab.Constant, {}, {"value": not_negative}),
+    (rnnlab.InverseTime, {}, {"value": not_negative, "period": update}),
+    (rnnlab.LastSquaredError, {}, {"wrong_above": positive}),
+    (rnnlab.SigmoidInit, {}, {"std": positive}),
+    (rnnlab.BasicTanh, {}, {"std": positive}),
+    (rnnlab.SmartTanh, {}, {"std": positive, "nonzeros": update, "rho": positive, "sparse": choice}),
+    *(
+        (
+            init().parameters,
+            {"sizes": sizes, "seeds": [0, 1]},
+            {
+                "sizes": thing,
+                "seeds": seeds.filter(lambda x: type(x) is not int),
+                "dtype": thing | st.just(torch.int64),
+            },
+        )
+        for init in rnnlab.INITS.values()
+    ),
+    *((kind, {"length": 12}, {"length": but(length, *SHORT[kind.shortest])}) for kind in rnnlab.TASKS.values()),
+    (rnnlab.TemporalOrder, {}, {"second_window": choice}),
+    (
+        rnnlab.NoiselessMemorization,
+        {},
+        {"values": count, "positions": count, "every_pattern": flag, "trigger": choice},
+    ),
+    *(
+        (
+            kind(12).chunk,
+            {"seeds": torch.arange(2), "updates": torch.arange(2), "batch": 3},
+            {
+                "seeds": tensors(shape=(2,), dtypes=(torch.float32, torch.complex64)),
+                "updates": tensors(shape=(2,), dtypes=(torch.float32, torch.complex64)),
+                "batch": count,
+                "stream": natural,
+                "steps": some_thing,
+            },
+        )
+        for kind in rnnlab.TASKS.values()
+    ),
+    (
+        rnnlab.Spec,
+        {},
+        {
+            "task": thing,
+            "init": thing,
+            "algorithm": thing,
+            "units": count,
+            "batch": count,
+            "updates": update,
+            "check_every": update,
+            "check_sequences": update | st.just(1500),
+            "confirm_sequences": update | st.just(1500),
+            "confirm_lengths": but(thing, ()) | st.sampled_from([[50], (9,), ("50",), (10, None), (1.5,)]),
+            "stop": choice,
+        },
+    ),
+    (checking.as_seeds, {"seeds": 3}, {"seeds": seeds}),
+    (spec.id, {"seed": 3}, {"seed": natural}),
+    (
+        records.wilson,
+        {"successes": 1, "trials": 2},
+        {"successes": natural | st.just(3), "trials": update, "z": positive},
+    ),
+    (rnnlab.Ensemble, {"spec": spec, "seeds": 2}, {"spec": thing, "seeds": seeds, "device": choice, "memory": update}),
+    (
+        rnnlab.Ensemble(spec, 2, device="cpu").select,
+        {"members": [1]},
+        {"members": but(thing, [], ()) | st.sampled_from([[2], [-3], [0.5], [None], ["0"], 3, [[0]]])},
+    ),
+    (rnnlab.Ensemble(spec, 2, device="cpu").advance, {"updates": 1}, {"updates": update}),
+    (
+        rnnlab.Ensemble(spec, 2, device="cpu").errors,
+        {"sequences": 5},
+        {"sequences": update | st.just(1500), "stream": natural, "task": some_thing | st.just(rnnlab.Addition())},
+    ),
+    (
+        rnnlab.train,
+        {"spec": spec, "seeds": 2},
+        {
+            "spec": thing,
+            "seeds": seeds,
+            "device": choice,
+            "memory": update,
+            "progress": some_thing.filter(lambda x: not callable(x)),
+            "store": some_thing,
+            "checkpoint_every": but(not_negative, math.inf),
+            "restart": flag,
+        },
+    ),
+    (
+        training.finished,
+        {"spec": spec, "seeds": 2, "store": rnnlab.Store(folder)},
+        {"spec": thing, "seeds": seeds, "store": thing},
+    ),
+    (sweeps.grid, {"base": spec, **grid}, {"base": thing, "inits": axis, "algorithms": axis, "lengths": lengths}),
+    (
+        sweeps.run,
+        {"base": spec, **grid, "seeds": 1},
+        {
+            "base": thing,
+            "inits": axis,
+            "algorithms": axis,
+            "lengths": lengths,
+            "seeds": seeds,
+            "device": choice,
+            "progress": some_thing.filter(lambda x: not callable(x)),
+            "store": some_thing,
+            "executor": some_thing.filter(lambda x: not callable(x)),
+            "chunk": but(natural, None) | st.just(0),
+            "checkpoint_every": but(not_negative, math.inf),
+            "restart": flag,
+        },
+    ),
+    (sweeps.success, {"runs": runs}, {"runs": thing, "event": choice}),
+    (sweeps.gather, {"store": rnnlab.Store(folder)}, {"store": thing, "updates": but(natural, None) | st.just(7)}),
+    (rnnlab.Store, {}, {"folder": some_thing.filter(lambda x: not isinstance(x, str)) | st.just("a\0b")}),
+    (store.decode, {"data": store.encode(store.File("a", {}, {}))}, {"data": but(thing, b"")}),
+    (
+        store.write_summary,
+        {"runs": runs, "path": folder / "summary", "command": ""},
+        {
+            "runs": thing | st.just(xarray.Dataset()),
+            "path": thing.filter(lambda x: not isinstance(x, str)),
+            "command": thing.filter(lambda x: not isinstance(x, str)),
+            "theta": flag,
+        },
+    ),
+    (
+        store.read_summary,
+        {"path": folder / "summary"},
+        {"path": thing.filter(lambda x: not isinstance(x, str | bytes | int | float))},
+    ),
+    (
+        jacobians.post_activation,
+        {"W_rec": W_rec, "h": h, "sigma": rnnlab.Tanh()},
+        {"W_rec": matrices, "h": states, "sigma": thing},
+    ),
+    (
+        jacobians.pre_activation,
+        {"W_rec": W_rec, "h": h, "sigma": rnnlab.Tanh()},
+        {"W_rec": matrices, "h": states, "sigma": thing},
+    ),
+    (
+        signals.signal,
+        {"parameters": network, "batch": batch, "sigma": rnnlab.Tanh(), "loss": task.loss},
+        {"parameters": thing, "batch": thing, "sigma": thing, "loss": thing, "omega": some_thing},
+    ),
+    *(
+        (
+            getattr(random, name),
+            {"seeds": torch.arange(2), "updates": torch.arange(2), "stream": 0, "count": 3} | more,
+            bad,
+        )
+        for name, more, bad in (
+            ("bits", {"start": 0}, {"start": natural}),
+            ("uniforms", {}, {"start": natural}),
+            ("integers", {"high": 4}, {"high": update, "start": natural}),
+        )
+        for bad in [
+            bad
+            | {
+                "stream": natural,
+                "count": natural,
+            }
+        ]
+    ),
+    (pages.integer, {"name": "n", "value": 3}, {"value": THINGS | st.sampled_from([NAN, math.inf, 2.5, True, "3"])}),
+    (pages.number, {"name": "n", "value": 3}, {"value": THINGS | st.sampled_from([NAN, math.inf, True, "3"])}),
+    (
+        pages.integers,
+        {"name": "n", "values": [3]},
+        {"values": THINGS | NUMBERS | st.sampled_from([[2.5], [1, 1], ["1"], [None]])},
+    ),
+    (pages.choice, {"name": "n", "value": "a", "among": ["a"]}, {"value": but(choice, "a")}),
+    (pages.device, {"value": "cpu"}, {"value": choice}),
+]
+
+
+def name_of(function):
+    owner = getattr(function, "__self__", None)
+    owner = type(owner).__name__ + "." if owner is not None and not isinstance(owner, type) else ""
+    return owner + function.__name__
+
+
+# A word for the argument that says more: the papers' own, or what a list is made of.
+ALIASES = {(name, "value"): "alpha" for name in ("Constant", "InverseTime")} | {
+    ("grid", "lengths"): "length",
+    ("run", "lengths"): "length",
+    ("device", "value"): "device",
+    ("Spec", "confirm_lengths"): "length",
+}
+
+
+def complaint(function, good, argument, value):
+    """What is wrong with how a value is received, or None if it is refused and the argument is named."""
+    if value is ...:
+        try:
+            function(**good)
+        except Exception as error:
+            return f"is refused though it is good: {error!r:.150}"
+        return None
+    try:
+        function(**good | {argument: value})
+    except (ValueError, TypeError) as refusal:
+        named = ALIASES.get((name_of(function), argument), argument) in str(refusal)
+        named = named or (good.get("name") == "n" and str(refusal).startswith("n"))  # checks of a page's parameters
+        return None if named else f"is refused, but not by name: {type(refusal).__name__}: {refusal!s:.120}"
+    except BaseException as error:
+        return f"ends in {error!r:.150}"
+    return "is taken"
+
+
+def drawn_from(strategy, draws):
+    """What hypothesis draws from it: the same at every run, each value once."""
+    values = []
+
+    @settings(
+        max_examples=draws,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(value):
+        values.append(value)
+
+    collect()
+    return values
+
+
+def explore(draws):
+    """What was not refused as it should be, by function and argument; and how many values were tried in all.
+
+    They are tried in a process of its own, and in another one from the next value on if it does not survive.
+    """
+    attempts = [
+        (function, good, argument, value)
+        for function, good, bad in CASES
+        for argument, strategy in bad.items()
+        for value in [..., *drawn_from(strategy, draws)]  # ...: what is good, before anything else is tried
+    ]
+    wrong, at = {}, 0
+    while at < len(attempts):
+        with tempfile.TemporaryFile("w+") as told:
+            pid = os.fork()
+            if not pid:
+                try:
+                    for attempt in attempts[at:]:
+                        print(json.dumps(complaint(*attempt)), file=told, flush=True)
+                finally:
+                    os._exit(0)
+            status = _watch(pid, told)
+            told.seek(0)
+            complaints = [json.loads(line) for line in told]
+        if at + len(complaints) < len(attempts):
+            complaints.append(f"ends the process: {status}")
+        for said, (function, _, argument, value) in zip(complaints, attempts[at:], strict=False):
+            if said:
+                wrong.setdefault(f"{name_of(function)}({argument})", f"{value!r:.60} {said}")
+        at += len(complaints)
+    return wrong, len(attempts)
+
+
+def _watch(pid, told):
+    """How a process ends; one that says nothing for too long is killed."""
+    size, since = 0, time.monotonic()
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        now = os.fstat(told.fileno()).st_size
+        size, since = (now, time.monotonic()) if now > size else (size, since)
+        if time.monotonic() - since > PATIENCE:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.002)
+    return os.waitstatus_to_exitcode(ended[1])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # a fork of many threads is none
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    found, total = explore(int(sys.argv[1]))
+    print(json.dumps({"wrong": found, "drawn": total}, indent=1))
