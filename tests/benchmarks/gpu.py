@@ -125,7 +125,8 @@ def trials(multiprocessors: int, *, dry: bool) -> Iterator[Trial]:
     for who, counts in (("graph", {1, *members[-2:]}), ("nn_rnn", {1}), ("jax", {1, *members[-2:]})):
         for M in sorted(counts):
             yield Trial(replace(main, members=M), who)
-    for precision, registers in (("ieee", 168), ("ieee", 128), ("tf32x3", None), ("tf32x3", 168)):
+    ways = ("ieee", 168), ("ieee", 128), ("tf32x3", None), ("tf32x3", 168)
+    for precision, registers in ways[-1:] if dry else ways:
         for M in members[-2:]:
             yield Trial(replace(main, members=M), precision=precision, registers=registers)
     for N, algorithm, T, M in itertools.product(sizes, ("MSGD-C", "MSGD-CR"), lengths, members):
