@@ -1,4 +1,4 @@
-# make book | test | browse | serve | bench | bench-gpu | lint | clean | rebuild | same
+# make book | test | browse | serve | bench | bench-gpu | lint | clean | rebuild | same | soak
 # Each does the set-up that it needs: an environment in .venv, its versions those of constraints.txt.
 # PYTHON=... chooses the interpreter that .venv is made from, PORT=... where `make serve` listens, PROFILE=... which
 # of params/ `make rebuild` takes. `make same` holds a rebuild with the pages' own values to the articles of `make book`.
@@ -10,7 +10,7 @@ PYTHON ?=
 PORT ?= 8000
 PROFILE ?= quick
 
-.PHONY: book test browse serve bench bench-gpu lint clean rebuild same
+.PHONY: book test browse serve bench bench-gpu lint clean rebuild same soak
 .DEFAULT_GOAL := book
 
 book: $(VENV)/.has-book
@@ -28,6 +28,10 @@ same: book
 
 test: $(VENV)/.has-test
 	$(BIN)/python -m pytest -n logical --maxprocesses 8
+
+# A thousand sweeps' kills; goes on from those already counted in _build/soak.json.
+soak: $(VENV)/.has-test
+	$(BIN)/python -m tests.soak
 
 # Opens every page of the site in headless Chromium, which has to be installed.
 browse: $(VENV)/.has-test _build/html/index.html

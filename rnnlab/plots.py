@@ -1,6 +1,6 @@
 """Figures of the book: one style, fixed colours, and the plots that several pages share. Takes data, returns axes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -163,6 +163,27 @@ def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArr
             (dots,) = ax.plot(x[chosen], y[chosen], MARKERS[name], color=COLORS[name], label=label, markersize=3.5)
             dots.set(markerfacecolor=fill, markeredgewidth=0.8)
     ax.set(xlabel="length (steps)", xticks=values["length"])
+    return ax
+
+
+def errors_by_length(
+    ax: Axes, lengths: np.ndarray, sequences: np.ndarray, errors: np.ndarray, *, colors: Sequence[str]
+) -> Axes:
+    """Draw each network's share of wrong sequences against length; where none is wrong, a hollow triangle at the bound.
+
+    Args:
+        ax: axes to draw into, logarithmic.
+        lengths: of the tests, in steps.
+        sequences: how many each test had.
+        errors: share of wrong ones, of shape (tests, networks).
+        colors: one for each network.
+    """
+    bound = np.array([wilson(0, int(n))[1] for n in sequences])
+    for k, (error, color) in enumerate(zip(errors.T, colors, strict=True)):
+        x = lengths * 1.04 ** (k - (errors.shape[1] - 1) / 2)  # aside, so that none hides another
+        none = error == 0
+        ax.plot(x, np.where(none, np.nan, error), color=color, marker="o", markersize=4)
+        ax.plot(x[none], bound[none], "v", color=color, markersize=4.5, markerfacecolor="none")
     return ax
 
 

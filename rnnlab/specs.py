@@ -42,7 +42,6 @@ class Spec:
         check_every: updates between tests.
         check_sequences: sequences of an ordinary test; at most 1,000, or a multiple of 1,000.
         confirm_sequences: sequences of the test that decides, likewise.
-        confirm_lengths: lengths of that test, in steps, with as many sequences of each; none for those of the task.
         stop: end a member at its first check below 1 %, at its first with no error, or never before its budget.
 
     Raises:
@@ -62,7 +61,6 @@ class Spec:
     check_every: int = 500
     check_sequences: int = 1_000
     confirm_sequences: int = 10_000
-    confirm_lengths: tuple[int, ...] = ()
     stop: str = "below 1 %"
 
     def __post_init__(self) -> None:
@@ -78,10 +76,6 @@ class Spec:
             raise ValueError(f"check_every must be at least {-(-self.updates // 10**6)}, got {self.check_every}")
         for name in ("check_sequences", "confirm_sequences"):
             tested(name, getattr(self, name))
-        if not isinstance(self.confirm_lengths, tuple):
-            raise ValueError(f"confirm_lengths must be a tuple of lengths, got {self.confirm_lengths!r}")
-        for length in self.confirm_lengths:
-            replace(self.task, length=length)  # type: ignore[type-var]  # which refuses it, or not
         choice("stop", self.stop, "below 1 %", "no error", "never")
 
     @property
@@ -95,8 +89,7 @@ class Spec:
 
     def canonical(self) -> str:
         """Canonical JSON, `numerics` included: equal for equal specifications, on every machine."""
-        plain = {name: value for name, value in _plain(self).items() if name != "confirm_lengths" or value}
-        return json.dumps({"numerics": NUMERICS, "spec": plain}, sort_keys=True, separators=(",", ":"))
+        return json.dumps({"numerics": NUMERICS, "spec": _plain(self)}, sort_keys=True, separators=(",", ":"))
 
     def id(self, seed: int) -> str:
         """Name of one run: the first 16 hexadecimal digits of a hash of the specification and the seed."""
@@ -124,7 +117,7 @@ def run_id(canonical: str, seed: int) -> str:
     return hashlib.sha256(f"{canonical}:{seed}".encode()).hexdigest()[:16]
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     """A value as JSON has it; a dataclass becomes its fields and the name of its type."""
     if is_dataclass(value):
         return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}

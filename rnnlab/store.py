@@ -276,26 +276,24 @@ class Store:
 
 
 @checked()
-def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str, theta: bool = False) -> None:
+def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> None:
     """Keep outcomes of all networks, and series of few checks, in a file small enough for the book.
 
-    Series are rounded to 11 bits (0.05 %) and thinned until the file fits into 200 kB.
+    Series are rounded to 11 bits (0.05 %) and thinned until the file fits into 200 kB; parameters are left out.
 
     Args:
         runs: what `rnnlab.train`, `sweeps.run` or `sweeps.gather` returned.
         path: where to.
         command: how it can be computed again.
-        theta: whether to keep the final parameters, too.
 
     Raises:
         ValueError: `runs` has no checks, or even two of each network do not fit.
     """
     if "check" not in runs.dims:
         raise ValueError(f"runs must have a dimension check, got {dict(runs.sizes)}")
-    chosen = runs if theta else runs.drop_vars("theta", errors="ignore")
     for checks in (50, 40, 30, 20, 15, 10, 5, 2):
         kept = np.unique(np.linspace(0, runs.sizes["check"] - 1, checks).round().astype(int))
-        inner = zlib.compress(encode(_plain(chosen.isel(check=kept))), 9)
+        inner = zlib.compress(encode(_plain(runs.drop_vars("theta", errors="ignore").isel(check=kept))), 9)
         said = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"} | runs.attrs
         data = encode(File(SUMMARY, said, {"dataset": np.frombuffer(inner, dtype=np.uint8)}))
         if len(data) <= LIMIT:

@@ -5,7 +5,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -249,8 +249,5 @@ def _errors(ensemble: Ensemble) -> Tensor:
     error = ensemble.errors(ensemble.spec.check_sequences)
     promising = [m for m, e in enumerate(error.tolist()) if e < 0.01]
     if promising:
-        spec, chosen = ensemble.spec, ensemble.select(promising)
-        tasks = [replace(spec.task, length=length) for length in spec.confirm_lengths] or [spec.task]  # type: ignore[type-var]
-        tests = [chosen.errors(spec.confirm_sequences, stream=random.TEST, task=task) for task in tasks]
-        error[promising] = torch.stack(tests).mean(dim=0)
+        error[promising] = ensemble.select(promising).errors(ensemble.spec.confirm_sequences, stream=random.TEST)
     return error

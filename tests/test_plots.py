@@ -102,3 +102,16 @@ def test_roofs_end_where_a_bandwidth_reaches_the_highest_rate(ax):
     assert level == [[[0.1, 80], [100, 80]], [[0.1, 100], [100, 100]]]
     assert slopes == [[[0.1, 5], [2, 100]], [[0.1, 1], [10, 100]]]
     assert [text.get_text() for text in ax.texts] == ["product", "peak", "near", "far"]
+
+
+def test_errors_by_length_are_points_and_their_bounds_where_none_is_wrong():
+    ax = plt.subplots()[1]
+    errors = np.array([[0.0, 0.5], [0.25, 0.0]])
+    plots.errors_by_length(ax, np.array([50, 100]), np.array([1000, 10]), errors, colors=["C0", "C1"])
+    shown = [(line.get_marker(), line.get_ydata().tolist()) for line in ax.get_lines()]
+    assert [marker for marker, _ in shown] == ["o", "v", "o", "v"]
+    np.testing.assert_array_equal([y for marker, y in shown if marker == "o"], [[np.nan, 0.25], [0.5, np.nan]])
+    # Wilson's upper end for none of n is z^2 / (n + z^2).
+    np.testing.assert_allclose(
+        [y[0] for marker, y in shown if marker == "v"], [3.8415 / 1003.8415, 3.8415 / 13.8415], rtol=1e-4
+    )

@@ -3,8 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import rnnlab
+
+ROOT = Path(__file__).parents[1]
 
 SETTING = """
 import json, sys
@@ -79,6 +84,26 @@ def said():
 @pytest.mark.parametrize("code", CASES)
 def test_a_wrong_argument_is_refused_by_name_with_what_came_and_what_is_allowed(code, said):
     assert said[code].startswith(CASES[code])
+
+
+@pytest.fixture(scope="session")
+def explored():
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.refusals", "8"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return json.loads(run.stdout)
+
+
+def test_whatever_hypothesis_draws_for_an_argument_is_refused_by_name(explored):
+    assert explored["drawn"] > 1_500
+    assert explored["wrong"] == {}
+
+
+def test_no_public_function_that_takes_arguments_is_left_out(explored):
+    taking = [name for name in rnnlab.__all__ if callable(getattr(rnnlab, name))]
+    held = {"Batch", "Chunk", "Gradients", "Trace", "Progress", "Event"}  # what functions return, or hand on
+    plain = {"EverySoftmax", "LastSoftmax", "Linear", "NoClip", "Sigmoid", "Tanh"}  # take nothing
+    assert set(taking) - held - plain - set(explored["functions"]) == set()
 
 
 def test_importing_the_package_alone_pulls_in_no_torch():

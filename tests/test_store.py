@@ -154,12 +154,6 @@ def test_a_summary_keeps_outcomes_and_provenance_exactly_and_series_to_eleven_bi
             assert (got.isnull() == want.isnull()).all()
 
 
-def test_a_summary_keeps_parameters_when_told_to(swept, tmp_path):
-    runs, _ = swept
-    write_summary(runs, tmp_path / "summary", command="", theta=True)
-    assert read_summary(tmp_path / "summary")["theta"].equals(runs["theta"])
-
-
 def test_a_summary_of_a_long_sweep_of_450_networks_fits_into_the_book(tmp_path):
     draw = np.random.default_rng(0)
     dims, sizes = ("init", "algorithm", "length", "seed", "check"), (3, 3, 5, 10, 10_000)

@@ -1,10 +1,12 @@
 """Sweeps: each cell is what `train` gives, under its own name, and success is counted with its interval."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray
 
-from rnnlab import INITS, Algorithm, Spec, TemporalOrder, train, wilson
+from rnnlab import INITS, Algorithm, Spec, TemporalOrder, pages, train, wilson
 from rnnlab.sweeps import Done, grid, run, success
 
 BASE = Spec(units=6, batch=4, updates=25, check_every=10, check_sequences=50, confirm_sequences=50)
@@ -89,3 +91,15 @@ def test_success_is_the_share_of_seeds_that_got_there_with_wilsons_interval():
 def test_success_refuses_an_outcome_that_was_not_recorded(runs):
     with pytest.raises(ValueError, match=r"event must be one of .*'first_below_1_percent'.*, got 'solved'"):
         success(runs, event="solved")
+
+
+def test_a_pages_bar_shows_how_many_are_solved_how_fast_and_how_long_it_will_take(capsys, monkeypatch):
+    monkeypatch.delenv("RNNLAB_BAR", raising=False)
+    move = pages.bar("ensembles", 2)
+    done = Done("smart tanh", "MSGD", 12, number=1, ensembles=2, runs=5, solved=3, speed=1234.5, left=3_700.2)
+    move(done)
+    move(replace(done, number=2, runs=10, left=0.0))
+    said = capsys.readouterr().err
+    assert "10 runs, 3 solved, 1,234 updates/s, 0:00:00 left" in said
+    assert done.status == "5 runs, 3 solved, 1,234 updates/s, 1:01:40 left"
+    assert replace(done, left=np.nan).status.endswith("? left")

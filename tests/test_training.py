@@ -124,20 +124,6 @@ def test_stop_rules_differ_only_in_when_they_stop():
     assert kept["never"].error.notnull().all()
 
 
-def test_the_test_that_decides_is_made_at_other_lengths_when_told_to():
-    lengths = (10, 100)
-    spec = Spec(task=TemporalOrder(10), updates=2_000, check_every=500, stop="never", confirm_lengths=lengths)
-    runs = train(spec, seeds=5, device="cpu")
-    ensemble = Ensemble(spec, 5, device="cpu")
-    ensemble.parameters.theta.copy_(torch.from_numpy(runs.theta.values))
-    ensemble.update = spec.updates
-    easy, hard = (ensemble.errors(10_000, stream=random.TEST, task=TemporalOrder(T)).numpy() for T in lengths)
-    tested = ensemble.errors(1_000).numpy() < 0.01
-    assert tested.any()
-    assert (hard > easy + 0.1)[tested].any()
-    np.testing.assert_allclose(runs.final_error[tested], ((easy + hard) / 2)[tested], rtol=1e-12)
-
-
 def test_divergence_is_an_outcome_and_the_others_go_on():
     wild = TINY.with_(algorithm=Algorithm(learning_rate=1e38, clip=NoClip()), init=SmartTanh(), stop="never")
     runs = train(wild, seeds=3)
@@ -150,8 +136,7 @@ def test_divergence_is_an_outcome_and_the_others_go_on():
 def test_a_specification_has_one_name_everywhere():
     assert TINY.id(0) == TINY.with_(units=8).id(0)
     others = [TINY.with_(units=9), TINY.with_(task=TemporalOrder((10, 15))), TINY.with_(algorithm=Algorithm())]
-    others.append(TINY.with_(confirm_lengths=(10,)))
-    assert len({TINY.id(0), TINY.id(1), *(other.id(0) for other in others)}) == 6
+    assert len({TINY.id(0), TINY.id(1), *(other.id(0) for other in others)}) == 5
     plain = json.loads(TINY.canonical())
     assert plain["numerics"] == 1
     assert plain["spec"]["task"] == {"length": [10, 14], "second_window": "code", "type": "TemporalOrder"}

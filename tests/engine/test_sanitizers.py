@@ -50,11 +50,11 @@ def overrun():
     import torch
 
     from rnnlab import LastSoftmax, Tanh
-    from rnnlab.engine import contract, cpu
+    from rnnlab.engine import cpu
     from tests.engine.test_gradients import random_case
 
-    assert cpu.check is contract.check
-    cpu.check = lambda *_, **__: None
+    for check in [name for name in vars(cpu) if name.startswith("check")]:
+        setattr(cpu, check, lambda *_, **__: None)
     network, batch = random_case(1, 4, 3, 5, loss=LastSoftmax(), symbols=False)
     batch.lengths[0] = 5
     cpu.outputs(network.to(torch.float32), batch, sigma=Tanh(), loss=LastSoftmax())
