@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import xarray
 
 from . import claims
-from .store import read_summary
 
 T = TypeVar("T")
 
@@ -133,6 +132,8 @@ def stored(name: str) -> xarray.Dataset:
         FileNotFoundError: there is none.
         rnnlab.store.DamagedError: it is not as it was written.
     """
+    from .store import read_summary  # imports torch
+
     return read_summary(RESULTS / f"{name}.summary")
 
 

@@ -138,7 +138,7 @@ def test_a_specification_has_one_name_everywhere():
     others = [TINY.with_(units=9), TINY.with_(task=TemporalOrder((10, 15))), TINY.with_(algorithm=Algorithm())]
     assert len({TINY.id(0), TINY.id(1), *(other.id(0) for other in others)}) == 5
     plain = json.loads(TINY.canonical())
-    assert plain["numerics"] == 1
+    assert plain["numerics"] == 2
     assert plain["spec"]["task"] == {"length": [10, 14], "second_window": "code", "type": "TemporalOrder"}
     assert Spec().id(0) == "72be07137fdcd5ff"
 
