@@ -155,7 +155,7 @@ def chain(nursery: Nursery, folder: Path, number: int) -> Counter:
     for life, at in enumerate(sorted(draw.random() for _ in range(LIVES))):
         parts = _parts(folder)
         instant = max(0.0, at - share(store)) * whole["seconds"]
-        told = nursery.life(folder, number, instant=instant, in_a_write=life % 2 == 1)
+        told = nursery.life(folder, number, instant=instant, in_a_write=life > 0)
         if not told["killed"]:
             break
         counts["kills"] += 1

@@ -75,7 +75,8 @@ def assert_survived(runs, whole, killer, store):
     killer.join()
     assert 0 < len(killer.kept) < 8
     assert identities(store).items() >= killer.kept.items()
-    assert len(store.files()) == 8
+    assert len(store.files(RUN)) == 8
+    assert set(store.files()) - set(store.files(RUN)) <= set(store.litter())  # checkpoints of what another finished
     assert_same(runs, whole)
 
 

@@ -95,7 +95,7 @@ def test_the_members_of_these_trainings_end_at_different_checks():
 
 
 @pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(at=st.sets(st.integers(1, 18), min_size=1, max_size=4))
 def test_a_training_interrupted_after_any_of_its_checkpoints_ends_with_the_bits_of_a_whole_one(name, at):
     with TemporaryDirectory() as folder:
@@ -161,13 +161,12 @@ def test_a_training_writes_no_more_checkpoints_than_the_interval_allows(tmp_path
 
 
 def test_sweeps_killed_at_random_instants_go_on_to_the_bits_of_whole_ones(nursery, tmp_path, record_property):
-    """Of twelve kills half wait for a write to begin; the instants fall evenly over the run."""
-    counts = Counter()
-    for number in range(3):
-        counts += chain(nursery, tmp_path / str(number), number)
+    """Of four kills three wait for a write to begin; the instants fall evenly over the run."""
+    counts: Counter = Counter()
+    while counts["kills"] < 10 or (not counts["inside a write"] and counts["sweeps"] < 10):
+        counts += chain(nursery, tmp_path / str(counts["sweeps"]), counts["sweeps"])
     record_property("kills", dict(counts))
     print(dict(counts))
-    assert counts["kills"] >= 10
     assert counts["after the first checkpoint"] >= counts["kills"] / 2
     assert counts["inside a write"] >= 1
 
@@ -178,4 +177,5 @@ def test_sweeps_on_one_store_at_once_do_not_harm_each_other_even_if_one_is_kille
     assert [digest for digest in told["digests"] if digest] == nursery.life(None, 0)["digests"] * 2
     store = Store(tmp_path)
     assert store.verify() == {}
-    assert len(store.files()) == len(store.files(RUN)) == 4
+    assert len(store.files(RUN)) == 4
+    assert store.files(CHECKPOINT) == store.litter()  # at most what the killed one left behind
