@@ -205,7 +205,7 @@ def _collect(inputs, states, delta, n_in, c_in, gradient, pull, L, plan: tl.cons
     NP: tl.constexpr = plan.NP
     units, channels = tl.arange(0, NP), tl.arange(0, plan.IP)[None, :]
     gW, gW_in_T = tl.zeros((NP, NP), tl.float32), tl.zeros((IP, NP), tl.float32)
-    gb = tl.zeros((ROWS, NP), tl.float32)
+    gb = tl.zeros((1 if plan.symbols else ROWS, NP), tl.float32)
     for first in range(0, L * plan.B, plan.ROWS):
         rows = first + tl.arange(0, plan.ROWS)
         row, inside = rows[:, None], (rows < L * plan.B)[:, None]
@@ -222,9 +222,12 @@ def _collect(inputs, states, delta, n_in, c_in, gradient, pull, L, plan: tl.cons
             u = tl.load(inputs + row * plan.I + channels, mask=inside & (channels < plan.I), other=0.0)
         gW += _dot(tl.trans(v), x, plan)
         gW_in_T += _dot(tl.trans(u), v, plan)
-        gb += v
+        if not plan.symbols:
+            gb += v
     _store(gradient, gW, plan.N, 1, plan.N, plan.N)
     _store(gradient + plan.W_in, gW_in_T, 1, plan.I, plan.I, plan.N)
+    if plan.symbols:  # every step holds exactly one symbol
+        gb = gW_in_T
     tl.store(gradient + plan.b + units, tl.sum(gb, 0), mask=units < plan.N)
 
 

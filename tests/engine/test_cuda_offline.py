@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.engine.test_cuda import needs_interpreter, needs_triton
 
 ROOT = Path(__file__).parents[2]
-CASES = [{}, {"N": 100, "arch": 80}, {"N": 10, "precision": "tf32x3"}]  # `book/results` has more
+SYMBOLS = [{}, {"algorithm": "MSGD-C"}, {"N": 100, "arch": 80}]  # `book/results` has more
+CASES = [*SYMBOLS, {"task": "addition"}, {"N": 10, "precision": "tf32x3"}]
 SHARED = 163 * 1024  # bytes that a block may have on sm_80
 
 
@@ -21,8 +22,8 @@ def run(*arguments):
 
 
 @needs_triton
-def test_no_time_loop_spills_and_float32_is_float32(tmp_path, monkeypatch):
-    """Spills outside the loops over steps, once an update, are few; they and the shared memory fit sm_80 and sm_90."""
+def test_no_kernel_of_symbols_spills_no_time_loop_spills_and_float32_is_float32(tmp_path, monkeypatch):
+    """Real inputs may spill a little outside the loops over steps, once an update."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     report = json.loads(run("tests.benchmarks.offline", json.dumps(CASES)))
     *exact, split = report["cases"]
@@ -35,9 +36,8 @@ def test_no_time_loop_spills_and_float32_is_float32(tmp_path, monkeypatch):
             products = 32 * padded * padded / (32 * case["warps"])  # of a warp: a block of 32 by N, times N by N
             assert products <= loop["FFMA"] <= 1.4 * products
         assert case["phases"] == 7  # prepare, forward, score, backward, collect, descend, and the next update
-        assert case["stack"] <= 512
+        assert case["stack"] <= (64 if case["task"] == "addition" else 0)
         assert case["shared"] <= SHARED
-    assert exact[0]["stack"] == 0
     assert min(loop["HMMA"] for loop in split["loops"].values()) > 0  # what is looked for above is found where it is
 
 
