@@ -95,7 +95,10 @@ def flag(name: str, value: Any) -> bool:
         ValueError: it is neither.
     """
     if not isinstance(value, bool):
-        raise _refusal(name, value, "true or false")
+        written = str(value).lower() in ("true", "false")
+        raise _refusal(
+            name, value, "true or false", remedy=f"; papermill takes it as -y '{name}: {str(value).lower()}'" * written
+        )
     return value
 
 

@@ -43,6 +43,11 @@ OUTCOMES = {
     "diverged_at": ("first update whose gradient was not finite and not guarded", "updates"),
     "guarded": ("updates in which the guard replaced the gradient", "updates"),
 }
+TOTALS = {
+    "final_rho": ("spectral radius of W_rec at the last check", "1"),
+    "largest_norm": ("largest gradient norm before clipping", "loss per weight"),
+    "clipped_share": ("share of all updates clipped or guarded", "1"),
+}
 
 
 class Record:
@@ -124,13 +129,12 @@ def totals(runs: xarray.Dataset) -> xarray.Dataset:
         runs: what `rnnlab.train` or `rnnlab.sweeps.run` returned.
     """
     last = (runs["rho"].notnull().sum("check") - 1).clip(0)
-    sums = {
-        "final_rho": (runs["rho"].isel(check=last), "spectral radius of W_rec at the last check", "1"),
-        "largest_norm": (runs["norm_max"].max("check"), "largest gradient norm before clipping", "loss per weight"),
-        "clipped_share": (runs["clipped"].mean("check"), "share of all updates clipped or guarded", "1"),
-    }
+    sums = runs["rho"].isel(check=last), runs["norm_max"].max("check"), runs["clipped"].mean("check")
     return runs.assign(
-        {n: (x.dims, x.values, {"long_name": text, "units": unit}) for n, (x, text, unit) in sums.items()}
+        {
+            name: (total.dims, total.values, {"long_name": text, "units": units})
+            for total, (name, (text, units)) in zip(sums, TOTALS.items(), strict=True)
+        }
     )
 
 

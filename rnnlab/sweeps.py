@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from rnnlab.checking import as_seeds, checked, whole
 from rnnlab.engine.contract import Algorithm
 from rnnlab.executors import Job, results_by
 from rnnlab.inits import INITS, Init
-from rnnlab.records import merged, totals, wilson
+from rnnlab.records import OUTCOMES, SERIES, TOTALS, merged, totals, wilson
 from rnnlab.specs import Spec
 from rnnlab.store import RUN, Store
 from rnnlab.training import result_of
@@ -110,11 +111,13 @@ def run(
     chunk: int | None = None,
     checkpoint_every: float = 60.0,
     restart: bool = False,
+    known: xarray.Dataset | None = None,
 ) -> xarray.Dataset:
     """Train the same seeds in every cell of a grid, and gather what `train` returns.
 
     The seeds of a cell train side by side as one ensemble, or as several of at most `chunk` members. Each is a task of
-    the executor, the longest first. With a store, what is finished there is read and not computed again.
+    the executor, the longest first. With a store, what is finished there is read and not computed again; nor is what a
+    summary says of another store's.
 
     Args:
         base: what the cells share: task but for its length, sizes, budget, tests.
@@ -131,13 +134,16 @@ def run(
         chunk: members of an ensemble, at most; all seeds unless told otherwise.
         checkpoint_every: seconds between checkpoints, as in `train`.
         restart: start again what another engine has begun, as in `train`.
+        known: what `read_summary` returned. An ensemble is taken from it whose every member it holds at this budget,
+            or without error within it. Then series have gaps, and `totals` stand in the place of parameters.
 
     Returns:
         What `train` returns, with dimensions init, algorithm, length, seed, check, parameter; `update` says when
         a check was due; series are NaN after a member stopped. `spec` holds each cell's canonical JSON.
 
     Raises:
-        ValueError: an axis is empty, a length comes twice or is too short, seeds, chunk or device make no sense.
+        ValueError: an axis is empty, a length comes twice or is too short, seeds, chunk or device make no sense, or
+            `known` is no summary.
         LostWorkersError: workers were lost again and again.
 
     Source:
@@ -155,8 +161,11 @@ def run(
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     watch = _Watch(jobs)
     results: dict[tuple[tuple[str, str, int], int], xarray.Dataset] = {}
-    for job, result, computed in results_by(jobs, executor, how):
-        results[job.labels, job.seeds[0]] = result
+    taken = [] if known is None else _taken(known, jobs)
+    held = [job for job, _, _ in taken]
+    for job, result, computed in chain(taken, results_by([job for job in jobs if job not in held], executor, how)):
+        plain = known is None or "theta" not in result
+        results[job.labels, job.seeds[0]] = result if plain else totals(result).drop_vars("theta")
         done = watch.after(job, result, computed=computed)
         if progress is not None:
             progress(done)
@@ -204,6 +213,42 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
     columns = dict(zip((*AXES, "seed"), zip(*labels, strict=True), strict=True))
     runs = runs.assign_coords({name: ("network", list(column)) for name, column in columns.items()})
     return totals(_finish(runs.set_index(network=list(columns)).unstack("network"), results))
+
+
+def _taken(known: xarray.Dataset, jobs: Sequence[Job]) -> list[tuple[Job, xarray.Dataset, bool]]:
+    """The jobs that a summary answers, each with its answer, which was not computed."""
+    needed = {*SERIES, *OUTCOMES, *TOTALS, *AXES, "run", "spec", "seed", "update"}
+    if not (isinstance(known, xarray.Dataset) and needed <= set(known.variables)):
+        raise ValueError(f"known must be what `read_summary` returned for a sweep's `totals`, got {known!r:.200}")
+    networks = known.stack(network=[*AXES, "seed"], create_index=False)
+    texts, seeds = networks["spec"].values, networks["seed"].values
+    at = {(_begun(text), int(seed)): n for n, (text, seed) in enumerate(zip(texts, seeds, strict=True)) if text}
+    origin = {name: value for name, value in known.attrs.items() if name not in ("command", "checks", "wall_s")}
+    found = []
+    for job in jobs:
+        spec, text = job.spec, job.spec.canonical()
+        numbers = [at.get((_begun(text), seed), -1) for seed in job.seeds]
+        members = networks.isel(network=numbers)
+        end = members["first_no_error"]
+        early = (end <= spec.updates) & (end % spec.check_every == 0) & (spec.stop == "no error")
+        if -1 not in numbers and (early | (members["spec"] == text)).all():
+            due = members.swap_dims(check="update").reindex(update=_due(spec.updates, spec.check_every))
+            answer = due.drop_vars([*AXES, "spec"]).swap_dims(update="check", network="seed")
+            answer["update"].attrs = known["update"].attrs
+            found.append((job, answer.assign_attrs(origin, spec=text), False))
+    return found
+
+
+def _begun(text: str) -> str:
+    """A specification's canonical JSON without its budget."""
+    told = json.loads(text)
+    del told["spec"]["updates"]
+    return json.dumps(told, sort_keys=True)
+
+
+def _due(budget: int, check_every: int) -> np.ndarray:
+    """The updates after which a budget's checks are due."""
+    return np.append(np.arange(check_every, budget, check_every), budget)
 
 
 def _labels(spec: Mapping[str, Any]) -> tuple[str, str, Any]:
@@ -254,7 +299,7 @@ class _Watch:
 
 def _whole(result: xarray.Dataset, budget: int, check_every: int) -> xarray.Dataset:
     """One ensemble's result with every check of its budget; those that no member lived to are NaN."""
-    updates = np.append(np.arange(check_every, budget, check_every), budget)
+    updates = _due(budget, check_every)
     missing = len(updates) - result.sizes["check"]
     padded = result.drop_vars("update").pad(check=(0, missing), keep_attrs=True)
     padded["spec"] = ((), padded.attrs.pop("spec"), {"long_name": "canonical specification"})

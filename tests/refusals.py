@@ -218,6 +218,7 @@ CASES = [
             "chunk": but(natural, None) | st.just(0),
             "checkpoint_every": but(not_negative, math.inf),
             "restart": flag,
+            "known": some_thing | st.just(runs),
         },
     ),
     (sweeps.success, {"runs": runs}, {"runs": thing, "event": choice}),

@@ -116,6 +116,13 @@ def test_a_flag_is_true_or_false_and_nothing_else(value):
         pages.flag("keep", value)
 
 
+def test_a_flag_that_papermill_passed_on_as_a_word_is_told_how_to_be_written():
+    with pytest.raises(
+        ValueError, match="keep must be true or false, got 'False'; papermill takes it as -y 'keep: false'"
+    ):
+        pages.flag("keep", "False")
+
+
 def test_a_stored_result_is_read_with_how_it_came_about(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "RESULTS", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"none\.summary"):

@@ -7,6 +7,8 @@ import pytest
 import xarray
 
 from rnnlab import INITS, Algorithm, Spec, TemporalOrder, pages, train, wilson
+from rnnlab.records import OUTCOMES, TOTALS, totals
+from rnnlab.store import read_summary, write_summary
 from rnnlab.sweeps import Done, grid, run, success
 
 BASE = Spec(units=6, batch=4, updates=25, check_every=10, check_sequences=50, confirm_sequences=50)
@@ -59,6 +61,42 @@ def test_progress_counts_the_cells_one_by_one():
         Done("sigmoid", "MSGD", 12, number=3, ensembles=4, runs=3, solved=0, speed=0, left=0),
         Done("sigmoid", "MSGD", 10, number=4, ensembles=4, runs=4, solved=0, speed=0, left=0),
     ]
+
+
+LUCKY = BASE.with_(updates=40, check_every=4, check_sequences=1, confirm_sequences=1, stop="no error")  # by chance
+ONE = {"inits": {"basic tanh": INITS["basic tanh"]()}, "lengths": [10], "seeds": 5, "device": "cpu", "chunk": 1}
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    path = tmp_path_factory.mktemp("kept") / "lucky.summary"
+    write_summary(totals(run(LUCKY, algorithms=CALM, **ONE)), path, command="")
+    return read_summary(path)
+
+
+@pytest.mark.parametrize(("updates", "taken"), [(40, "all"), (90, "early"), (20, "early")])
+def test_what_a_summary_holds_to_the_end_is_taken_from_it_and_only_the_rest_is_trained(summary, updates, taken):
+    seen = []
+    spec = LUCKY.with_(updates=updates)
+    runs = run(spec, algorithms=CALM, **ONE, known=summary, progress=seen.append)
+    alone = totals(run(spec, algorithms=CALM, **ONE)).drop_vars("theta")
+    assert set(runs.variables) == set(alone.variables)
+    assert (runs["spec"] == alone["spec"]).all()
+    for name in (*OUTCOMES, *TOTALS, "update"):
+        np.testing.assert_allclose(runs[name], alone[name], rtol=1e-12)
+    np.testing.assert_allclose(runs["rho"], alone["rho"], rtol=2.0**-11)
+    ended = int((summary["first_no_error"] <= updates).sum())
+    assert 1 <= ended <= 9
+    assert sum(done.speed == 0 for done in seen) == {"all": 10, "early": ended}[taken]
+
+
+def test_a_summary_of_another_question_answers_nothing(summary):
+    seen = []
+    run(LUCKY.with_(batch=5), algorithms=CALM, **ONE, known=summary, progress=seen.append)
+    run(LUCKY.with_(stop="never", updates=50), algorithms=CALM, **ONE, known=summary, progress=seen.append)
+    assert all(done.speed > 0 for done in seen)
+    with pytest.raises(ValueError, match="known must be what `read_summary` returned for a sweep's `totals`, got"):
+        run(LUCKY, algorithms=CALM, **ONE, known=summary.drop_vars("final_rho"))
 
 
 @pytest.mark.parametrize(
