@@ -66,6 +66,18 @@ def test_large_networks_agree_too():
     torch.testing.assert_close(got.theta.double(), want.theta, rtol=0, atol=1e-5 * want.theta.abs().max().item())
 
 
+@pytest.mark.parametrize("sigma", [Tanh(), Sigmoid()])
+def test_units_are_right_in_saturation_and_keep_what_is_not_a_number(sigma):
+    network = Parameters.zeros(Sizes(1, 1, 2), 1)
+    network.W_in.fill_(1.0)  # h_1 = sigma(u_1)
+    u = torch.cat([torch.linspace(-120, 120, 24_001), torch.tensor([-math.inf, math.inf, math.nan])])
+    batch = Batch(u[None, None, :, None], torch.zeros(1, 1, len(u)).long(), torch.tensor([1]))
+    _, h = cpu.outputs(network, batch, sigma=sigma, loss=LastSoftmax())
+    right = sigma(u.double())
+    torch.testing.assert_close(h[0, :, 0].double(), right, rtol=0, atol=5 * 2 * EPSILON, equal_nan=True)
+    assert h[0, :-1].abs().max() <= 1
+
+
 @pytest.mark.parametrize("task", [TemporalOrder((10, 15)), Addition(12), NoiselessMemorization((3, 6), 2, 2)])
 @pytest.mark.parametrize("clip", [NoClip(), Norm(0.1), Norm(0.1, Skip()), Elementwise(0.01), Elementwise(0.01, None)])
 def test_its_updates_are_those_of_the_batched_engine(task, clip):
