@@ -137,9 +137,9 @@ def clean(given: argparse.Namespace) -> int:
 
 def export(given: argparse.Namespace) -> int:
     """Write a summary of what is finished."""
-    from rnnlab import store, sweeps
+    from rnnlab import summaries, sweeps
 
-    store.write_summary(sweeps.gather(_store(given), updates=given.updates), given.file, command=given.command)
+    summaries.write_summary(sweeps.gather(_store(given), updates=given.updates), given.file, command=given.command)
     print(f"{given.file}: {given.file.stat().st_size:,} bytes")
     return 0
 

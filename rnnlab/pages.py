@@ -135,7 +135,7 @@ def stored(name: str) -> xarray.Dataset:
         FileNotFoundError: there is none.
         rnnlab.store.DamagedError: it is not as it was written.
     """
-    from .store import read_summary  # imports torch
+    from .summaries import read_summary  # imports torch
 
     return read_summary(RESULTS / f"{name}.summary")
 

@@ -1,4 +1,4 @@
-"""A folder of finished and unfinished trainings, and small summaries of them for the book.
+"""A folder of finished and unfinished trainings.
 
 A file is written whole or not at all, never changed, and read only if its sum is right. It holds the line "rnnlab
 store 1", one line of JSON, arrays of numbers and a SHA-256 sum of all that; nothing in it is ever executed.
@@ -14,7 +14,6 @@ import tarfile
 import tempfile
 import time
 import warnings
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import xarray
 
 from rnnlab.checking import checked
 from rnnlab.records import OUTCOMES, SERIES
@@ -33,7 +31,6 @@ ASIDE, PART = "aside", "part"
 _NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint)")
 _WORDS, _ARRAYS = {"spec", "update", "provenance"}, {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}
 _DTYPES = ("|u1", "<i8", "<f4", "<f8")
-LIMIT = 200_000  # bytes of a summary
 _STALE = 3_600  # seconds after which nobody writes to a temporary file any more
 
 
@@ -273,73 +270,3 @@ class Store:
             old = path.suffix == f".{PART}" and time.time() - path.stat().st_mtime > _STALE
             found += [path] if old or path.suffix == f".{ASIDE}" else []
         return found
-
-
-@checked()
-def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> None:
-    """Keep outcomes of all networks, and series of few checks, in a file small enough for the book.
-
-    Series are rounded to 11 bits (0.05 %) and thinned until the file fits into 200 kB; parameters are left out.
-
-    Args:
-        runs: what `rnnlab.train`, `sweeps.run` or `sweeps.gather` returned.
-        path: where to.
-        command: how it can be computed again.
-
-    Raises:
-        ValueError: `runs` has no checks, or even two of each network do not fit.
-    """
-    if "check" not in runs.dims:
-        raise ValueError(f"runs must have a dimension check, got {dict(runs.sizes)}")
-    for checks in (50, 40, 30, 20, 15, 10, 5, 2):
-        kept = np.unique(np.linspace(0, runs.sizes["check"] - 1, checks).round().astype(int))
-        inner = zlib.compress(encode(_plain(runs.drop_vars("theta", errors="ignore").isel(check=kept))), 9)
-        said = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"} | runs.attrs
-        data = encode(File(SUMMARY, said, {"dataset": np.frombuffer(inner, dtype=np.uint8)}))
-        if len(data) <= LIMIT:
-            put(Path(path).absolute(), data)
-            return
-    raise ValueError(f"runs must be few enough for {LIMIT} bytes, got {dict(runs.sizes)}")
-
-
-@checked()
-def read_summary(path: str | Path) -> xarray.Dataset:
-    """What `write_summary` kept; how the runs came about is in the attributes.
-
-    Raises:
-        DamagedError: the file is not as it was written, or is something else.
-        FileNotFoundError: there is none.
-    """
-    try:
-        outer = decode(Path(path).read_bytes())
-    except DamagedError as error:
-        raise DamagedError(f"{path} is {error}") from error
-    if outer.name != SUMMARY:
-        raise DamagedError(f"{path} is no summary, but {outer.name}")
-    inner = decode(zlib.decompress(outer.arrays["dataset"].tobytes()))
-    columns = inner.header["columns"]
-    values = {name: inner.arrays.get(name, column.get("text")) for name, column in columns.items()}
-    variables = {name: (tuple(column["dims"]), values[name], column["attrs"]) for name, column in columns.items()}
-    coords = {name: variables.pop(name) for name in inner.header["coords"]}
-    return xarray.Dataset(variables, coords, outer.header)
-
-
-def _plain(runs: xarray.Dataset) -> File:
-    """A dataset as words and arrays; numbers of every check are rounded."""
-    columns: dict[str, dict[str, Any]] = {}
-    arrays = {}
-    for name, variable in runs.variables.items():
-        values = variable.values
-        columns[str(name)] = {"dims": variable.dims, "attrs": variable.attrs}
-        if values.dtype.kind in "OUS":
-            columns[str(name)]["text"] = np.where(variable.isnull(), "", values).astype(str).tolist()
-        else:
-            series = values.dtype.kind == "f" and "check" in variable.dims
-            arrays[str(name)] = _rounded(values) if series else values
-    return File(SUMMARY, {"columns": columns, "coords": [str(name) for name in runs.coords]}, arrays)
-
-
-def _rounded(values: np.ndarray) -> np.ndarray:
-    """Numbers in float32, of whose 24 bits the last 13 are zero, so that they take little room."""
-    mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.round(np.ldexp(mantissa, 11)), exponent - 11).astype(np.float32)

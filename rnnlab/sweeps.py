@@ -17,12 +17,12 @@ from rnnlab.checking import as_seeds, checked, whole
 from rnnlab.engine.contract import Algorithm
 from rnnlab.executors import Job, results_by
 from rnnlab.inits import INITS, Init
-from rnnlab.records import OUTCOMES, SERIES, TOTALS, merged, totals, wilson
+from rnnlab.records import merged, totals, wilson
 from rnnlab.specs import Spec
 from rnnlab.store import RUN, Store
+from rnnlab.summaries import AXES, answers, due
 from rnnlab.training import result_of
 
-AXES = ("init", "algorithm", "length")
 _STRICT: dict[str, Any] = {
     "coords": "minimal",
     "compat": "override",
@@ -161,7 +161,7 @@ def run(
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     watch = _Watch(jobs)
     results: dict[tuple[tuple[str, str, int], int], xarray.Dataset] = {}
-    taken = [] if known is None else _taken(known, jobs)
+    taken = [] if known is None else answers(known, jobs)
     held = [job for job, _, _ in taken]
     for job, result, computed in chain(taken, results_by([job for job in jobs if job not in held], executor, how)):
         plain = known is None or "theta" not in result
@@ -215,42 +215,6 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
     return totals(_finish(runs.set_index(network=list(columns)).unstack("network"), results))
 
 
-def _taken(known: xarray.Dataset, jobs: Sequence[Job]) -> list[tuple[Job, xarray.Dataset, bool]]:
-    """The jobs that a summary answers, each with its answer, which was not computed."""
-    needed = {*SERIES, *OUTCOMES, *TOTALS, *AXES, "run", "spec", "seed", "update"}
-    if not (isinstance(known, xarray.Dataset) and needed <= set(known.variables)):
-        raise ValueError(f"known must be what `read_summary` returned for a sweep's `totals`, got {known!r:.200}")
-    networks = known.stack(network=[*AXES, "seed"], create_index=False)
-    texts, seeds = networks["spec"].values, networks["seed"].values
-    at = {(_begun(text), int(seed)): n for n, (text, seed) in enumerate(zip(texts, seeds, strict=True)) if text}
-    origin = {name: value for name, value in known.attrs.items() if name not in ("command", "checks", "wall_s")}
-    found = []
-    for job in jobs:
-        spec, text = job.spec, job.spec.canonical()
-        numbers = [at.get((_begun(text), seed), -1) for seed in job.seeds]
-        members = networks.isel(network=numbers)
-        end = members["first_no_error"]
-        early = (end <= spec.updates) & (end % spec.check_every == 0) & (spec.stop == "no error")
-        if -1 not in numbers and (early | (members["spec"] == text)).all():
-            due = members.swap_dims(check="update").reindex(update=_due(spec.updates, spec.check_every))
-            answer = due.drop_vars([*AXES, "spec"]).swap_dims(update="check", network="seed")
-            answer["update"].attrs = known["update"].attrs
-            found.append((job, answer.assign_attrs(origin, spec=text), False))
-    return found
-
-
-def _begun(text: str) -> str:
-    """A specification's canonical JSON without its budget."""
-    told = json.loads(text)
-    del told["spec"]["updates"]
-    return json.dumps(told, sort_keys=True)
-
-
-def _due(budget: int, check_every: int) -> np.ndarray:
-    """The updates after which a budget's checks are due."""
-    return np.append(np.arange(check_every, budget, check_every), budget)
-
-
 def _labels(spec: Mapping[str, Any]) -> tuple[str, str, Any]:
     """Initialization, algorithm and length as the paper calls them, from a specification's JSON."""
     names = {init.__name__: name for name, init in INITS.items()}
@@ -299,7 +263,7 @@ class _Watch:
 
 def _whole(result: xarray.Dataset, budget: int, check_every: int) -> xarray.Dataset:
     """One ensemble's result with every check of its budget; those that no member lived to are NaN."""
-    updates = _due(budget, check_every)
+    updates = due(budget, check_every)
     missing = len(updates) - result.sizes["check"]
     padded = result.drop_vars("update").pad(check=(0, missing), keep_attrs=True)
     padded["spec"] = ((), padded.attrs.pop("spec"), {"long_name": "canonical specification"})

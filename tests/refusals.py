@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import rnnlab
-from rnnlab import checking, clipping, pages, random, records, signals, store, sweeps, training
+from rnnlab import checking, clipping, pages, random, records, signals, store, summaries, sweeps, training
 from rnnlab.dynamics import jacobians
 
 PATIENCE, MEMORY = 5, 8 * 2**30  # seconds for a call, bytes for all
@@ -226,7 +226,7 @@ CASES = [
     (rnnlab.Store, {}, {"folder": some_thing.filter(lambda x: not isinstance(x, str)) | st.just("a\0b")}),
     (store.decode, {"data": store.encode(store.File("a", {}, {}))}, {"data": but(thing, b"")}),
     (
-        store.write_summary,
+        summaries.write_summary,
         {"runs": runs, "path": folder / "summary", "command": ""},
         {
             "runs": thing | st.just(xarray.Dataset()),
@@ -235,7 +235,7 @@ CASES = [
         },
     ),
     (
-        store.read_summary,
+        summaries.read_summary,
         {"path": folder / "summary"},
         {"path": thing.filter(lambda x: not isinstance(x, str | bytes | int | float))},
     ),

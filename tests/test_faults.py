@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from rnnlab import Spec, Store, TemporalOrder, ensembles, store, sweeps, train
 from rnnlab.engine import batched
-from rnnlab.store import CHECKPOINT, RUN, DamagedError, encode, read_summary, write_summary
+from rnnlab.store import CHECKPOINT, RUN, DamagedError, encode
+from rnnlab.summaries import read_summary, write_summary
 from rnnlab.training import OtherEngineError
 from tests.test_resume import Ending, Interruption, assert_same
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnlab import pages
-from rnnlab.store import write_summary
+from rnnlab.summaries import write_summary
 
 BOOK = Path(__file__).parents[1] / "book"
 

@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as arrays
 from rnnlab import INITS, Algorithm, Spec, Store, store, sweeps
 from rnnlab.__main__ import main
 from rnnlab.records import totals
-from rnnlab.store import DamagedError, File, decode, encode, read_summary, write_summary
+from rnnlab.store import DamagedError, File, decode, encode
+from rnnlab.summaries import read_summary, write_summary
 
 BASE = Spec(units=6, batch=4, updates=20, check_every=10, check_sequences=20, confirm_sequences=20, stop="never")
 AXES = {"inits": {n: INITS[n]() for n in ("smart tanh", "sigmoid")}, "lengths": [12, 10]}

@@ -8,7 +8,7 @@ import xarray
 
 from rnnlab import INITS, Algorithm, Spec, TemporalOrder, pages, train, wilson
 from rnnlab.records import OUTCOMES, TOTALS, totals
-from rnnlab.store import read_summary, write_summary
+from rnnlab.summaries import read_summary, write_summary
 from rnnlab.sweeps import Done, grid, run, success
 
 BASE = Spec(units=6, batch=4, updates=25, check_every=10, check_sequences=50, confirm_sequences=50)
