@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from rnnlab.cells import Linear, Parameters, Sigma, Sigmoid, Sizes, Tanh
 from rnnlab.clipping import Clip, Elementwise, NoClip, Norm, Shrink, Skip
 from rnnlab.engine.contract import Algorithm, Gradients, Trace, check
+from rnnlab.engine.plan import Plan, Work
 from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
 from rnnlab.omega import Code, Eq9, Eq10AsPrinted, Omega
 from rnnlab.sequences import Batch, Chunk
@@ -26,141 +26,6 @@ _LOSSES = (LastSoftmax, EverySoftmax, LastSquaredError)
 _OMEGAS = (type(None), Code, Eq9, Eq10AsPrinted)
 _CLIPS = (NoClip, Norm, Elementwise)
 _GUARDS = (type(None), Shrink, Skip)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a kernel is compiled for: sizes, and the names of its parts.
-
-    Blocks are powers of two, and a sum in a product takes at least 16 terms: sizes are padded to `NP`, `IP` and `OP`.
-    """
-
-    N: int
-    I: int
-    O: int
-    B: int
-    symbols: bool
-    sigma: str
-    loss: str
-    omega: str = "NoneType"
-    clip: str = "NoClip"
-    guard: str = "NoneType"
-    keep: bool = False
-    precision: str = "ieee"
-
-    FLAT = 1024  # parameters at a time, where a member's are one row
-
-    @property
-    def NP(self) -> int:
-        """Units, padded."""
-        return _padded(self.N)
-
-    @property
-    def IP(self) -> int:
-        """Inputs, padded."""
-        return _padded(self.I)
-
-    @property
-    def OP(self) -> int:
-        """Outputs, padded."""
-        return _padded(self.O)
-
-    @property
-    def ROWS(self) -> int:
-        """Sequences, or pairs of step and sequence, at a time."""
-        return min(32, _padded(self.B))
-
-    @property
-    def P(self) -> int:
-        """Parameters."""
-        return self.b_out + self.O
-
-    @property
-    def W_in(self) -> int:
-        """Where W_in begins among the parameters."""
-        return self.N * self.N
-
-    @property
-    def b(self) -> int:
-        """Where b begins."""
-        return self.W_in + self.N * self.I
-
-    @property
-    def W_out(self) -> int:
-        """Where W_out begins."""
-        return self.b + self.N
-
-    @property
-    def b_out(self) -> int:
-        """Where b_out begins."""
-        return self.W_out + self.O * self.N
-
-    @property
-    def every(self) -> bool:
-        """Whether every step has outputs."""
-        return self.loss == "EverySoftmax"
-
-    @property
-    def input_size(self) -> int:
-        """Numbers in one step's inputs."""
-        return self.B if self.symbols else self.B * self.I
-
-    @property
-    def target_size(self) -> int:
-        """Numbers in one step's targets."""
-        return self.B * self.O if self.loss == "LastSquaredError" else self.B
-
-    @property
-    def warps(self) -> int:
-        """Warps of a block: as few as hold the sums in registers, since few share their operands better."""
-        blocks = self.NP, self.IP, self.OP
-        return 4 if max(blocks) <= 64 else 8 if sum(blocks) <= 256 else 16
-
-
-def _padded(size: int) -> int:
-    return max(16, 1 << (size - 1).bit_length())
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Memory that a launch writes, in the order in which the kernel names it."""
-
-    weights: Tensor
-    states: Tensor
-    delta: Tensor
-    n: Tensor
-    c: Tensor
-    errors: Tensor
-    gradient: Tensor
-    outputs: Tensor
-    losses: Tensor
-    norms: Tensor
-    omegas: Tensor
-    events: Tensor
-
-    @classmethod
-    def of(cls, plan: Plan, *, K: int, M: int, T: int, device: torch.device) -> "_Work":
-        """Uninitialized, but for outputs: those beyond a member's own length are 0."""
-
-        def take(*shape: int) -> Tensor:
-            return torch.empty(shape, device=device)
-
-        S = T if plan.every else 1
-        delta = take(M, T + 1, plan.B, plan.NP)
-        return cls(
-            weights=take(M, plan.NP + plan.I, plan.NP),
-            states=take(M, T + 1, plan.B, plan.NP),
-            delta=delta,
-            n=take(M, T, plan.B, plan.NP) if plan.every else delta,  # with one loss at the end n_t is delta_{t-1}
-            c=take(M, T, plan.B),
-            errors=take(M, S, plan.B, plan.OP),
-            gradient=take(M, plan.P),
-            outputs=torch.zeros(M, S, plan.B, plan.O, device=device) if plan.keep else take(0),
-            losses=take(K, M),
-            norms=take(K, M),
-            omegas=take(K, M),
-            events=torch.empty(K, M, dtype=torch.uint8, device=device),
-        )
 
 
 def fits(
@@ -202,7 +67,7 @@ def describe() -> str:
 
 def kernel_hash() -> str:
     """Name of the kernels' source."""
-    sources = (Path(__file__).with_name(name).read_text() for name in ("cuda.py", "cuda_kernels.py"))
+    sources = (Path(__file__).with_name(name).read_text() for name in ("cuda.py", "cuda_kernels.py", "plan.py"))
     return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16]
 
 
@@ -317,14 +182,14 @@ def _train(
     alphas: list[float],
     keep: bool = False,
     h_0: Tensor | None = None,
-) -> _Work:
+) -> Work:
     """Launch the kernel for a chunk that has been checked; what it leaves behind."""
     from rnnlab.engine import cuda_kernels
 
     theta = parameters.theta
     (K, M), T, B = chunk.lengths.shape, chunk.inputs.shape[2], chunk.inputs.shape[3]
     plan = _plan(parameters.sizes, B, chunk.inputs, sigma=sigma, loss=loss, algorithm=algorithm, keep=keep)
-    work = _Work.of(plan, K=K, M=M, T=T, device=theta.device)
+    work = Work.of(plan, K=K, M=M, T=T, device=theta.device)
     clip, guard = algorithm.clip, algorithm.clip.guard
     numbers = (
         algorithm.learning_rate,

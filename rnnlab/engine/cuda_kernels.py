@@ -5,7 +5,7 @@ what a sequence carries from step to step in registers, and histories stream thr
 and sequences have no order in time, so their blocks are cut from all pairs (step, sequence) in a row.
 
 In the time loops the product stands last, and what it is added to is fetched a step before: so it waits for nothing,
-and the compiler holds its operands in registers. `plan` is a `cuda.Plan`.
+and the compiler holds its operands in registers. `plan` is a `Plan`.
 """
 
 import triton
