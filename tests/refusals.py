@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import rnnlab
 from rnnlab import checking, clipping, pages, random, records, signals, store, summaries, sweeps, training
-from rnnlab.dynamics import jacobians
+from rnnlab.dynamics import jacobians, settling
 
 PATIENCE, MEMORY = 5, 8 * 2**30  # seconds for a call, bytes for all
 NAN = float("nan")
@@ -246,6 +246,11 @@ CASES = [
     ),
     (
         jacobians.pre_activation,
+        {"W_rec": W_rec, "h": h, "sigma": rnnlab.Tanh()},
+        {"W_rec": matrices, "h": states, "sigma": thing},
+    ),
+    (
+        settling.largest_exponent,
         {"W_rec": W_rec, "h": h, "sigma": rnnlab.Tanh()},
         {"W_rec": matrices, "h": states, "sigma": thing},
     ),

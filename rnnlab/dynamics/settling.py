@@ -1,0 +1,61 @@
+"""Whether states settle: how wide and how far apart classes of them are, and how fast a difference is forgotten."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnlab.cells import Sigma
+from rnnlab.checking import checked
+from rnnlab.dynamics.jacobians import log_norms, post_activation
+
+
+@checked()
+def spread(h: Float[Tensor, "M T B C N"]) -> Float[Tensor, "M C"]:
+    """Mean distance of the states of each class from their mean, in the states' unit.
+
+    Args:
+        h: states over steps T and sequences B of classes C.
+    """
+    return (h - h.mean(dim=(1, 2), keepdim=True)).norm(dim=-1).mean(dim=(1, 2))
+
+
+@checked()
+def nearest(points: Float[Tensor, "*S C N"]) -> Float[Tensor, "*S"]:
+    """Distance between the two nearest of C points, in their unit; infinite if there is only one.
+
+    Args:
+        points: the means of classes, say.
+    """
+    apart = (points.unsqueeze(-2) - points.unsqueeze(-3)).norm(dim=-1)
+    itself = torch.eye(points.shape[-2], dtype=torch.bool, device=points.device)
+    return apart.masked_fill(itself, torch.inf).amin(dim=(-2, -1))
+
+
+@checked()
+def largest_exponent(
+    W_rec: Float[Tensor, "M N N"], h: Float[Tensor, "M T *S N"], *, sigma: Sigma
+) -> Float[Tensor, "M *S"]:
+    """The largest Lyapunov exponent of each trajectory over its steps, in nats per step.
+
+    That is how fast a small difference grows, here one that is equal in all units at first: log |dh_T| / |dh_0|,
+    divided by the steps between the states. Over few steps it depends on that start; as their number grows it does so
+    for almost no start. Where it is negative, two states that get the same inputs come together.
+
+    Args:
+        W_rec: weight from unit j to unit i at [i, j].
+        h: states along the way, the first one included; any axes between steps and units.
+        sigma: the non-linearity.
+
+    Raises:
+        ValueError: there are fewer than two states, or members or units of W_rec and h differ.
+
+    Source:
+        Benettin et al. 1980, "Lyapunov characteristic exponents for smooth dynamical systems", for the transported
+        vector that is rescaled at each step.
+    """
+    arrived = h[:, 1:].unbind(1)
+    if not arrived:
+        raise ValueError(f"h must hold at least two states of each trajectory, got shape {tuple(h.shape)}")
+    start = torch.ones_like(h[:, 0]).unsqueeze(-1) / h.shape[-1] ** 0.5
+    factors = (post_activation(W_rec, h_t, sigma=sigma) for h_t in arrived)
+    return log_norms(factors, start=start, every=len(arrived))[:, 0] / len(arrived)
