@@ -151,9 +151,10 @@ def bar(label: str, total: int) -> Callable[[Any], None]:
     progress = tqdm(total=total, desc=label, file=sys.stderr, mininterval=1.0, disable=off)
 
     def move(done: Any) -> None:
+        progress.total = getattr(done, "ensembles", total)
         progress.set_postfix_str(getattr(done, "status", ""), refresh=False)
         progress.update()
-        if progress.n >= total:
+        if progress.n >= progress.total:
             progress.close()
 
     return move

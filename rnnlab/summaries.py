@@ -1,8 +1,10 @@
 """Summaries of sweeps: files small enough for the book; and what they answer, which then need not run again."""
 
 import json
+import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import xarray
 from rnnlab.checking import checked
 from rnnlab.executors import Job
 from rnnlab.records import OUTCOMES, SERIES, TOTALS
+from rnnlab.specs import Spec
 from rnnlab.store import SUMMARY, DamagedError, File, decode, encode, put
 
 AXES = ("init", "algorithm", "length")
@@ -88,12 +91,18 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return np.ldexp(np.round(np.ldexp(mantissa, 11)), exponent - 11).astype(np.float32)
 
 
-def answers(known: xarray.Dataset, jobs: Sequence[Job]) -> list[tuple[Job, xarray.Dataset, bool]]:
-    """The jobs that a summary answers, each with its answer, and that it was not computed.
+def answers(known: xarray.Dataset, jobs: Sequence[Job]) -> list[tuple[Job, Job, xarray.Dataset]]:
+    """The networks that a summary answers.
+
+    A network is answered by itself, with its whole budget or ended within it, or by one that was trained with another
+    threshold of the gradient's norm, or none, if its norm stayed below both: then clipping never changed a bit.
 
     Args:
         known: what `read_summary` returned.
-        jobs: ensembles to be trained; answered where every member is there with its whole budget, or ended within it.
+        jobs: ensembles to be trained.
+
+    Returns:
+        A job, the same with the answered seeds alone, and the answer; `run` says which run that is from.
 
     Raises:
         ValueError: `known` is no summary of a sweep.
@@ -102,29 +111,68 @@ def answers(known: xarray.Dataset, jobs: Sequence[Job]) -> list[tuple[Job, xarra
     if not (isinstance(known, xarray.Dataset) and needed <= set(known.variables)):
         raise ValueError(f"known must be what `read_summary` returned for a sweep's `totals`, got {known!r:.200}")
     networks = known.stack(network=[*AXES, "seed"], create_index=False)
-    texts, seeds = networks["spec"].values, networks["seed"].values
-    at = {(_begun(text), int(seed)): n for n, (text, seed) in enumerate(zip(texts, seeds, strict=True)) if text}
+    held: dict[tuple[str, int], list[_Held]] = {}
+    columns = ("spec", "seed", "first_no_error", "largest_norm", "clipped_share", "diverged_at")
+    for n, (text, seed, *said) in enumerate(zip(*(networks[name].values.tolist() for name in columns), strict=True)):
+        if text:
+            asked = _Asked.of(text)
+            held.setdefault((asked.question, seed), []).append(_Held(n, asked, *said))
     origin = {name: value for name, value in known.attrs.items() if name not in ("command", "checks", "wall_s")}
     found = []
     for job in jobs:
         spec, text = job.spec, job.spec.canonical()
-        numbers = [at.get((_begun(text), seed), -1) for seed in job.seeds]
-        members = networks.isel(network=numbers)
-        end = members["first_no_error"]
-        early = (end <= spec.updates) & (end % spec.check_every == 0) & (spec.stop == "no error")
-        if -1 not in numbers and (early | (members["spec"] == text)).all():
-            checks = members.swap_dims(check="update").reindex(update=due(spec.updates, spec.check_every))
-            answer = checks.drop_vars([*AXES, "spec"]).swap_dims(update="check", network="seed")
+        asked, numbers = _Asked.of(text), {}
+        for seed in job.seeds:
+            fit = [one.number for one in held.get((asked.question, seed), ()) if one.answers(asked, spec)]
+            if fit:
+                numbers[seed] = fit[0]
+        if numbers:
+            checks = networks.isel(network=list(numbers.values())).swap_dims(check="update")
+            answer = checks.reindex(update=due(spec.updates, spec.check_every)).drop_vars([*AXES, "spec"])
+            answer = answer.swap_dims(update="check", network="seed").assign_attrs(origin, spec=text)
             answer["update"].attrs = known["update"].attrs
-            found.append((job, answer.assign_attrs(origin, spec=text), False))
+            found.append((job, replace(job, seeds=list(numbers)), answer))
     return found
 
 
-def _begun(text: str) -> str:
-    """A specification's canonical JSON without its budget."""
-    told = json.loads(text)
-    del told["spec"]["updates"]
-    return json.dumps(told, sort_keys=True)
+@dataclass(frozen=True)
+class _Asked:
+    """A specification's canonical JSON in parts: what matters in any case, the budget, the clipping.
+
+    `room` is the norm below which the clipping lets a gradient be.
+    """
+
+    question: str
+    updates: int
+    clip: str
+    room: float
+
+    @classmethod
+    def of(cls, text: str) -> "_Asked":
+        told = json.loads(text)
+        updates, clip = told["spec"].pop("updates"), told["spec"]["algorithm"].pop("clip")
+        limits = [clip.get("threshold", math.inf), (clip.get("guard") or {}).get("limit", math.inf)]
+        room = min(limits) if clip["type"] in ("Norm", "NoClip") else 0.0
+        return cls(json.dumps(told, sort_keys=True), updates, json.dumps(clip, sort_keys=True), room)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A network of a summary: its number there, what it was trained for, and what came of it."""
+
+    number: int
+    asked: _Asked
+    no_error: float
+    largest_norm: float
+    clipped_share: float
+    diverged_at: float
+
+    def answers(self, asked: _Asked, spec: Spec) -> bool:
+        """Whether its training is, bit for bit, what another one with the same question would be."""
+        early = spec.stop == "no error" and self.no_error <= spec.updates and self.no_error % spec.check_every == 0
+        untouched = self.largest_norm < min(self.asked.room, asked.room) and self.clipped_share == 0
+        alike = self.asked.clip == asked.clip or (untouched and math.isnan(self.diverged_at))
+        return alike and (early or self.asked.updates == asked.updates)
 
 
 def due(budget: int, check_every: int) -> np.ndarray:

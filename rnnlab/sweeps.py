@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -134,8 +134,9 @@ def run(
         chunk: members of an ensemble, at most; all seeds unless told otherwise.
         checkpoint_every: seconds between checkpoints, as in `train`.
         restart: start again what another engine has begun, as in `train`.
-        known: what `read_summary` returned. An ensemble is taken from it whose every member it holds at this budget,
-            or without error within it. Then series have gaps, and `totals` stand in the place of parameters.
+        known: what `read_summary` returned. Networks are taken from it that it holds at this budget, or without error
+            within it, also by an algorithm that differs in a threshold which no gradient reached; but of an ensemble
+            that the store has begun, all or none. Then series have gaps, and `totals` stand for parameters.
 
     Returns:
         What `train` returns, with dimensions init, algorithm, length, seed, check, parameter; `update` says when
@@ -159,18 +160,18 @@ def run(
     parts = [every[first : first + size] for first in range(0, len(every), size)]
     jobs = [Job(labels, spec, part) for labels, spec in cells.items() for part in parts]
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
-    watch = _Watch(jobs)
-    results: dict[tuple[tuple[str, str, int], int], xarray.Dataset] = {}
-    taken = [] if known is None else answers(known, jobs)
-    held = [job for job, _, _ in taken]
-    for job, result, computed in chain(taken, results_by([job for job in jobs if job not in held], executor, how)):
+    taken = [] if known is None else list(_taken(known, jobs, store))
+    left = _left(jobs, [job for job, _, _ in taken])
+    watch = _Watch([*(job for job, _, _ in taken), *left])
+    results: dict[tuple[str, str, int], list[xarray.Dataset]] = {labels: [] for labels in cells}
+    for job, result, computed in chain(taken, results_by(left, executor, how)):
         plain = known is None or "theta" not in result
-        results[job.labels, job.seeds[0]] = result if plain else totals(result).drop_vars("theta")
+        results[job.labels].append(result if plain else totals(result).drop_vars("theta"))
         done = watch.after(job, result, computed=computed)
         if progress is not None:
             progress(done)
 
-    cell = {labels: _joined([results[labels, part[0]] for part in parts], spec) for labels, spec in cells.items()}
+    cell = {labels: _joined(results[labels], spec).sel(seed=every) for labels, spec in cells.items()}
     runs = xarray.combine_nested(
         [[[cell[i, a, length] for length in lengths] for a in algorithms] for i in inits],
         concat_dim=list(AXES),
@@ -178,7 +179,24 @@ def run(
         **_STRICT,
     )
     runs = runs.assign_coords(init=list(inits), algorithm=list(algorithms), length=list(lengths))
-    return _finish(runs, results.values())
+    return _finish(runs, chain.from_iterable(results.values()))
+
+
+def _taken(
+    known: xarray.Dataset, jobs: Sequence[Job], store: Store | None
+) -> Iterator[tuple[Job, xarray.Dataset, bool]]:
+    """What a summary answers; of an ensemble that the store has begun, all of it or nothing, so that it can go on."""
+    for job, part, answer in answers(known, jobs):
+        begun = store is not None and store.family(job.spec.family(job.seeds))
+        if len(part.seeds) == len(job.seeds) or not begun:
+            yield part, answer, False
+
+
+def _left(jobs: Sequence[Job], answered: Sequence[Job]) -> list[Job]:
+    """The jobs without the networks that are answered."""
+    known = {(job.labels, seed) for job in answered for seed in job.seeds}
+    left = [replace(job, seeds=[seed for seed in job.seeds if (job.labels, seed) not in known]) for job in jobs]
+    return [job for job in left if job.seeds]
 
 
 @checked("updates")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray
 
-from rnnlab import INITS, Algorithm, Spec, TemporalOrder, pages, train, wilson
+from rnnlab import INITS, Algorithm, Elementwise, Norm, Skip, Spec, Store, TemporalOrder, pages, train, wilson
 from rnnlab.records import OUTCOMES, TOTALS, totals
 from rnnlab.summaries import read_summary, write_summary
 from rnnlab.sweeps import Done, grid, run, success
@@ -64,7 +64,7 @@ def test_progress_counts_the_cells_one_by_one():
 
 
 LUCKY = BASE.with_(updates=40, check_every=4, check_sequences=1, confirm_sequences=1, stop="no error")  # by chance
-ONE = {"inits": {"basic tanh": INITS["basic tanh"]()}, "lengths": [10], "seeds": 5, "device": "cpu", "chunk": 1}
+ONE = {"inits": {"basic tanh": INITS["basic tanh"]()}, "lengths": [10], "seeds": 5, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +74,77 @@ def summary(tmp_path_factory):
     return read_summary(path)
 
 
+def assert_as_trained(runs, spec, **grid):
+    """That a sweep, some of it answered by a summary, is what training gives."""
+    alone = totals(run(spec, **grid)).drop_vars("theta")
+    assert set(runs.variables) == set(alone.variables)
+    for name in ("spec", "init", "algorithm", "length", "seed"):
+        np.testing.assert_array_equal(runs[name], alone[name])
+    for name in (*OUTCOMES, *TOTALS, "update"):
+        np.testing.assert_allclose(runs[name], alone[name], rtol=1e-12)
+    np.testing.assert_allclose(runs["rho"], alone["rho"], rtol=2.0**-11)
+
+
 @pytest.mark.parametrize(("updates", "taken"), [(40, "all"), (90, "early"), (20, "early")])
 def test_what_a_summary_holds_to_the_end_is_taken_from_it_and_only_the_rest_is_trained(summary, updates, taken):
     seen = []
     spec = LUCKY.with_(updates=updates)
-    runs = run(spec, algorithms=CALM, **ONE, known=summary, progress=seen.append)
-    alone = totals(run(spec, algorithms=CALM, **ONE)).drop_vars("theta")
-    assert set(runs.variables) == set(alone.variables)
-    assert (runs["spec"] == alone["spec"]).all()
-    for name in (*OUTCOMES, *TOTALS, "update"):
-        np.testing.assert_allclose(runs[name], alone[name], rtol=1e-12)
-    np.testing.assert_allclose(runs["rho"], alone["rho"], rtol=2.0**-11)
+    runs = run(spec, algorithms=CALM, **ONE, chunk=2, known=summary, progress=seen.append)
+    assert_as_trained(runs, spec, algorithms=CALM, **ONE)
     ended = int((summary["first_no_error"] <= updates).sum())
     assert 1 <= ended <= 9
-    assert sum(done.speed == 0 for done in seen) == {"all": 10, "early": ended}[taken]
+    assert runs["run"].isin(summary["run"]).sum() == {"all": 10, "early": ended}[taken]
+    assert all(done.speed == 0 for done in seen) == (taken == "all")
+
+
+def test_of_an_ensemble_that_a_summary_holds_in_part_the_other_seeds_are_trained_and_all_keep_their_order(summary):
+    seen = []
+    grid = {**ONE, "seeds": [6, 3, 0, 5, 1], "algorithms": CALM}
+    runs = run(LUCKY, **grid, known=summary, progress=seen.append)
+    assert_as_trained(runs, LUCKY, **grid)
+    assert [(done.number, done.ensembles, done.runs, done.speed > 0) for done in seen] == [
+        (1, 4, 3, False),
+        (2, 4, 6, False),
+        (3, 4, 8, True),
+        (4, 4, 10, True),
+    ]
+    assert runs["run"].isin(summary["run"]).sum("seed").values.tolist() == [[[3], [3]]]
+
+
+@pytest.mark.parametrize("way", ["clip what was not", "leave what was clipped", "at another norm"])
+def test_a_network_whose_gradient_never_reached_a_threshold_is_the_same_with_and_without_clipping(tmp_path, way):
+    seeds = {**ONE, "seeds": 8}
+    plain = run(LUCKY, algorithms={"it": CALM["MSGD"]}, **seeds)
+    low, high = plain["norm_max"].max("check").quantile([0.5, 0.75]).values.tolist()
+    before, after = {
+        "clip what was not": (CALM["MSGD"], Algorithm.named("MSGD-C", threshold=low)),
+        "leave what was clipped": (Algorithm.named("MSGD-C", threshold=low), CALM["MSGD"]),
+        "at another norm": [Algorithm.named("MSGD-C", threshold=threshold) for threshold in (high, low)],
+    }[way]
+    write_summary(totals(run(LUCKY, algorithms={"it": before}, **seeds)), tmp_path / "one.summary", command="")
+    known = read_summary(tmp_path / "one.summary")
+    runs = run(LUCKY, algorithms={"it": after}, **seeds, known=known)
+    assert_as_trained(runs, LUCKY, algorithms={"it": after}, **seeds)
+    assert runs["run"].isin(known["run"]).sum() == 4
+
+
+def test_what_was_clipped_or_guarded_answers_for_no_other_rule(tmp_path):
+    for clip, other in ((Norm(1e-3), Norm(1e-3, guard=Skip())), (Elementwise(10.0), Norm(10.0))):
+        one, two = ({"it": Algorithm(learning_rate=0.01, clip=rule)} for rule in (clip, other))
+        write_summary(totals(run(LUCKY, algorithms=one, **ONE)), tmp_path / "one.summary", command="")
+        seen = []
+        run(LUCKY, algorithms=two, **ONE, known=read_summary(tmp_path / "one.summary"), progress=seen.append)
+        assert all(done.speed > 0 for done in seen)
+
+
+def test_an_ensemble_that_the_store_has_begun_goes_on_there_and_is_not_taken_apart(summary, tmp_path):
+    grid, seen, store = {**ONE, "algorithms": CALM}, [], Store(tmp_path)
+    run(LUCKY.with_(updates=20), **grid, store=store)
+    spec = LUCKY.with_(updates=90)
+    runs = run(spec, **grid, store=store, known=summary, progress=seen.append)
+    assert_as_trained(runs, spec, **grid)
+    assert [done.speed > 0 for done in seen] == [True, True]
+    assert not runs["run"].isin(summary["run"]).any()
 
 
 def test_a_summary_of_another_question_answers_nothing(summary):
