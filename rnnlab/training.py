@@ -227,6 +227,9 @@ def train(
         if store is not None and run.going and time.monotonic() - saved >= checkpoint_every:
             _keep(store, run.file())
             saved = time.monotonic()
+            if (kept := finished(spec, seeds, store)) is not None:  # by another worker, in the meantime
+                store.remove(_name(spec, run.seeds, CHECKPOINT))
+                return kept
         if checked and progress is not None:
             progress(run.progress())
     if store is not None and _keep(store, run.file()):

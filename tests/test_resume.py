@@ -160,6 +160,20 @@ def test_a_training_writes_no_more_checkpoints_than_the_interval_allows(tmp_path
     assert never.files(CHECKPOINT) == []
 
 
+def test_a_training_that_another_worker_finishes_first_takes_its_result_and_leaves_no_checkpoint(tmp_path):
+    store, made = Store(tmp_path), []
+
+    def race(progress):
+        made.append(progress.update)
+        if len(made) == 1:
+            train(FUSED, seeds=SEEDS, device="cpu", store=store)
+
+    result = train(FUSED, seeds=SEEDS, device="cpu", store=store, checkpoint_every=0, progress=race)
+    assert_same(result, whole("fused"))
+    assert made == [140]
+    assert [path.suffix for path in store.files()] == [f".{RUN}"]
+
+
 def test_sweeps_killed_at_random_instants_go_on_to_the_bits_of_whole_ones(nursery, tmp_path, record_property):
     """Of four kills three wait for a write to begin; the instants fall evenly over the run."""
     counts: Counter = Counter()
