@@ -1,12 +1,9 @@
 """Sweeps: one specification over initializations, algorithms and lengths, gathered in one labelled dataset."""
 
 import json
-import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -22,6 +19,7 @@ from rnnlab.specs import Spec
 from rnnlab.store import RUN, Store
 from rnnlab.summaries import AXES, answers, due
 from rnnlab.training import result_of
+from rnnlab.watching import Done, Watch
 
 _STRICT: dict[str, Any] = {
     "coords": "minimal",
@@ -29,42 +27,6 @@ _STRICT: dict[str, Any] = {
     "join": "exact",
     "combine_attrs": "drop_conflicts",
 }
-
-
-@dataclass(frozen=True)
-class Done:
-    """Some seeds of a cell that have just been trained, and where the sweep stands.
-
-    Args:
-        init: label of its initialization.
-        algorithm: label of its algorithm.
-        length: of its sequences, in steps.
-        number: the how manieth ensemble it was.
-        ensembles: of how many.
-        runs: networks whose training has ended, in all ensembles so far.
-        solved: how many of those were below 1 %.
-        speed: updates of one network per second, by all workers together, as far as they were not read from a store.
-        left: seconds until the end, if the rest trains at the pace so far and to the end of its budget; NaN at first.
-    """
-
-    init: str
-    algorithm: str
-    length: int
-    number: int
-    ensembles: int
-    runs: int
-    solved: int
-    speed: float = field(compare=False)
-    left: float = field(compare=False)
-
-    @property
-    def status(self) -> str:
-        """In a few words, for a progress bar."""
-        return f"{self.runs} runs, {self.solved} solved, {self.speed:,.0f} updates/s, {_clock(self.left)} left"
-
-
-def _clock(seconds: float) -> str:
-    return "?" if math.isnan(seconds) else str(timedelta(seconds=round(seconds)))
 
 
 @checked()
@@ -162,7 +124,7 @@ def run(
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     taken = [] if known is None else list(_taken(known, jobs, store))
     left = _left(jobs, [job for job, _, _ in taken])
-    watch = _Watch([*(job for job, _, _ in taken), *left])
+    watch = Watch([*(job for job, _, _ in taken), *left])
     results: dict[tuple[str, str, int], list[xarray.Dataset]] = {labels: [] for labels in cells}
     for job, result, computed in chain(taken, results_by(left, executor, how)):
         plain = known is None or "theta" not in result
@@ -248,35 +210,6 @@ def _finish(runs: xarray.Dataset, results: Iterable[xarray.Dataset]) -> xarray.D
     runs.attrs = merged([{**result.attrs, "spec": ""} for result in results])
     del runs.attrs["spec"]
     return runs.transpose(*AXES, "seed", "check", ...)
-
-
-class _Watch:
-    """Counts what a sweep has done, and how fast."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.began = time.monotonic()
-        self.ensembles, self.todo = len(jobs), sum(job.work for job in jobs)
-        self.number = self.runs = self.solved = self.updates = self.worked = 0
-
-    def after(self, job: Job, result: xarray.Dataset, *, computed: bool) -> Done:
-        """Where the sweep stands with this job done."""
-        self.number += 1
-        self.runs += len(job.seeds)
-        self.solved += int(result["first_below_1_percent"].notnull().sum())
-        self.todo -= job.work
-        if computed:
-            self.worked += job.work
-            self.updates += int(result["update"].where(result["error"].notnull()).max("check").sum())
-        passed = time.monotonic() - self.began
-        return Done(
-            *job.labels,
-            number=self.number,
-            ensembles=self.ensembles,
-            runs=self.runs,
-            solved=self.solved,
-            speed=self.updates / passed,
-            left=passed * self.todo / self.worked if self.worked else math.nan,
-        )
 
 
 def _whole(result: xarray.Dataset, budget: int, check_every: int) -> xarray.Dataset:
