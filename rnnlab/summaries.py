@@ -123,9 +123,9 @@ def answers(known: xarray.Dataset, jobs: Sequence[Job]) -> list[tuple[Job, Job, 
         spec, text = job.spec, job.spec.canonical()
         asked, numbers = _Asked.of(text), {}
         for seed in job.seeds:
-            fit = [one.number for one in held.get((asked.question, seed), ()) if one.answers(asked, spec)]
-            if fit:
-                numbers[seed] = fit[0]
+            fit = [one for one in held.get((asked.question, seed), ()) if one.answers(asked, spec)]
+            if fit:  # its own run rather than another algorithm's
+                numbers[seed] = min(fit, key=lambda one: one.asked.clip != asked.clip).number
         if numbers:
             checks = networks.isel(network=list(numbers.values())).swap_dims(check="update")
             answer = checks.reindex(update=due(spec.updates, spec.check_every)).drop_vars([*AXES, "spec"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray
 
-from rnnlab import INITS, Algorithm, Elementwise, Norm, Skip, Spec, Store, TemporalOrder, pages, train, wilson
+from rnnlab import INITS, Algorithm, Elementwise, NoClip, Norm, Skip, Spec, Store, TemporalOrder, pages, train, wilson
 from rnnlab.records import OUTCOMES, TOTALS, totals
 from rnnlab.summaries import read_summary, write_summary
 from rnnlab.sweeps import Done, grid, run, success
@@ -128,13 +128,31 @@ def test_a_network_whose_gradient_never_reached_a_threshold_is_the_same_with_and
     assert runs["run"].isin(known["run"]).sum() == 4
 
 
-def test_what_was_clipped_or_guarded_answers_for_no_other_rule(tmp_path):
-    for clip, other in ((Norm(1e-3), Norm(1e-3, guard=Skip())), (Elementwise(10.0), Norm(10.0))):
-        one, two = ({"it": Algorithm(learning_rate=0.01, clip=rule)} for rule in (clip, other))
-        write_summary(totals(run(LUCKY, algorithms=one, **ONE)), tmp_path / "one.summary", command="")
-        seen = []
-        run(LUCKY, algorithms=two, **ONE, known=read_summary(tmp_path / "one.summary"), progress=seen.append)
-        assert all(done.speed > 0 for done in seen)
+def test_a_network_that_a_summary_holds_under_both_algorithms_is_answered_by_its_own_run(tmp_path):
+    grid = {**ONE, "algorithms": {"MSGD": CALM["MSGD"], "MSGD-C": Algorithm.named("MSGD-C", threshold=1e3)}}
+    runs = run(LUCKY, **grid)
+    write_summary(totals(runs), tmp_path / "both.summary", command="")
+    assert (runs["clipped"].max("check") == 0).all()
+    again = run(LUCKY, **grid, known=read_summary(tmp_path / "both.summary"))
+    np.testing.assert_array_equal(again["run"], runs["run"])
+
+
+@pytest.mark.parametrize(
+    ("rate", "clip", "other"),
+    [
+        (0.01, Norm(1e-3), Norm(1e-3, guard=Skip())),  # clipped
+        (1e38, Norm(1e3), Norm(1e3, guard=Skip())),  # guarded
+        (1e38, NoClip(), Norm(1e3)),  # diverged
+        (0.01, Elementwise(10.0), Norm(10.0)),  # by another rule
+    ],
+)
+def test_what_was_clipped_guarded_or_diverged_answers_for_no_other_rule(tmp_path, rate, clip, other):
+    one, two = ({"it": Algorithm(learning_rate=rate, clip=rule)} for rule in (clip, other))
+    write_summary(totals(run(LUCKY, algorithms=one, **ONE)), tmp_path / "one.summary", command="")
+    known, seen = read_summary(tmp_path / "one.summary"), []
+    runs = run(LUCKY, algorithms=two, **ONE, known=known, progress=seen.append)
+    assert all(done.speed > 0 for done in seen)
+    assert not runs["run"].isin(known["run"]).any()
 
 
 def test_an_ensemble_that_the_store_has_begun_goes_on_there_and_is_not_taken_apart(summary, tmp_path):
@@ -190,11 +208,12 @@ def test_success_refuses_an_outcome_that_was_not_recorded(runs):
 
 def test_a_pages_bar_shows_how_many_are_solved_how_fast_and_how_long_it_will_take(capsys, monkeypatch):
     monkeypatch.delenv("RNNLAB_BAR", raising=False)
-    move = pages.bar("ensembles", 2)
+    move = pages.bar("ensembles", 1)  # a summary answered one of them in part, which makes two
     done = Done("smart tanh", "MSGD", 12, number=1, ensembles=2, runs=5, solved=3, speed=1234.5, left=3_700.2)
     move(done)
     move(replace(done, number=2, runs=10, left=0.0))
     said = capsys.readouterr().err
+    assert "2/2 [" in said
     assert "10 runs, 3 solved, 1,234 updates/s, 0:00:00 left" in said
     assert done.status == "5 runs, 3 solved, 1,234 updates/s, 1:01:40 left"
     assert replace(done, left=np.nan).status.endswith("? left")
