@@ -143,7 +143,8 @@ def stored(name: str) -> xarray.Dataset:
 def bar(label: str, total: int) -> Callable[[Any], None]:
     """Return a callback that moves a progress bar by one at each call, whatever it is called with; it shows `status`.
 
-    The bar goes to the standard error; the pages of a book that is being built show none.
+    It ends at `total`, or before that when it is called with something `over`. It goes to the standard error; the
+    pages of a book that is being built show none.
     """
     from tqdm import tqdm
 
@@ -154,7 +155,7 @@ def bar(label: str, total: int) -> Callable[[Any], None]:
         progress.total = getattr(done, "ensembles", total)
         progress.set_postfix_str(getattr(done, "status", ""), refresh=False)
         progress.update()
-        if progress.n >= progress.total:
+        if progress.n >= progress.total or getattr(done, "over", False):
             progress.close()
 
     return move

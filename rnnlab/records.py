@@ -26,6 +26,16 @@ class Progress:
     training: int
     solved: int
 
+    @property
+    def over(self) -> bool:
+        """Whether this is the end."""
+        return self.training == 0 or self.update >= self.updates
+
+    @property
+    def status(self) -> str:
+        """In a few words, for a progress bar."""
+        return f"{self.update:,} updates, {self.training} of {self.members} still train"
+
 
 SERIES = {
     "loss": ("mean training loss since the last check", "loss"),

@@ -26,10 +26,11 @@ from rnnlab.checking import checked
 from rnnlab.records import OUTCOMES, SERIES
 
 MAGIC = b"rnnlab store 1\n"
-RUN, CHECKPOINT, SUMMARY = "run", "checkpoint", "summary"
+RUN, CHECKPOINT, FURTHER, SUMMARY = "run", "checkpoint", "further", "summary"
 ASIDE, PART = "aside", "part"
-_NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint)")
-_WORDS, _ARRAYS = {"spec", "update", "provenance"}, {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}
+_NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint|further)")
+_PARTS = {"spec", "update", "provenance", "seeds", "theta"}
+_MORE = {RUN: {"members", "updates", *SERIES, *OUTCOMES}, FURTHER: {"held"}}
 _DTYPES = ("|u1", "<i8", "<f4", "<f8")
 _STALE = 3_600  # seconds after which nobody writes to a temporary file any more
 
@@ -91,7 +92,8 @@ def _named(name: str, data: bytes) -> File:
         raise DamagedError(f"{name} is {error}") from error
     if file.name != name:
         raise DamagedError(f"{name} is {file.name} under another name")
-    if lacking := _WORDS.difference(file.header) | _ARRAYS.difference(file.arrays):
+    kind = RUN if name.endswith(CHECKPOINT) else name.rpartition(".")[2]
+    if lacking := (_PARTS | _MORE.get(kind, set())).difference(file.header, file.arrays):
         raise DamagedError(f"{name} is not a training: it lacks {sorted(lacking)}")
     return file
 

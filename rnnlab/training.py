@@ -85,14 +85,7 @@ class _Run:
 
     def provenance(self) -> dict[str, Any]:
         """By what it is computed, when and how long."""
-        return maker(self.ensemble) | {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "rnnlab": __version__,
-            "threads": torch.get_num_threads(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "wall_s": round(self.before + time.monotonic() - self.began, 3),
-        }
+        return provenance(self.ensemble, wall_s=self.before + time.monotonic() - self.began)
 
     def file(self) -> File:
         """All of it, for a store."""
@@ -131,6 +124,18 @@ def maker(ensemble: Ensemble) -> dict[str, str]:
     }
 
 
+def provenance(ensemble: Ensemble, *, wall_s: float) -> dict[str, Any]:
+    """By what it is computed, today, in so many seconds."""
+    return maker(ensemble) | {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "rnnlab": __version__,
+        "threads": torch.get_num_threads(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_s": round(wall_s, 3),
+    }
+
+
 def _name(spec: Spec, seeds: Sequence[int], kind: str) -> str:
     return f"{spec.family(seeds)}-{spec.updates:012}.{kind}"
 
@@ -163,17 +168,27 @@ def _resume(run: _Run, store: Store, *, restart: bool) -> None:
         # A budget that is no multiple of check_every ends with a check that a longer one does not make.
         if file.header["update"] <= spec.updates and not (file.arrays["updates"] % spec.check_every).any()
     ]
-    ours = maker(run.ensemble)
+    if file := begun_here(begun, run.ensemble, store, restart=restart):
+        run.restore(file)
+
+
+def begun_here(begun: Sequence[File], ensemble: Ensemble, store: Store, *, restart: bool) -> File | None:
+    """The first of these files that the engine at hand made; None to start.
+
+    Raises:
+        OtherEngineError: all of them were made by others, and `restart` is not set.
+    """
+    ours = maker(ensemble)
     for file in begun:
         if all(file.header["provenance"][key] == value for key, value in ours.items()):
-            run.restore(file)
-            return
+            return file
     if begun and not restart:
         theirs = {key: begun[0].header["provenance"][key] for key in ours}
         raise OtherEngineError(
             f"{store.folder / begun[0].name} holds {begun[0].header['update']} updates by {theirs}, but here "
             f"is {ours}; go on where it was begun, or start again with restart=True"
         )
+    return None
 
 
 @checked("seeds", "device", "memory", "checkpoint_every")
@@ -225,19 +240,19 @@ def train(
     while run.going:
         checked = run.step()
         if store is not None and run.going and time.monotonic() - saved >= checkpoint_every:
-            _keep(store, run.file())
+            keep(store, run.file())
             saved = time.monotonic()
             if (kept := finished(spec, seeds, store)) is not None:  # by another worker, in the meantime
                 store.remove(_name(spec, run.seeds, CHECKPOINT))
                 return kept
         if checked and progress is not None:
             progress(run.progress())
-    if store is not None and _keep(store, run.file()):
+    if store is not None and keep(store, run.file()):
         store.remove(_name(spec, run.seeds, CHECKPOINT))
     return run.record.dataset(spec.canonical(), run.seeds, run.theta, provenance=run.provenance())
 
 
-def _keep(store: Store, file: File) -> bool:
+def keep(store: Store, file: File) -> bool:
     """Write to the store; where that fails, warn of it, since what is computed is worth more than what is kept."""
     try:
         store.write(file)

@@ -17,7 +17,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnlab import pages
+from rnnlab import Progress, pages
+from rnnlab.generalization import Further
 from rnnlab.summaries import write_summary
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -43,6 +44,18 @@ def test_a_bar_counts_its_calls_and_is_silent_in_a_published_page(state, capsys,
     move("anything")
     shown = capsys.readouterr().err
     assert ("2/2" in shown and "cells" in shown) if state == "" else shown == ""
+
+
+@pytest.mark.parametrize("last", [Progress(100, 900, 5, 0, 5), Further(100, True, True, np.zeros(3))])
+def test_a_bar_ends_with_the_training_that_it_is_called_with(last, capsys, monkeypatch):
+    monkeypatch.setenv("RNNLAB_BAR", "")
+    move = pages.bar("tests", 9)
+    move(Progress(50, 900, 5, 2, 3))
+    move(last)
+    shown = capsys.readouterr().err
+    assert "2/9" in shown
+    assert last.status in shown
+    assert shown.endswith("\n")
 
 
 def test_a_whole_number_written_as_a_float_is_an_integer():
