@@ -228,15 +228,26 @@ def _joined(parts: Sequence[xarray.Dataset], spec: Spec) -> xarray.Dataset:
 
 
 @checked()
+def ran(runs: xarray.Dataset) -> xarray.DataArray:
+    """Which networks there are, over the dimensions of `runs["run"]`: a grid may have more seeds in one cell than in
+    another, and a network that was not trained has no name.
+
+    Args:
+        runs: what `run` or `gather` returned, or several such combined.
+    """
+    return runs["run"].notnull() & (runs["run"] != "")
+
+
 def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xarray.Dataset:
     """The share of seeds that got there, with Wilson's 95 % interval.
 
     Args:
-        runs: what `run` or `rnnlab.train` returned.
+        runs: what `run`, `gather` or `rnnlab.train` returned; only networks that `ran` count.
         event: an outcome that holds an update (updates), NaN where it did not happen.
 
     Returns:
-        `rate`, `low` and `high` (dimensionless) over the dimensions of `runs[event]` but `seed`.
+        `rate`, `low` and `high` (dimensionless) and `trials` over the dimensions of `runs[event]` but `seed`; NaN where
+        nothing was run.
 
     Raises:
         ValueError: `runs` has no such outcome.
@@ -247,13 +258,13 @@ def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xa
     if event not in runs or "seed" not in runs[event].dims:
         known = [str(name) for name in runs if runs[name].attrs.get("units") == "updates"]
         raise ValueError(f"event must be one of {known}, got {event!r}")
-    solved = runs[event].notnull()
-    trials = solved.sizes["seed"]
-    count = solved.sum("seed")
+    count, trials = runs[event].notnull().sum("seed"), ran(runs).sum("seed")
     low, high = xarray.apply_ufunc(
-        np.vectorize(lambda k: wilson(int(k), trials), otypes=[float, float]), count, output_core_dims=[[], []]
+        np.vectorize(lambda k, n: wilson(int(k), int(n)) if n else (np.nan, np.nan), otypes=[float, float]),
+        *(count, trials),
+        output_core_dims=[[], []],
     )
-    rates = xarray.Dataset({"rate": count / trials, "low": low, "high": high}, attrs={"trials": trials})
+    rates = xarray.Dataset({"rate": count / trials.where(trials > 0), "low": low, "high": high, "trials": trials})
     for name, text in (("rate", "success rate"), ("low", "Wilson 95 %, lower end"), ("high", "Wilson 95 %, upper end")):
         rates[name].attrs = {"long_name": text, "units": "1"}
     return rates
