@@ -229,8 +229,9 @@ def _joined(parts: Sequence[xarray.Dataset], spec: Spec) -> xarray.Dataset:
 
 @checked()
 def ran(runs: xarray.Dataset) -> xarray.DataArray:
-    """Which networks there are, over the dimensions of `runs["run"]`: a grid may have more seeds in one cell than in
-    another, and a network that was not trained has no name.
+    """Which networks there are, over the dimensions of `runs["run"]`.
+
+    A grid may have more seeds in one cell than in another; a network that was not trained has no name there.
 
     Args:
         runs: what `run` or `gather` returned, or several such combined.
@@ -238,6 +239,7 @@ def ran(runs: xarray.Dataset) -> xarray.DataArray:
     return runs["run"].notnull() & (runs["run"] != "")
 
 
+@checked()
 def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xarray.Dataset:
     """The share of seeds that got there, with Wilson's 95 % interval.
 
