@@ -29,8 +29,8 @@ MAGIC = b"rnnlab store 1\n"
 RUN, CHECKPOINT, FURTHER, SUMMARY = "run", "checkpoint", "further", "summary"
 ASIDE, PART = "aside", "part"
 _NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint|further)")
-_PARTS = {"spec", "update", "provenance", "seeds", "theta"}
-_MORE = {RUN: {"members", "updates", *SERIES, *OUTCOMES}, FURTHER: {"held"}}
+_WORDS, _ARRAYS = {"spec", "update", "provenance"}, {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}
+_FURTHER = {*_WORDS, "held"}, {"seeds", "theta"}
 _DTYPES = ("|u1", "<i8", "<f4", "<f8")
 _STALE = 3_600  # seconds after which nobody writes to a temporary file any more
 
@@ -92,8 +92,8 @@ def _named(name: str, data: bytes) -> File:
         raise DamagedError(f"{name} is {error}") from error
     if file.name != name:
         raise DamagedError(f"{name} is {file.name} under another name")
-    kind = RUN if name.endswith(CHECKPOINT) else name.rpartition(".")[2]
-    if lacking := (_PARTS | _MORE.get(kind, set())).difference(file.header, file.arrays):
+    words, arrays = _FURTHER if name.endswith(f".{FURTHER}") else (_WORDS, _ARRAYS)
+    if lacking := words.difference(file.header) | arrays.difference(file.arrays):
         raise DamagedError(f"{name} is not a training: it lacks {sorted(lacking)}")
     return file
 

@@ -144,6 +144,17 @@ def test_what_another_engine_has_begun_is_refused_and_what_it_has_finished_is_a_
     assert_same(further(store=kept), whole())
 
 
+def test_words_among_the_arrays_are_no_words(tmp_path):
+    kept = Store(tmp_path)
+    further(store=kept)
+    (path,) = kept.files()
+    file = store.decode(path.read_bytes())
+    header = {key: value for key, value in file.header.items() if key != "held"}
+    path.write_bytes(encode(store.File(file.name, header, file.arrays | {"held": np.ones(1)})))
+    with pytest.warns(UserWarning, match=r"lacks \['held'\]"):
+        assert_same(further(store=kept), whole())
+
+
 @pytest.mark.parametrize("lost", ["a byte", "held", "theta"])
 def test_a_damaged_file_is_set_aside_and_computed_anew(lost, tmp_path):
     kept = Store(tmp_path)
