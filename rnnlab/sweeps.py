@@ -244,7 +244,7 @@ def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xa
     """The share of seeds that got there, with Wilson's 95 % interval.
 
     Args:
-        runs: what `run`, `gather` or `rnnlab.train` returned; only networks that `ran` count.
+        runs: what `run`, `gather` or `rnnlab.train` returned; only networks that `ran` count, all if unnamed.
         event: an outcome that holds an update (updates), NaN where it did not happen.
 
     Returns:
@@ -260,7 +260,8 @@ def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xa
     if event not in runs or "seed" not in runs[event].dims:
         known = [str(name) for name in runs if runs[name].attrs.get("units") == "updates"]
         raise ValueError(f"event must be one of {known}, got {event!r}")
-    count, trials = runs[event].notnull().sum("seed"), ran(runs).sum("seed")
+    networks = ran(runs) if "run" in runs else xarray.ones_like(runs[event], dtype=bool)
+    count, trials = runs[event].notnull().sum("seed"), networks.sum("seed")
     low, high = xarray.apply_ufunc(
         np.vectorize(lambda k, n: wilson(int(k), int(n)) if n else (np.nan, np.nan), otypes=[float, float]),
         *(count, trials),

@@ -189,6 +189,18 @@ def test_a_sweep_refuses_axes_that_make_no_grid(changes, message):
         grid(BASE, **({**TINY, "algorithms": CALM} | changes))
 
 
+def test_success_is_the_share_of_seeds_that_got_there_with_wilsons_interval():
+    solved = xarray.DataArray(
+        [[np.nan, 500.0, np.nan], [300.0, 500.0, 100.0]], dims=("length", "seed"), coords={"length": [10, 20]}
+    )
+    rates = success(xarray.Dataset({"first_no_error": solved}), event="first_no_error")
+    for length, count in ((10, 1), (20, 3)):
+        found = rates.sel(length=length)
+        assert found["trials"] == 3
+        assert found["rate"].item() == count / 3
+        assert (found["low"].item(), found["high"].item()) == wilson(count, 3)
+
+
 def test_success_is_the_share_of_the_seeds_that_ran_with_wilsons_interval():
     solved = [[np.nan, 500.0, np.nan], [300.0, 500.0, 100.0], [300.0, np.nan, np.nan], [np.nan] * 3]
     named = [["a", "b", "c"], ["d", "e", "f"], ["g", "h", ""], ["", None, np.nan]]
