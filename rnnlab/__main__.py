@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from rnnlab import __version__
+
 if TYPE_CHECKING:
     from rnnlab.store import Store
 
@@ -18,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="rnnlab", description="Re-run the book, take a page out of it, look after results."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("rebuild", help="execute every page with other parameters, and build the site")
     command.add_argument("profile", type=Path, help="folder of parameters, such as params/laptop")
@@ -98,7 +101,8 @@ def script(given: argparse.Namespace) -> int:
 
     values = notebooks.values(given.parameters_file) if given.parameters_file else {}
     values |= {name: notebooks.value(text) for name, text in given.parameters}
-    print(scripting.script(given.page, values), end="")
+    sys.stdout.buffer.write(scripting.script(given.page, values).encode())  # as Python reads it, whatever the locale
+    sys.stdout.flush()
     return 0
 
 

@@ -3,30 +3,83 @@
 The book's Sphinx extension and the rebuild share these. Standard library only.
 """
 
+import ast
 import hashlib
 import os
 import platform
 import re
+import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("torch", "numpy", "matplotlib", "sympy", "xarray")
-SOURCES = ("rnnlab", "book/results", "book/claims.yml")
+# What pages import or read, and the endings of its files.
+SOURCES = {
+    "rnnlab": (".py", ".cpp", ".mplstyle"),
+    "book/results": (".json", ".summary"),
+    "book/claims.yml": (".yml",),
+}
 ABSENT = "absent"
 STAMP = "rnnlab"  # the key of a notebook's metadata that holds its stamp
 
+# Variables that would change what a page computes, draws or says, but for those that only say where something is.
+FORGOTTEN = re.compile(
+    r"(ATEN|DNNL|GOMP|JUPYTER|KMP|LC|MKL|NPY|NVIDIA_TF32|OMP|ONEDNN|OPENBLAS|RNNLAB|TORCH_ALLOW)_.*"
+    r"|(IPYTHON|PYTHON).*|LANG|LANGUAGE|MPLBACKEND|TRITON_INTERPRET|TZ"
+)
+KEPT = (
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE"),
+    *("RNNLAB_BAR", "RNNLAB_CACHE", "RNNLAB_DATA", "RNNLAB_STORE", "JUPYTER_RUNTIME_DIR"),
+)
+
+
+def known(environment: Mapping[str, str], *, threads: int = 1) -> dict[str, str]:
+    """Return an environment in which a page gives the same, whatever its reader's `environment` is.
+
+    Args:
+        environment: the reader's, of which the rest stays: where files, programs and devices are.
+        threads: of a process. A sum split over threads depends, in its last digits, on how many there are.
+    """
+    kept = {name: value for name, value in environment.items() if name in KEPT or not FORGOTTEN.fullmatch(name)}
+    many = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    matplotlib = find_spec("matplotlib")  # its own file of settings stands in for the reader's
+    plain = str(Path(matplotlib.origin).parent / "mpl-data" / "matplotlibrc") if matplotlib and matplotlib.origin else ""
+    said = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONUTF8": "1", "PYTHONHASHSEED": "0", "MATPLOTLIBRC": plain}
+    return kept | many | said | {"JUPYTER_PREFER_ENV_PATH": "1"}
+
 
 def prepare_kernels(root: Path) -> None:
-    """Have the kernels that this process starts import the package of the checkout `root`, installed or not."""
-    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if str(root) not in path:
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), *path]))
-    # One core a page; and a sum split over threads would depend, in its last digits, on how many there are.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["RNNLAB_BAR"] = "off"  # a published page shows no progress bar
+    """Have this process start its kernels in a known environment, with the package of the checkout `root`.
+
+    They import that one whether it is installed or not, and read no profile of their reader's. A published page shows
+    no progress bar.
+    """
+    path = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    wanted = known(os.environ) | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path)), "RNNLAB_BAR": "off"}
+    wanted["IPYTHONDIR"] = str(root / "_build" / "ipython")
+    for name in set(os.environ) - set(wanted):
+        del os.environ[name]
+    os.environ.update(wanted)
+
+
+def start_again(script: str, *, threads: int) -> None:
+    """Start this process again in a known environment, with assertions, unless it has been or runs more than `script`.
+
+    Args:
+        script: its file.
+        threads: that it may use.
+    """
+    alone = getattr(sys.modules["__main__"], "__file__", None) == script and "IPython" not in sys.modules
+    if alone and os.name == "posix" and os.environ.get("RNNLAB_STARTED") != str(os.getpid()):
+        options = [word for word in sys.orig_argv[1:] if not re.fullmatch("-O+", word)]
+        wanted = known(os.environ, threads=threads) | {"RNNLAB_STARTED": str(os.getpid())}
+        os.execve(sys.executable, [sys.executable, *options], wanted)
 
 
 def cores() -> int:
@@ -40,20 +93,48 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(root: Path) -> str:
-    """Return what the results of every page depend on, beside the page: libraries, the package, stored results, claims.
+    """Return what the results of every page depend on, beside the page.
+
+    That is the libraries, the package, stored results, claims, and of the machine: Python, processor, graphics cards,
+    compiler. Files count by what they say to a page: comments, docstrings and the ends of lines are nothing to it.
 
     Args:
         root: of the checkout.
     """
-    seen = hashlib.sha256()
-    for library, found in versions().items():
-        seen.update(f"{library} {found}\n".encode())
-    sources = [root / source for source in SOURCES]
-    for path in sorted({*sources, *(path for source in sources for path in source.rglob("*"))}):
-        if path.is_file() and "__pycache__" not in path.parts:
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            seen.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    machine = [platform.python_version(), platform.machine(), _processor(), *_graphics()]
+    chosen = [os.environ.get(name) for name in ("CXX", "CUDA_VISIBLE_DEVICES")]
+    compilers = [shutil.which(name) for name in ("c++", "g++", "clang++")]
+    seen = hashlib.sha256(repr([*versions().items(), machine, chosen, compilers]).encode())
+    for source, endings in SOURCES.items():
+        for path in sorted({root / source, *(root / source).rglob("*")}):
+            place = path.relative_to(root)
+            if path.suffix in endings and not is_litter(place) and path.is_file():
+                content = hashlib.sha256(_meaning(path)).hexdigest()
+                seen.update(f"{place.as_posix()} {content}\n".encode())
     return seen.hexdigest()[:16]
+
+
+def is_litter(path: Path) -> bool:
+    """Return whether a file is one of an editor's or a system's own, by its path or that of a folder above it."""
+    return any(part.startswith((".", "#", "__pycache__")) or part.endswith(("~", "#")) for part in path.parts)
+
+
+def _meaning(path: Path) -> bytes:
+    """What a file says to a page."""
+    content = path.read_bytes()
+    if path.suffix == ".py":
+        try:
+            return ast.dump(_Undocumented().visit(ast.parse(content))).encode()
+        except (SyntaxError, ValueError):  # it is being written
+            return content
+    return content if path.suffix == ".summary" else content.replace(b"\r\n", b"\n")
+
+
+class _Undocumented(ast.NodeTransformer):
+    """Takes the text that stands for itself, docstrings among it, out of a program."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | ast.Pass:
+        return ast.Pass() if isinstance(node.value, ast.Constant) else node
 
 
 def stamp(root: Path) -> dict[str, Any]:

@@ -1,18 +1,74 @@
-"""Lets papermill open the book's pages as they stand: `papermill book/5_experiments/temporal_order.md out.ipynb`.
+"""Reads a page in MyST Markdown as a notebook: for papermill, the rebuild, the scripts and the site alike.
 
-papermill chooses a reader by the beginning of an address. `pyproject.toml` registers this one for `book/` and
-`./book/` (a checkout's pages, from its top folder) and for `myst://` (any MyST notebook, from anywhere). papermill
-imports this module whenever it starts, hence the imports inside functions.
+What is a code cell is decided by myst-nb's own reader. papermill chooses a reader by the beginning of an address:
+`pyproject.toml` registers this one for `book/` and `./book/` (a checkout's pages, from its top folder) and for
+`myst://` (any MyST notebook, from anywhere). papermill imports this module whenever it starts, hence the imports inside
+functions.
 """
 
+import json
+import re
+import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 SCHEME = "myst://"
+# The syntax of the book, as in _config.yml: what belongs to a block decides where a cell may stand.
+EXTENSIONS = ("amsmath", "colon_fence", "deflist", "dollarmath", "substitution")
+TAGS_AS_TEXT = re.compile(r"^([ \t]*(?::tags:|tags:(?=.*\S)))[ \t]*((?:[\w-]+[ \t,]+)*[\w-]*)$", re.MULTILINE)
 
 # papermill warns about every input that is not called .ipynb, also when a reader for it is registered.
 warnings.filterwarnings("ignore", message=r"The specified file \(.*\.md\) does not end in", category=UserWarning)
+
+
+def notebook(text: str, path: Path | str) -> "NotebookNode | None":
+    """Return a page as a notebook without outputs; None if it has no code cell, and so is prose.
+
+    Its header is completed, and its tags are lists. The language is the header's, else that of the kernel that the
+    header names, else Python.
+
+    Args:
+        text: of the page.
+        path: of the page, which a cell may load code relative to.
+
+    Raises:
+        ValueError: it cannot be read; the reason says where.
+    """
+    read = _read(text.removeprefix("\ufeff").replace("\r\n", "\n"), path) if "{code-cell}" in text else None
+    return read if read and any(cell.cell_type == "code" for cell in read.cells) else None
+
+
+def open_page(path: Path) -> "NotebookNode | None":
+    """Return the page in a file as `notebook` does.
+
+    Raises:
+        FileNotFoundError: there is no such page.
+        ValueError: it cannot be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no page '{path}' in {Path.cwd()}{_others(path)}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8: {error}") from None
+    return notebook(text, path)
+
+
+def page(path: Path) -> "NotebookNode":
+    """Return the page in a file, which has to have code, as `notebook` does.
+
+    Raises:
+        FileNotFoundError: there is no such page.
+        ValueError: it cannot be read, or has no code.
+    """
+    if (found := open_page(path)) is None:
+        raise ValueError(f"{path} has no code cell, so there is nothing to run")
+    return found
 
 
 class MystHandler:
@@ -24,22 +80,17 @@ class MystHandler:
 
         Raises:
             FileNotFoundError: there is no such page.
-            ValueError: the page has no code, so there is nothing to run.
+            ValueError: it has no code cell, so that there is nothing to run, or cannot be read.
         """
         place = _place(path)
         if not place.endswith(".md"):
             return _local().read(place)
-        if not Path(place).is_file():
-            raise FileNotFoundError(f"no page {place!r} in {Path.cwd()}{_others(Path(place))}")
 
-        import jupytext
         import nbformat
 
-        notebook = jupytext.reads(Path(place).read_text(encoding="utf8"), fmt="md:myst")
-        if not any(cell.cell_type == "code" for cell in notebook.cells):
-            raise ValueError(f"{place} has no code cell, so there is nothing for papermill to run")
-        notebook.metadata.setdefault("language_info", {"name": "python"})
-        return nbformat.writes(notebook)
+        read = page(Path(place))
+        del read.metadata["source_map"]
+        return nbformat.writes(read)
 
     @staticmethod
     def write(buf: str, path: str) -> None:
@@ -62,6 +113,46 @@ class MystHandler:
     def pretty_path(path: str) -> str:
         """Return `path` as papermill shows it."""
         return path
+
+
+def _read(text: str, path: Path | str) -> "NotebookNode":
+    import nbformat
+    from myst_nb.core.read import read_myst_markdown_notebook
+    from myst_parser.config.main import MdParserConfig
+
+    settings: dict[str, Any] = {"config": MdParserConfig(enable_extensions=set(EXTENSIONS)), "add_source_map": True}
+    try:
+        try:
+            read = read_myst_markdown_notebook(text, path=path, **settings)
+        except nbformat.ValidationError:  # nbformat's word on a cell whose tags are no list
+            read = read_myst_markdown_notebook(TAGS_AS_TEXT.sub(r"\1 [\2]", text), path=path, **settings)
+    except Exception as error:  # of whatever kind: the reader trusts that a header holds what it looks for
+        reason = " ".join(str(getattr(error, "message", error)).split())
+        raise ValueError(f"{path} cannot be read as a MyST notebook: {reason}") from None
+    for cell in read.cells:
+        if tags := cell.metadata.get("tags"):
+            cell.metadata["tags"] = [tag for word in tags for tag in word.split()]
+    kept = {name: value for name, value in read.metadata.items() if name not in ("kernelspec", "language_info")}
+    read.metadata = nbformat.from_dict(json.loads(json.dumps(kept, default=str)) | _kernel(read.metadata))
+    return read
+
+
+def _kernel(header: dict[str, Any]) -> dict[str, Any]:
+    """What a header says about its kernel, completed."""
+    spec = header.get("kernelspec")
+    spec = {"name": "python3", **spec} if isinstance(spec, dict) else {"name": "python3"}
+    language = spec.get("language") or _language(str(spec["name"]))
+    spec |= {"display_name": spec.get("display_name", spec["name"])}
+    return {"kernelspec": spec, "language_info": {"name": "python" if "python" in language else language}}
+
+
+def _language(kernel: str) -> str:
+    from jupyter_client.kernelspec import NoSuchKernel, get_kernel_spec
+
+    try:
+        return get_kernel_spec(kernel).language
+    except NoSuchKernel:
+        return "python"
 
 
 def _place(path: str) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnlab import pages
-from rnnlab.myst import MystHandler
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -20,23 +19,6 @@ def names(book: Path) -> list[str]:
     from sphinx_external_toc.parsing import parse_toc_yaml
 
     return list(parse_toc_yaml(book / "_toc.yml"))
-
-
-def read(page: Path) -> "NotebookNode":
-    """Return a page as a notebook without outputs.
-
-    Raises:
-        FileNotFoundError: there is no such page.
-        ValueError: it has no code.
-    """
-    import nbformat
-
-    return nbformat.reads(MystHandler.read(str(page)), as_version=4)
-
-
-def has_code(page: Path) -> bool:
-    """Return whether a page has code to execute, and is no mere prose."""
-    return "{code-cell}" in page.read_text(encoding="utf8")
 
 
 def code_cells(notebook: "NotebookNode") -> list["NotebookNode"]:

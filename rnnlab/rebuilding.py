@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnnlab import notebooks
+from rnnlab import myst, notebooks
 from rnnlab.execution import STAMP, fingerprint, prepare_kernels, stamp
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def profile(root: Path, folder: Path) -> Profile:
     if not folder.is_dir():
         raise ValueError(f"the profile must be a folder of parameters, such as params/quick, got {folder}")
     listed = notebooks.names(book)
-    code = [name for name in listed if notebooks.has_code(book / f"{name}.md")]
+    code = [name for name in listed if myst.open_page(book / f"{name}.md")]
     refused = []
     files: dict[str, Path] = {}
     for file in sorted(path for path in folder.rglob("[!.]*") if path.is_file()):
@@ -163,7 +163,7 @@ def build(profile: Profile) -> Path:
 
 
 def _page(book: Path, name: str, file: Path | None, state: str) -> Page:
-    notebook = notebooks.read(book / f"{name}.md")
+    notebook = myst.page(book / f"{name}.md")
     known = notebooks.defaults(notebook)
     given = notebooks.values(file) if file else {}
     if refused := notebooks.refusals(given, known):

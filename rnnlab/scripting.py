@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import rnnlab
-from rnnlab import notebooks
+from rnnlab import myst, notebooks
 
 DISPLAY = "IPython.display"
 STAND_INS = ("Markdown", "Math", "Latex", "HTML", "display")
@@ -16,13 +16,13 @@ SILENT = ("print", "display", "glue", "claim", "show", "close", "style")  # call
 HEAD = '''\
 """{title}.
 
-The page {page} as a script, written by `rnnlab script` of rnnlab {version}. OMP_NUM_THREADS=1 in its environment
-gives the book's numbers to the last digit.
+The page {page} as a script, written by `rnnlab script` of rnnlab {version}. It computes on one thread,
+which gives the book's numbers to the last digit; --threads gives it more.
 """
 
 from rnnlab import showing
 
-_given = showing.begin(__doc__)
+_given = showing.begin(__doc__, __file__)
 '''
 
 
@@ -35,9 +35,12 @@ def script(page: Path, given: Mapping[str, Any]) -> str:
 
     Raises:
         FileNotFoundError: there is no such page.
-        ValueError: it has no code; a parameter is not among its own or of another kind; a cell is no plain Python.
+        ValueError: it has no code, or not in Python; a parameter is not among its own or of another kind; a cell is no
+            plain Python.
     """
-    notebook = notebooks.read(page)
+    notebook = myst.page(page)
+    if (language := notebook.metadata["language_info"]["name"]) != "python":
+        raise ValueError(f"{page} is written in {language}, by its header; a script can be made of Python alone")
     if refused := notebooks.refusals(dict(given), notebooks.defaults(notebook)):
         raise ValueError("\n".join(f"{page}: {sentence}" for sentence in refused))
     parts, number = [], 0
@@ -52,8 +55,19 @@ def script(page: Path, given: Mapping[str, Any]) -> str:
         except (SyntaxError, ValueError) as error:
             raise ValueError(f"{page}, cell {number}, is no plain Python: {error}") from None
     title = next((part.lstrip("# ").strip() for part in parts if part.startswith("# ")), page.stem)
-    head = HEAD.format(title=title, page=page.as_posix(), version=rnnlab.__version__)
-    return "\n".join([head, *parts, "showing.end(_given)\n"])
+    head = HEAD.format(title=_quoted(title), page=_quoted(page.as_posix()), version=rnnlab.__version__)
+    source = "\n".join([head, *parts, "showing.end(_given)\n"])
+    try:
+        compile(source, page.as_posix(), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise ValueError(f"{page} is no plain Python as a whole: {error.msg}, at `{line}`") from None
+    return source
+
+
+def _quoted(text: str) -> str:
+    """Text as it has to be written between three quotes."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _headings(prose: str) -> list[str]:

@@ -10,10 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
-
-from rnnlab import claims, pages
+from rnnlab import execution
 
 
 class Text(str):
@@ -37,12 +34,24 @@ def last(value: Any) -> None:
         print(value)
 
 
-def begin(description: str | None) -> argparse.Namespace:
-    """Read a script's command line, and have its figures drawn into files, or nowhere."""
+def begin(description: str | None, script: str) -> argparse.Namespace:
+    """Read a script's command line, put it into a known environment, and have its figures drawn into files, or nowhere.
+
+    Args:
+        description: of the script.
+        script: its file.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--glued", type=Path, metavar="FILE", help="write the numbers in the prose here, as JSON")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="keep the figures here, as SVG")
+    parser.add_argument("--threads", type=int, default=1, help="to compute with; 1, as the book's pages, unless told")
     given = parser.parse_args()
+    if given.threads < 1:
+        parser.error(f"--threads must be at least 1, got {given.threads}")
+    execution.start_again(script, threads=given.threads)
+
+    import matplotlib.pyplot as plt
+
     numbers = itertools.count(1)
 
     def show(*args: Any, **kwargs: Any) -> None:
@@ -58,6 +67,11 @@ def begin(description: str | None) -> argparse.Namespace:
 
 def end(given: argparse.Namespace) -> None:
     """Say what the page claims, and write down what it glued: figures as files, numbers and text as JSON."""
+    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+
+    from rnnlab import claims, pages
+
     plt.show()
     for finding in pages.claimed.values():
         print(claims.outputs(finding)["text/plain"])
@@ -69,7 +83,7 @@ def end(given: argparse.Namespace) -> None:
         given.glued.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf8")
 
 
-def _save(figure: Figure, folder: Path | None, name: str) -> None:
+def _save(figure: Any, folder: Path | None, name: str) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
