@@ -9,6 +9,7 @@ functions.
 import json
 import re
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from types import TracebackType
@@ -173,3 +174,34 @@ def _others(page: Path) -> str:
     pages = [p.as_posix() for p in sorted(book.rglob("*.md"))] if book.is_dir() else []
     near = get_close_matches(page.as_posix(), pages, n=3) or pages[:10]
     return f"; there is {', '.join(near)}" if near else f"; from elsewhere than a checkout, write {SCHEME}PATH"
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End papermill's command in what went wrong, without the way there through papermill."""
+    import yaml
+    from nbformat.reader import NotJSONError
+    from papermill.exceptions import PapermillException, PapermillExecutionError
+
+    place = traceback.extract_tb(trace)[-1].filename
+    traceback.clear_frames(trace)  # else papermill's bar would write after us
+    if isinstance(error, PapermillExecutionError):
+        said = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        if error.ename == "SyntaxError" and error.source.startswith("# Parameters\n"):
+            names = [name for name in re.findall(r"(?m)^(.*?) = ", error.source) if not name.isidentifier()]
+            said = f"papermill: {', '.join(names)} is no parameter of this page, nor of any: a name has no such signs"
+    elif isinstance(error, yaml.YAMLError):
+        said = f"papermill: the parameters (-f, -y) are not YAML: {' '.join(str(error).split())}"
+    elif isinstance(error, NotJSONError):
+        said = f"papermill: a page outside of book/ is opened as {SCHEME}PATH, such as {SCHEME}chapter/page.md"
+    elif isinstance(error, TypeError | ValueError) and Path(place).parts[-2:] == ("papermill", "cli.py"):
+        said = "papermill: parameters (-f, -y, -b) must be lines such as `seeds: 5`"
+    elif isinstance(error, PapermillException | OSError | ValueError):
+        said = f"papermill: {error}"
+    else:
+        return sys.__excepthook__(kind, error, trace)
+    print(said, file=sys.stderr)
+
+
+# Only for `papermill PAGE.md ...`, whose parameters papermill itself reads before it asks for the page.
+if any(word.endswith(".md") for word in sys.argv) and "papermill" in {Path(word).stem for word in sys.orig_argv}:
+    sys.excepthook = _end

@@ -85,7 +85,7 @@ def refusals(given: dict[str, Any], known: dict[str, Any]) -> list[str]:
     said = []
     for name, value in given.items():
         if name not in known:
-            said.append(f"{name} is no parameter of this page, which has {', '.join(known) or 'none'}; got {value!r}")
+            said.append(pages.unknown(name, repr(value), known))
             continue
         try:
             _check(name, value, known[name])

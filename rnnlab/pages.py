@@ -1,14 +1,17 @@
 """What the book's pages import beside the science: checks of parameters, numbers put into the prose, claims.
 
 A page's parameters may come from papermill, which checks neither names nor types. So a page passes each through one
-of the checks below before it computes anything, and goes on with what the check returns.
+of the checks below before it computes anything, goes on with what the check returns, and says `ready` after the last.
 """
 
+import ast
+import json
 import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +23,16 @@ T = TypeVar("T")
 
 RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
 
+checked: dict[str, None] = {}  # names of parameters, in their order
 glued: dict[str, Any] = {}
 claimed: dict[str, claims.Finding] = {}
+
+
+class Refused(ValueError):
+    """A value that a page cannot take: a notebook shows the one line that says why."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"ValueError: {self}"]
 
 
 def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
@@ -30,6 +41,7 @@ def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int 
     Raises:
         ValueError: `value` is no whole number (True and False are none), or lies outside the bounds.
     """
+    _note(name)
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole or not _within(value, at_least=at_least, at_most=at_most):
         raise _refusal(name, value, "an integer" + _bounds(at_least=at_least, at_most=at_most))
@@ -51,6 +63,7 @@ def number(name: str, value: Any, *, above: float | None = None, at_least: float
     Raises:
         ValueError: `value` is no number (True and False are none), is infinite or NaN, or lies outside the bounds.
     """
+    _note(name)
     real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not real or not _within(value, above=above, at_least=at_least):
         raise _refusal(name, value, "a number" + _bounds(above=above, at_least=at_least), remedy=_yaml_number(value))
@@ -72,6 +85,7 @@ def choice(name: str, value: Any, among: Iterable[str]) -> str:
     Raises:
         ValueError: it is none of them.
     """
+    _note(name)
     names = list(among)
     if not isinstance(value, str) or value not in names:
         raise _refusal(name, value, "one of " + ", ".join(names))
@@ -94,6 +108,7 @@ def flag(name: str, value: Any) -> bool:
     Raises:
         ValueError: it is neither.
     """
+    _note(name)
     if not isinstance(value, bool):
         written = str(value).lower() in ("true", "false")
         raise _refusal(
@@ -108,8 +123,35 @@ def device(value: Any) -> str:
     Raises:
         ValueError: `value` is none of these.
     """
+    _note("device")
     numbered = isinstance(value, str) and value.startswith("cuda:") and value.removeprefix("cuda:").isdecimal()
     return value if numbered else choice("device", value, ["auto", "cpu", "cuda", "cuda:0"])
+
+
+def ready() -> None:
+    """Say that every parameter of the page has passed its check, so that it can compute.
+
+    Raises:
+        ValueError: papermill put in something else beside them, or Python leaves out the assertions that pages check
+            their results by.
+    """
+    if not __debug__:
+        raise Refused("a page needs its assertions: start Python without -O, and without PYTHONOPTIMIZE")
+    if said := [unknown(name, value, checked) for name, value in _put_in().items() if name not in checked]:
+        raise Refused("; ".join(said))
+
+
+def unknown(name: str, value: str, known: Iterable[str]) -> str:
+    """Return the sentence that refuses a parameter.
+
+    Args:
+        name: which the page does not have.
+        value: as it was written.
+        known: the names of those that it has.
+    """
+    names = list(known)
+    near = "".join(f" (meant is {other}?)" for other in get_close_matches(name, names, n=1))
+    return f"{name} is no parameter of this page, which has {', '.join(names) or 'none'}; got {value}{near}"
 
 
 def glue(name: str, value: Any) -> None:
@@ -132,12 +174,24 @@ def stored(name: str) -> xarray.Dataset:
         name: of the file in book/results, without its ending.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none, as beside an installed package.
         rnnlab.store.DamagedError: it is not as it was written.
     """
     from .summaries import read_summary  # imports torch
 
-    return read_summary(RESULTS / f"{name}.summary")
+    return read_summary(_result(f"{name}.summary"))
+
+
+def measured(name: str) -> Any:
+    """The book's record of a measurement of speed.
+
+    Args:
+        name: of the JSON file in book/results, without its ending.
+
+    Raises:
+        FileNotFoundError: there is none, as beside an installed package.
+    """
+    return json.loads(_result(f"{name}.json").read_text(encoding="utf8"))
 
 
 def bar(label: str, total: int) -> Callable[[Any], None]:
@@ -195,6 +249,30 @@ def claim(
         display(claims.outputs(found), raw=True)
 
 
+def _result(file: str) -> Path:
+    if not RESULTS.is_dir():
+        raise FileNotFoundError(
+            f"no {file}: the book's stored results are in its checkout, not in the installed package; its pages run with"
+            " the checkout's own (pip install -e '.[book]' there)"
+        )
+    return RESULTS / file
+
+
+def _note(name: str) -> None:
+    if name.isidentifier():  # an item of a list is none
+        checked[name] = None
+
+
+def _put_in() -> dict[str, str]:
+    """What papermill put into this notebook: names, and their values as it wrote them."""
+    cells = sys.modules["IPython"].get_ipython().user_ns.get("In", []) if _in_notebook() else []
+    programs = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
+    found = {
+        ast.unparse(s.targets): ast.unparse(s.value) for p in programs for s in p.body if isinstance(s, ast.Assign)
+    }
+    return {name: value for name, value in found.items() if not name.startswith("PAPERMILL_")}
+
+
 def _in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
@@ -216,9 +294,10 @@ def _bounds(**bounds: float | None) -> str:
 
 
 def _each(name: str, values: Any, kind: str, check: Callable[[str, Any], T]) -> list[T]:
+    _note(name)
     allowed = f"a list of {kind}"
     if not isinstance(values, list | tuple):
-        inside = str(values).strip().removeprefix("[").removesuffix("]")
+        inside = str(values).strip().strip("[()]")
         raise _refusal(name, values, allowed, remedy=f'; papermill takes a list as -y "{name}: [{inside}]"')
     if not values:
         raise _refusal(name, values, f"{allowed}, at least one")
@@ -235,5 +314,5 @@ def _yaml_number(value: Any) -> str:
     return ""
 
 
-def _refusal(name: str, value: Any, allowed: str, *, remedy: str = "") -> ValueError:
-    return ValueError(f"{name} must be {allowed}, got {value!r}{remedy}")
+def _refusal(name: str, value: Any, allowed: str, *, remedy: str = "") -> Refused:
+    return Refused(f"{name} must be {allowed}, got {value!r}{remedy}")

@@ -1,5 +1,6 @@
 """Figures of the book: one style, fixed colours, and the plots that several pages share. Takes data, returns axes."""
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -8,6 +9,7 @@ import numpy as np
 import xarray
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from rnnlab.records import wilson
@@ -30,7 +32,14 @@ MARKERS = {"MSGD": "s", "MSGD-C": "^", "MSGD-CR": "o", "MSGD-R": "D"}
 
 
 def style() -> None:
-    """Set the book's style: vector text, transparent ground, quiet axes."""
+    """Set the book's style, whatever the reader's: vector text, transparent ground, quiet axes.
+
+    A notebook that would lose its figures, as under `MPLBACKEND=Agg`, shows them again.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "ipykernel" in sys.modules else None
+    if shell and mpl.get_backend().lower() in backend_registry.list_builtin(BackendFilter.NON_INTERACTIVE):
+        shell.run_line_magic("matplotlib", "inline")
+    mpl.rcdefaults()
     mpl.rcParams.update(
         {
             "axes.facecolor": "none",
