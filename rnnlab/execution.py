@@ -49,9 +49,7 @@ def known(environment: Mapping[str, str], *, threads: int = 1) -> dict[str, str]
     kept = {name: value for name, value in environment.items() if name in KEPT or not FORGOTTEN.fullmatch(name)}
     many = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     matplotlib = find_spec("matplotlib")  # its own file of settings stands in for the reader's
-    plain = (
-        str(Path(matplotlib.origin).parent / "mpl-data" / "matplotlibrc") if matplotlib and matplotlib.origin else ""
-    )
+    plain = str(Path(str(matplotlib and matplotlib.origin)).with_name("mpl-data") / "matplotlibrc")
     said = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONUTF8": "1", "PYTHONHASHSEED": "0", "MATPLOTLIBRC": plain}
     return kept | many | said | {"JUPYTER_PREFER_ENV_PATH": "1"}
 

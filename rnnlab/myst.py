@@ -186,9 +186,11 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
     traceback.clear_frames(trace)  # else papermill's bar would write after us
     if isinstance(error, PapermillExecutionError):
         said = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
-        if error.ename == "SyntaxError" and error.source.startswith("# Parameters\n"):
-            names = [name for name in re.findall(r"(?m)^(.*?) = ", error.source) if not name.isidentifier()]
-            said = f"papermill: {', '.join(names)} is no parameter of this page, nor of any: a name has no such signs"
+        names = [name for name in re.findall(r"(?m)^(.*?) = ", error.source) if not name.isidentifier()]
+        if names and error.ename == "SyntaxError" and error.source.startswith("# Parameters\n"):
+            said = (
+                f"papermill: {', '.join(names)} is no parameter of this page: names hold letters, digits, underscores"
+            )
     elif isinstance(error, yaml.YAMLError):
         said = f"papermill: the parameters (-f, -y) are not YAML: {' '.join(str(error).split())}"
     elif isinstance(error, NotJSONError):
@@ -198,7 +200,8 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
     elif isinstance(error, PapermillException | OSError | ValueError):
         said = f"papermill: {error}"
     else:
-        return sys.__excepthook__(kind, error, trace)
+        sys.__excepthook__(kind, error, trace)
+        return
     print(said, file=sys.stderr)
 
 

@@ -252,8 +252,8 @@ def claim(
 def _result(file: str) -> Path:
     if not RESULTS.is_dir():
         raise FileNotFoundError(
-            f"no {file}: the book's stored results are in its checkout, not in the installed package; its pages run with"
-            " the checkout's own (pip install -e '.[book]' there)"
+            f"no {file}: stored results belong to the book, and the installed package has none; "
+            "install that of a checkout: pip install -e '.[book]' in its top folder"
         )
     return RESULTS / file
 
@@ -266,10 +266,8 @@ def _note(name: str) -> None:
 def _put_in() -> dict[str, str]:
     """What papermill put into this notebook: names, and their values as it wrote them."""
     cells = sys.modules["IPython"].get_ipython().user_ns.get("In", []) if _in_notebook() else []
-    programs = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
-    found = {
-        ast.unparse(s.targets): ast.unparse(s.value) for p in programs for s in p.body if isinstance(s, ast.Assign)
-    }
+    body = [line for cell in cells if cell.startswith("# Parameters\n") for line in ast.parse(cell).body]
+    found = {ast.unparse(line.targets[0]): ast.unparse(line.value) for line in body if isinstance(line, ast.Assign)}
     return {name: value for name, value in found.items() if not name.startswith("PAPERMILL_")}
 
 
