@@ -188,9 +188,7 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
         said = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
         names = [name for name in re.findall(r"(?m)^(.*?) = ", error.source) if not name.isidentifier()]
         if names and error.ename == "SyntaxError" and error.source.startswith("# Parameters\n"):
-            said = (
-                f"papermill: {', '.join(names)} is no parameter of this page: names hold letters, digits, underscores"
-            )
+            said = f"papermill: {', '.join(names)} is no parameter of this page: names hold letters, digits and _"
     elif isinstance(error, yaml.YAMLError):
         said = f"papermill: the parameters (-f, -y) are not YAML: {' '.join(str(error).split())}"
     elif isinstance(error, NotJSONError):

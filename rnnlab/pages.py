@@ -150,7 +150,7 @@ def unknown(name: str, value: str, known: Iterable[str]) -> str:
         known: the names of those that it has.
     """
     names = list(known)
-    near = "".join(f" (meant is {other}?)" for other in get_close_matches(name, names, n=1))
+    near = "".join(f"; did you mean {other}?" for other in get_close_matches(name, names, n=1))
     return f"{name} is no parameter of this page, which has {', '.join(names) or 'none'}; got {value}{near}"
 
 

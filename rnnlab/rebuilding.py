@@ -9,6 +9,7 @@ again.
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnlab import myst, notebooks
-from rnnlab.execution import STAMP, fingerprint, prepare_kernels, stamp
+from rnnlab.execution import STAMP, fingerprint, is_litter, prepare_kernels, stamp
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -99,7 +100,9 @@ def profile(root: Path, folder: Path) -> Profile:
     code = [name for name in listed if myst.open_page(book / f"{name}.md")]
     refused = []
     files: dict[str, Path] = {}
-    for file in sorted(path for path in folder.rglob("[!.]*") if path.is_file()):
+    for file in sorted(
+        path for path in folder.rglob("*") if path.is_file() and not is_litter(path.relative_to(folder))
+    ):
         its = [name for name in code if file.suffix in (".yaml", ".yml") and Path(name).name == file.stem]
         if len(its) == 1 and its[0] not in files and file.parent == folder:
             files[its[0]] = file
@@ -171,8 +174,8 @@ def _page(book: Path, name: str, file: Path | None, state: str) -> Page:
     parameters = {key: value for key, value in given.items() if value != known[key]}
     cells = [(cell.source, notebooks.tags(cell)) for cell in notebooks.code_cells(notebook)]
     content = json.dumps([name, cells, parameters, state], sort_keys=True)
-    source = f" -f {os.path.relpath(file, book.parent)}" if file else ""
-    command = f"papermill book/{name}.md {Path(name).name}.ipynb{source}"
+    source = ["-f", os.path.relpath(file, book.parent)] if file else []
+    command = shlex.join(["papermill", f"book/{name}.md", f"{Path(name).name}.ipynb", *source])
     return Page(name, parameters, command, hashlib.sha256(content.encode()).hexdigest(), notebook)
 
 
@@ -185,9 +188,10 @@ def _execute(profile: Profile, page: Page, on_start: Callable[[Page], None]) -> 
     begun = time.monotonic()
     running = profile.folder / "running" / f"{page.name}.ipynb"
     running.parent.mkdir(parents=True, exist_ok=True)
+    plain = str(running).replace("{", "{{").replace("}", "}}")  # papermill fills in what stands in braces
     try:
         done = papermill.execute_notebook(
-            deepcopy(page.notebook), str(running), parameters=dict(page.parameters), progress_bar=False
+            deepcopy(page.notebook), plain, parameters=dict(page.parameters), progress_bar=False
         )
         done.metadata[STAMP] = {"key": page.key, "command": page.command, **stamp(profile.root)}
         nbformat.write(done, running)

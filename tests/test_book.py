@@ -80,7 +80,8 @@ class Book:
             shutil.copytree(ROOT / "book" / part, folder / "book" / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "book" / "references.bib", folder / "book")
         (folder / "rnnlab").mkdir()
-        shutil.copy(ROOT / "rnnlab" / "execution.py", folder / "rnnlab")  # the extension's own
+        for name in ("execution", "myst"):  # the extension needs them
+            shutil.copy(ROOT / "rnnlab" / f"{name}.py", folder / "rnnlab")
         self.write("rnnlab/__init__.py", "answer = 42\n")
         self.write("book/intro.md", INTRO)
         for name, text in pages.items():

@@ -129,7 +129,7 @@ class Book:
         path.write_text(text, encoding="utf8")
 
     def start(self, command: str, *arguments: str) -> subprocess.Popen:
-        environment = {"RUNS": str(self.runs), "GATE": str(self.gate), "PYTHONPATH": ""}
+        environment = {"RUNS": str(self.runs), "GATE": str(self.gate), "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             [sys.executable, *COMMANDS[command], *arguments],
             cwd=self.folder,

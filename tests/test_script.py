@@ -109,7 +109,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Core
 sys.argv = {[str(script), *arguments]!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -6,13 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jupyter_cache import get_cache
+from jupyter_cache.cache import db
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from myst_nb.core.execute import cache as myst_nb_cache
-from myst_nb.core.read import create_nb_reader
 from nbformat import NotebookNode
 from sphinx.util import logging
+from sqlalchemy import URL, create_engine
 
 from rnnlab.execution import STAMP, cores, fingerprint, prepare_kernels, stamp
+from rnnlab.myst import open_page
 
 from . import rebuilt
 
@@ -25,6 +27,8 @@ Page = tuple[Path, NotebookNode]
 
 def setup(app):
     prepare_kernels(ROOT)
+    # jupyter-cache writes the place of its database into an address, where % and ? mean something else.
+    db.create_engine = lambda url: create_engine(URL.create("sqlite", database=url.removeprefix("sqlite:///")))
     app.add_config_value("rnnbook_fingerprint", "", "env", str)
     app.connect("config-inited", key_the_cache)
     app.connect("env-before-read-docs", execute_side_by_side)
@@ -92,7 +96,7 @@ def executed(app, docname: str) -> NotebookNode | None:
     """
     if app.config.rnnbook_pages:
         return rebuilt.executed(app.config, docname)
-    notebook = _read(app.env, docname)
+    notebook = open_page(Path(app.env.doc2path(docname)))
     if notebook is None:
         return None
     try:
@@ -104,20 +108,14 @@ def executed(app, docname: str) -> NotebookNode | None:
 
 def _uncached(env, cache, docnames) -> Iterator[Page]:
     for docname in docnames:
-        notebook = _read(env, docname)
+        path = Path(env.doc2path(docname))
+        notebook = open_page(path)
         if notebook is None:
             continue
         try:
             cache.match_cache_notebook(notebook)
         except KeyError:
-            yield Path(env.doc2path(docname)), notebook
-
-
-def _read(env, docname: str) -> NotebookNode | None:
-    path = env.doc2path(docname)
-    text = Path(path).read_text(encoding="utf8")
-    reader = create_nb_reader(path, env.myst_config, env.mystnb_config, text)
-    return reader and reader.read(text)
+            yield path, notebook
 
 
 def fail_if_a_page_failed(app, exception) -> None:

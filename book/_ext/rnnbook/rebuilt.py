@@ -1,9 +1,9 @@
-"""Shows a rebuild: the book's pages with what they put out under papermill. Nothing is executed.
+"""Has the site read pages as papermill does, and shows a rebuild: the pages with what they put out under papermill.
 
 The pages stay where they are, so that their links and their prose are those of the default site.
 """
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,27 @@ from myst_nb import sphinx_
 from myst_nb.core.read import NbReader, create_nb_reader
 from nbformat import NotebookNode
 
+from rnnlab.myst import notebook
+
 
 def setup(app):
     # Folder of the executed notebooks; empty in the default build.
     app.add_config_value("rnnbook_pages", "", "env", str)
-    app.connect("builder-inited", take_outputs)
+    app.connect("builder-inited", read_pages)
 
 
-def take_outputs(app) -> None:
-    """Have myst-nb read each page with its outputs."""
-    if not app.config.rnnbook_pages:
-        return
+def read_pages(app) -> None:
+    """Have myst-nb read each page by our function; in a rebuild's site with its outputs, and nothing is executed."""
 
-    def with_outputs(path: str, *settings: Any) -> NbReader | None:
-        reader = create_nb_reader(path, *settings)
-        done = executed(app.config, app.env.path2doc(path) or "")
-        if reader is not None and done is not None:
-            reader.read = _filled(reader.read, done)
-        return reader
+    def reader(path: str, settings: Any, *more: Any) -> NbReader | None:
+        if not path.endswith(".md"):
+            return create_nb_reader(path, settings, *more)
+        if notebook(more[-1], path) is None:
+            return None
+        done = executed(app.config, app.env.path2doc(path) or "") if app.config.rnnbook_pages else None
+        return NbReader(partial(_read, path=path, done=done), settings, {"type": "plugin", "name": "myst_nb_md"})
 
-    sphinx_.create_nb_reader = with_outputs
+    sphinx_.create_nb_reader = reader
 
 
 def executed(config, docname: str) -> NotebookNode | None:
@@ -40,8 +41,9 @@ def executed(config, docname: str) -> NotebookNode | None:
     return nbformat.read(path, as_version=4) if path.is_file() else None
 
 
-def _filled(read: Callable[[str], NotebookNode], done: NotebookNode) -> Callable[[str], NotebookNode]:
-    return lambda text: fill(read(text), done)
+def _read(text: str, *, path: str, done: NotebookNode | None) -> NotebookNode | None:
+    page = notebook(text, path)
+    return fill(page, done) if page and done else page
 
 
 def fill(page: NotebookNode, done: NotebookNode) -> NotebookNode:
