@@ -38,6 +38,8 @@ browse: $(VENV)/.has-test _build/html/index.html
 	$(BIN)/python -m tests.browser _build/html
 
 serve: _build/html/index.html
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>/dev/null || \
+		{ echo "port $(PORT) cannot be listened on, as if another server did; name one: make serve PORT=8001" >&2; exit 1; }
 	@echo "http://localhost:$(PORT) (Ctrl-C stops)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
