@@ -62,7 +62,9 @@ def prepare_kernels(root: Path) -> None:
     """
     path = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     wanted = known(os.environ) | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(path)), "RNNLAB_BAR": "off"}
-    wanted["IPYTHONDIR"] = str(root / "_build" / "ipython")
+    profile = root / "_build" / "ipython"
+    profile.mkdir(parents=True, exist_ok=True)
+    wanted["IPYTHONDIR"] = str(profile)
     for name in set(os.environ) - set(wanted):
         del os.environ[name]
     os.environ.update(wanted)

@@ -53,7 +53,7 @@ def test_a_value_of_the_same_kind_will_do(name, value):
             'shapes[1] must be a list of integers, got 2; papermill takes a list as -y "shapes[1]: [2]"',
         ),
         ("more", [], "more must be a dict, got []"),
-        ("sed", 1, f"sed is no parameter of this page, which has {', '.join(KNOWN)}; got 1"),
+        ("sed", 1, f"sed is no parameter of this page, which has {', '.join(KNOWN)}; got 1; did you mean seeds?"),
     ],
 )
 def test_a_value_of_another_kind_is_refused_by_name(name, value, reason):

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as canonical
 
 from rnnlab import __main__, scripting
+from tests.readers import PROBE, environment
 from tests.sites import HEADER
 
 ROOT = Path(__file__).parents[1]
@@ -177,10 +178,58 @@ def test_parameters_that_the_page_does_not_have_are_refused(page, capsys):
     assert __main__.main(["script", str(page), "-p", "seeds", "many", "-p", "sed", "1"]) == 2
     assert capsys.readouterr().err == (
         f"rnnlab: {page}: seeds must be an integer, got 'many'\n"
-        f"{page}: sed is no parameter of this page, which has seeds, rates, word; got 1\n"
+        f"{page}: sed is no parameter of this page, which has seeds, rates, word; got 1; did you mean seeds?\n"
     )
     assert __main__.main(["script", str(page.parent / "pag.md")]) == 2
     assert "no page" in capsys.readouterr().err
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "page.md"
+    path.write_text(text, encoding="utf8")
+    return path
+
+
+def test_a_script_gives_the_same_whatever_the_environment_of_its_reader(tmp_path):
+    code = PROBE + "print('Ω')"
+    page = write(tmp_path, HEADER + f"# Page\n\n```{{code-cell}} python3\n{code}\n```\n")
+    script = tmp_path / "page.py"
+    script.write_text(scripting.script(page, {}), encoding="utf8")
+    reader = environment(tmp_path)
+    plain = {name: value for name, value in os.environ.items() if name not in reader} | {"PYTHONPATH": str(ROOT)}
+    said = [
+        subprocess.check_output([sys.executable, *words], env=env)
+        for words, env in (([script], plain), (["-O", script], plain | reader), ([script, "--threads", "2"], plain))
+    ]
+    assert said[0] == said[1]
+    assert said[0].decode().splitlines()[0].split() == ["agg", "False", "10.0", "100.0"]
+    assert said[0].decode().splitlines()[1].startswith("True 1 ")
+    assert said[2].decode().splitlines()[1].startswith("True 2 ")
+    assert said[2].decode().splitlines()[-1] == "Ω"
+
+
+@pytest.mark.parametrize(
+    "title",
+    [r"The $\nabla E$ and $\xi$", 'He said """no"""', 'Ends in "', "It's '''so'''", "\\", "{braces} %s", "Ω ü"],
+)
+def test_a_title_stands_in_the_script_as_it_is_on_the_page(tmp_path, title, capfdbinary, monkeypatch):
+    page = write(tmp_path, HEADER + f"# {title}\n\n```{{code-cell}} python3\n1\n```\n")
+    stdout = os.fdopen(os.dup(1), "w", encoding="ascii")
+    with stdout, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        assert __main__.main(["script", str(page)]) == 0
+    source = capfdbinary.readouterr().out
+    assert ast.get_docstring(ast.parse(source), clean=False).startswith(f"{title}.\n\nThe page {page} as a script")
+    assert f"# {title}\n".encode() in source
+
+
+def test_a_page_in_another_language_is_refused(tmp_path):
+    header = HEADER.replace("name: python3", "name: julia-1.10\n  language: julia")
+    page = write(tmp_path, header + "# Page\n\n```{code-cell}\nprintln(1)\n```\n")
+    with pytest.raises(
+        ValueError, match=r"page\.md is written in julia, by its header; a script can be made of Python"
+    ):
+        scripting.script(page, {})
 
 
 @pytest.mark.parametrize(
@@ -190,6 +239,7 @@ def test_parameters_that_the_page_does_not_have_are_refused(page, capsys):
         ("!ls", "cell 1, is no plain Python: invalid syntax"),
         ("from myst_nb import glue", "imports myst_nb, which only a notebook has; rnnlab.pages has what pages need"),
         ("import IPython", "imports IPython, which only a notebook has"),
+        ("await something()", r"is no plain Python as a whole: .*await.*, at `await something\(\)`"),
         ("from IPython.display import Audio", "Audio of IPython.display has no stand-in; there are Markdown, Math"),
     ],
 )
