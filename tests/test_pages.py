@@ -6,9 +6,10 @@ import re
 import subprocess
 import sys
 import tokenize
+from functools import cache
 from pathlib import Path
 
-import jupytext
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -16,8 +17,9 @@ import xarray
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import pyplot as plt
 
-from rnnlab import Progress, pages
+from rnnlab import Progress, myst, notebooks, pages
 from rnnlab.generalization import Further
 from rnnlab.summaries import write_summary
 
@@ -88,10 +90,12 @@ def test_the_number_that_yaml_takes_for_text_is_refused_with_the_form_it_takes_f
         pages.number("rate", "1e-4")
 
 
-def test_a_list_that_came_as_text_is_refused_with_the_way_to_pass_it():
+@pytest.mark.parametrize("written", ["[50, 100]", "(50, 100)", "50, 100", " [50, 100] "])
+def test_a_list_that_came_as_text_is_refused_with_the_way_to_pass_it(written):
     with pytest.raises(ValueError, match=r"^lengths must be a list of integers, got ") as refusal:
-        pages.integers("lengths", "[50, 100]", at_least=10)
-    assert str(refusal.value).endswith("""got '[50, 100]'; papermill takes a list as -y "lengths: [50, 100]\"""")
+        pages.integers("lengths", written, at_least=10)
+    assert str(refusal.value).endswith(f"""got {written!r}; papermill takes a list as -y "lengths: [50, 100]\"""")
+    assert refusal.value._render_traceback_() == [f"ValueError: {refusal.value}"], "a notebook shows no more than this"
 
 
 def test_a_bad_member_of_a_list_is_refused_with_its_place():
@@ -158,6 +162,22 @@ def test_another_device_is_refused(value):
         pages.device(value)
 
 
+def test_a_page_does_not_run_without_its_assertions():
+    program = [sys.executable, "-O", "-c", "from rnnlab import pages; pages.ready()"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "a page needs its assertions: start Python without -O" in done.stderr.splitlines()[-1]
+
+
+def test_an_installed_package_says_where_stored_results_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "RESULTS", tmp_path / "none")
+    for read, file in ((pages.stored, "long.summary"), (pages.measured, "long.json")):
+        with pytest.raises(
+            FileNotFoundError, match=f"no {file}: stored results belong to the book, .* of a checkout: pip"
+        ):
+            read("long")
+
+
 # Glue
 
 
@@ -180,12 +200,9 @@ def test_pages_can_be_imported_without_torch():
 # What every page has to have
 
 
-def notebook(page: Path):
-    return jupytext.read(page, fmt="md:myst")
-
-
+@cache
 def code_cells(page: Path):
-    return [cell for cell in notebook(page).cells if cell.cell_type == "code"]
+    return [cell for cell in myst.page(page).cells if cell.cell_type == "code"]
 
 
 def parameters(page: Path) -> str:
@@ -217,6 +234,35 @@ def test_every_parameter_says_what_it_means(page):
     }
     for statement in ast.parse(source).body:
         assert statement.end_lineno in commented or statement.lineno in commented, ast.unparse(statement)
+
+
+@every_page
+def test_a_page_refuses_a_parameter_that_it_does_not_have_before_it_computes(page, monkeypatch):
+    # As papermill runs it: the cell of parameters, then one with what was given, then the checks.
+    monkeypatch.setattr(pages, "checked", {})
+    monkeypatch.setattr(pages, "_put_in", lambda: {"seed": "3"})
+    names, cells = ast.parse(parameters(page)).body, [cell.source for cell in code_cells(page)]
+    checks = next(i for i, source in enumerate(cells) if re.search(r"^(pages\.)?ready\(\)$", source, re.M))
+    assert checks == cells.index(parameters(page)) + 1, "nothing runs between the parameters and their checks"
+    said = f"seed is no parameter of this page, which has {', '.join(n.targets[0].id for n in names)}; got 3"
+    with matplotlib.rc_context(), pytest.raises(ValueError, match=r"^seed is no") as refusal:
+        exec("\n".join(cells[: checks + 1]), {})
+    assert sorted(re.split(r"\W+", str(refusal.value))) == sorted(re.split(r"\W+", f"{said}{near(names)}"))
+    plt.close("all")
+
+
+def near(names) -> str:
+    return "; did you mean seeds?" if "seeds" in {name.targets[0].id for name in names} else ""
+
+
+def test_the_same_word_means_the_same_on_all_pages():
+    kinds: dict[str, set[type]] = {}
+    for page in PAGES:
+        for name, node in notebooks.literals(parameters(BOOK / page)):
+            kinds.setdefault(name, set()).add(type(ast.literal_eval(node)))
+    assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
+    assert {"units", "seeds", "length", "lengths", "updates", "check_every", "alpha", "device"} <= kinds.keys()
+    assert kinds.keys().isdisjoint({"hidden", "members", "every", "nets", "T", "N", "lr"})
 
 
 @every_page
