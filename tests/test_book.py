@@ -53,12 +53,25 @@ plt.plot([0, 1])
 plt.show()
 ```
 """
+# As other people write it: a byte-order mark, a kernel with a name alone, tags as text, a cell that only quotes one.
 TWO = """\
+\ufeff---
+kernelspec:
+  name: python3
+---
+
 # Two
 
 The answer is {glue:text}`one.md::answer:.1f`.
 
+````md
 ```{code-cell} python3
+raise AssertionError("quoted")
+```
+````
+
+```{code-cell} python3
+:tags: hide-input
 import os, time, pathlib
 with open(os.environ["RUNS"], "a") as runs: runs.write("two\\n")
 deadline = time.monotonic() + 20
@@ -85,7 +98,7 @@ class Book:
         self.write("rnnlab/__init__.py", "answer = 42\n")
         self.write("book/intro.md", INTRO)
         for name, text in pages.items():
-            self.write(f"book/{name}.md", HEADER + text)
+            self.write(f"book/{name}.md", text if "kernelspec:" in text else HEADER + text)
         chapters = "".join(f"      - file: {name}\n" for name in pages)
         self.write(
             "book/_toc.yml",
@@ -120,7 +133,7 @@ class Book:
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory) -> Book:
-    book = Book(tmp_path_factory.mktemp("book"), {"one": ONE, "two": TWO})
+    book = Book(tmp_path_factory.mktemp("50%2F of {what} #1? it's ü"), {"one": ONE, "two": TWO})
     built = book.build()
     assert built.returncode == 0, built.stdout
     return book

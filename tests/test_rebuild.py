@@ -1,5 +1,6 @@
 """The rebuild of a book with other parameters, on a small book with the real extension and configuration."""
 
+import html
 import json
 import os
 import re
@@ -20,6 +21,7 @@ COMMANDS = {
     "build": ["-c", "from jupyter_book.cli.main import main; main()", "build", "book/", "-W", "--keep-going", "-n"],
     "rebuild": ["-m", "rnnlab", "rebuild"],
 }
+OTHER = "p{a}"  # a profile
 INTRO = "# A book\n\nIts pages: {doc}`part/one`, [the other](part/two.md), {numref}`fig-line`.\n"
 NOTES = """\
 with open(os.environ["RUNS"], "a") as runs: runs.write("{page}\\n")"""
@@ -106,6 +108,7 @@ class Book:
 
     def __init__(self, folder: Path):
         self.folder, self.runs, self.gate = folder, folder / "runs.txt", folder / "gate.txt"
+        folder.mkdir()
         shutil.copy(ROOT / "_config.yml", folder)
         for part in ("_ext", "_static"):
             shutil.copytree(ROOT / "book" / part, folder / "book" / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -118,8 +121,8 @@ class Book:
         contents = f"parts:\n  - caption: Part\n    numbered: true\n    chapters:\n{chapters}"
         self.write("book/_toc.yml", f"format: jb-book\nroot: intro\n{contents}")
         self.write("params/quick/one.yaml", 'values: [1, 2.5]\nseeds: 3\nname: "auto"\n')
-        self.write("params/other/one.yaml", "values: [3.25]\n")
-        self.write("params/other/two.yaml", "pause: 1\n")
+        self.write(f"params/{OTHER}/one.yaml", "values: [3.25]\n")
+        self.write(f"params/{OTHER}/two.yaml", "pause: 1\n")
         self.write("gate.txt", "go")
         self.write("runs.txt", "")
 
@@ -167,9 +170,13 @@ def box(site: Path, page: str) -> str:
     return "".join(boxes)
 
 
+# Signs that mean something in a pattern, an address, a query, a shell.
+STRANGE = "50%2F of {what} #1? it's ü"
+
+
 @pytest.fixture
 def book(tmp_path) -> Book:
-    return Book(tmp_path)
+    return Book(tmp_path / STRANGE)
 
 
 def test_with_the_pages_own_parameters_the_rebuilt_articles_are_those_of_the_default_site(book):
@@ -202,11 +209,11 @@ def test_with_the_pages_own_parameters_the_rebuilt_articles_are_those_of_the_def
 
 
 def test_a_rebuild_that_is_killed_goes_on_where_it_was_and_shows_the_values_it_was_given(book):
-    one, two = book.executed("other", "one"), book.executed("other", "two")
+    one, two = book.executed(OTHER, "one"), book.executed(OTHER, "two")
     book.write("gate.txt", "wait")
-    killed = book.start("rebuild", "params/other", "--jobs", "2")
+    killed = book.start("rebuild", f"params/{OTHER}", "--jobs", "2")
     wait_until(lambda: one.exists() and "two" in book.ran())
-    status, said = book.run("rebuild", "params/other")
+    status, said = book.run("rebuild", f"params/{OTHER}")
     assert (status, "another rebuild works on" in said) == (2, True), said
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
@@ -215,31 +222,31 @@ def test_a_rebuild_that_is_killed_goes_on_where_it_was_and_shows_the_values_it_w
     first = one.stat()
 
     book.write("gate.txt", "go")
-    status, said = book.run("rebuild", "params/other")
+    status, said = book.run("rebuild", f"params/{OTHER}")
     assert status == 0, said
-    assert "other: 2 pages, of which 1 are finished" in said
+    assert f"{OTHER}: 2 pages, of which 1 are finished" in said
     assert sorted(book.ran()) == ["one", "two", "two"], "what was finished did not run again"
     assert (one.stat().st_mtime_ns, one.stat().st_ino) == (first.st_mtime_ns, first.st_ino)
-    assert not (book.folder / "_build" / "rebuild" / "other" / "running").exists()
+    assert not (book.folder / "_build" / "rebuild" / OTHER / "running").exists()
 
-    site = book.folder / "_build" / "rebuild" / "other" / "html"
+    site = book.folder / "_build" / "rebuild" / OTHER / "html"
     shown = articles(site)["part/one.html"]
     assert re.search(r"The sum is\s*<span[^>]*>3.25</span>, the pause\s*<span[^>]*>1</span>", shown)
     assert "[3.25]" in re.sub(r"<[^>]*>", "", shown), "the page shows its parameters"
-    made = box(site, "part/one.html")
-    assert "papermill book/part/one.md one.ipynb -f params/other/one.yaml" in made
+    made = html.unescape(box(site, "part/one.html"))
+    assert f"papermill book/part/one.md one.ipynb -f 'params/{OTHER}/one.yaml'" in made
     assert json.loads((site / "_sources" / "part" / "one.ipynb").read_text())["metadata"]["rnnlab"]["machine"] in made
 
 
 def test_a_page_that_fails_is_named_with_its_cell_and_alone_runs_again(book):
     book.write("gate.txt", "fail")
-    status, said = book.run("rebuild", "params/other")
+    status, said = book.run("rebuild", f"params/{OTHER}")
     assert status == 1
     assert "pages that failed: 1\n\nbook/part/two.md, cell 3, which begins `# Says whether it may.`:" in said
     assert "AssertionError: told to" in said
-    assert book.executed("other", "one").exists()
-    assert not (book.folder / "_build" / "rebuild" / "other" / "html").exists()
-    assert book.run("rebuild", "params/other")[0] == 1
+    assert book.executed(OTHER, "one").exists()
+    assert not (book.folder / "_build" / "rebuild" / OTHER / "html").exists()
+    assert book.run("rebuild", f"params/{OTHER}")[0] == 1
     assert sorted(book.ran()) == ["one", "two", "two"]
 
 
@@ -247,6 +254,8 @@ def test_what_the_book_does_not_have_is_refused_all_at_once_before_anything_runs
     book.write("params/wrong/one.yaml", 'values: "[1, 2]"\nseeds: 2.5\nname: 3\nsed: 3\n')
     book.write("params/wrong/tow.yaml", "pause: 1\n")
     book.write("params/wrong/two.yaml", "pause\n")
+    for litter in (".one.yaml.swp", "one.yaml~", "#one.yaml#", ".DS_Store", ".ipynb_checkpoints/one-checkpoint.yaml"):
+        book.write(f"params/wrong/{litter}", "[")
     status, said = book.run("rebuild", "params/wrong")
     assert status == 2
     folder = "params/wrong"
@@ -256,7 +265,8 @@ def test_what_the_book_does_not_have_is_refused_all_at_once_before_anything_runs
         '-y "values: [1, 2]"',
         f"{folder}/one.yaml: seeds must be an integer, got 2.5",
         f"{folder}/one.yaml: name must be text, got 3",
-        f"{folder}/one.yaml: sed is no parameter of this page, which has values, seeds, name; got 3",
+        f"{folder}/one.yaml: sed is no parameter of this page, which has values, seeds, name; got 3; "
+        "did you mean seeds?",
         f"{folder}/two.yaml must hold lines such as `seeds: 5`, got 'pause\\n'",
     ]
     assert book.ran() == []

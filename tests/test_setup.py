@@ -1,9 +1,13 @@
 """The files that say what rnnlab needs ask for the same, and the package's imports run one way."""
 
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import rnnlab
+from rnnlab import __main__
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
@@ -88,6 +93,51 @@ def test_make_refuses_a_python_that_is_too_old_and_says_what_it_needs(tmp_path):
     assert "rnnlab needs Python 3.11 or later" in done.stderr
     assert str(old) in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_source_distribution_is_the_checkout_and_the_wheel_made_of_it_the_package(tmp_path):
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("needs a checkout, by git")
+    files = {name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()}
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for litter in ("book/.DS_Store", "book/x~", "tests/.x.swp", "book/.ipynb_checkpoints/x.md", "book/#x#"):
+        (tmp_path / litter).parent.mkdir(exist_ok=True)
+        (tmp_path / litter).write_text("")
+    program = "from setuptools import build_meta as b; b.build_sdist('made'); b.build_wheel('made')"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True)
+    (source,), (wheel,) = (tmp_path / "made").glob("*.tar.gz"), (tmp_path / "made").glob("*.whl")
+    with tarfile.open(source) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames() if archive.getmember(name).isfile()}
+    made = {name for name in packed if name in ("PKG-INFO", "setup.cfg") or name.startswith("rnnlab.egg-info/")}
+    assert packed - made == files
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == {name for name in files if name.startswith("rnnlab/")}
+
+
+def test_serving_on_a_port_that_is_taken_is_refused_in_a_sentence(tmp_path):
+    for name in ("Makefile", "_build/html/index.html", ".venv/bin/python"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "_build" / "html" / "index.html").touch()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = ["make", "serve", f"PORT={port}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    said, *rest = done.stderr.splitlines()
+    assert said == f"port {port} cannot be listened on, as if another server did; name one: make serve PORT=8001"
+    assert len(rest) == 1, "make's own word"
+
+
+def test_the_command_says_its_version(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        __main__.main(["--version"])
+    assert capsys.readouterr().out == f"rnnlab {rnnlab.__version__}\n"
 
 
 def test_imports_run_downward():
