@@ -18,6 +18,7 @@ from papermill.parameterize import parameterize_notebook
 
 from rnnlab import myst, rebuilding, scripting
 from rnnlab.myst import MystHandler
+from tests.readers import environment
 from tests.sites import HEADER
 
 ROOT = Path(__file__).parents[1]
@@ -255,6 +256,31 @@ def test_a_page_that_cannot_be_read_is_refused_in_a_line_that_says_why(tmp_path,
     path.write_bytes(b"caf\xe9")
     with pytest.raises(ValueError, match=r"page\.md is not in UTF-8"):
         myst.page(path)
+
+
+FIGURE = """\
+# A figure
+
+```{code-cell} python3
+from matplotlib import pyplot as plt
+from rnnlab import plots
+plots.style()
+plt.plot([0, 1])
+plt.title("a_b")
+plt.show()
+```
+"""
+
+
+def test_a_page_run_by_hand_shows_its_figures_in_the_books_style_whatever_the_readers(tmp_path, monkeypatch):
+    for name, value in environment(tmp_path).items():
+        if name.startswith(("MPL", "MAT")):
+            monkeypatch.setenv(name, value)
+    path = write_page(tmp_path, HEADER + FIGURE)
+    done = run_papermill(f"myst://{path}", tmp_path / "out.ipynb")
+    assert done.returncode == 0, done.stderr
+    (output,) = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs
+    assert ">a_b<" in output.data["image/svg+xml"], "text is text, and no TeX"
 
 
 # What papermill says at its end
