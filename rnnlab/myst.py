@@ -22,6 +22,7 @@ SCHEME = "myst://"
 # The syntax of the book, as in _config.yml: what belongs to a block decides where a cell may stand.
 EXTENSIONS = ("amsmath", "colon_fence", "deflist", "dollarmath", "substitution")
 TAGS_AS_TEXT = re.compile(r"^([ \t]*(?::tags:|tags:(?=.*\S)))[ \t]*((?:[\w-]+[ \t,]+)*[\w-]*)$", re.MULTILINE)
+WORD = re.compile(r"[\w-]+")
 
 # papermill warns about every input that is not called .ipynb, also when a reader for it is registered.
 warnings.filterwarnings("ignore", message=r"The specified file \(.*\.md\) does not end in", category=UserWarning)
@@ -126,13 +127,11 @@ def _read(text: str, path: Path | str) -> "NotebookNode":
         try:
             read = read_myst_markdown_notebook(text, path=path, **settings)
         except nbformat.ValidationError:  # nbformat's word on a cell whose tags are no list
-            read = read_myst_markdown_notebook(TAGS_AS_TEXT.sub(r"\1 [\2]", text), path=path, **settings)
+            text = TAGS_AS_TEXT.sub(lambda found: f"{found[1]} [{', '.join(WORD.findall(found[2]))}]", text)
+            read = read_myst_markdown_notebook(text, path=path, **settings)
     except Exception as error:  # of whatever kind: the reader trusts that a header holds what it looks for
         reason = " ".join(str(getattr(error, "message", error)).split())
         raise ValueError(f"{path} cannot be read as a MyST notebook: {reason}") from None
-    for cell in read.cells:
-        if tags := cell.metadata.get("tags"):
-            cell.metadata["tags"] = [tag for word in tags for tag in word.split()]
     kept = {name: value for name, value in read.metadata.items() if name not in ("kernelspec", "language_info")}
     read.metadata = nbformat.from_dict(json.loads(json.dumps(kept, default=str)) | _kernel(read.metadata))
     return read
@@ -142,7 +141,7 @@ def _kernel(header: dict[str, Any]) -> dict[str, Any]:
     """What a header says about its kernel, completed."""
     spec = header.get("kernelspec")
     spec = {"name": "python3", **spec} if isinstance(spec, dict) else {"name": "python3"}
-    language = spec.get("language") or _language(str(spec["name"]))
+    language = str(spec.get("language") or _language(str(spec["name"])))
     spec |= {"display_name": spec.get("display_name", spec["name"])}
     return {"kernelspec": spec, "language_info": {"name": "python" if "python" in language else language}}
 

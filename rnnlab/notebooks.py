@@ -35,16 +35,15 @@ def defaults(notebook: "NotebookNode") -> dict[str, Any]:
     """Return a page's parameters by name, with the values they have on the page.
 
     Raises:
-        ValueError: a parameter is something else than a literal.
+        ValueError: a parameter is something else than a literal of Python.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for cell in code_cells(notebook):
         if "parameters" in tags(cell):
-            for name, node in literals(cell.source):
-                try:
-                    found[name] = ast.literal_eval(node)
-                except ValueError:
-                    raise ValueError(f"parameter {name} must be a literal, got {ast.unparse(node)}") from None
+            try:
+                found |= {name: ast.literal_eval(node) for name, node in literals(cell.source)}
+            except (SyntaxError, ValueError) as error:
+                raise ValueError(f"parameters must be literals of Python, got {cell.source!r}: {error}") from None
     return found
 
 

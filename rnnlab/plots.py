@@ -37,9 +37,8 @@ def style() -> None:
     A notebook that would lose its figures, as under `MPLBACKEND=Agg`, shows them again.
     """
     shell = sys.modules["IPython"].get_ipython() if "ipykernel" in sys.modules else None
-    if hasattr(shell, "kernel") and mpl.get_backend().lower() in backend_registry.list_builtin(
-        BackendFilter.NON_INTERACTIVE
-    ):
+    lost = backend_registry.list_builtin(BackendFilter.NON_INTERACTIVE)
+    if shell and hasattr(shell, "kernel") and mpl.get_backend().lower() in lost:
         shell.run_line_magic("matplotlib", "inline")
     mpl.rcdefaults()
     mpl.rcParams.update(

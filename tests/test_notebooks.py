@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnlab import notebooks
+from rnnlab import myst, notebooks
 
 KNOWN = {
     "seeds": 5,
@@ -89,3 +89,11 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path, text, reason):
     file.write_text(text)
     with pytest.raises(ValueError, match=reason):
         notebooks.values(file)
+
+
+@pytest.mark.parametrize("cell", ["seeds = many()", "seeds = 1 + n", "%matplotlib inline", "flag = true;"])
+def test_parameters_that_are_no_literals_of_python_are_refused(cell):
+    page = myst.notebook(f"```{{code-cell}}\n:tags: [parameters]\n{cell}\n```\n", "page.md")
+    with pytest.raises(ValueError, match=r"^parameters must be literals of Python, got '") as refusal:
+        notebooks.defaults(page)
+    assert cell in str(refusal.value)
