@@ -109,11 +109,11 @@ class Book:
         (self.folder / name).write_text(text, encoding="utf8")
 
     def build(self) -> subprocess.CompletedProcess:
-        """Build strictly, as users do, with no trace of pytest in the environment."""
+        """Build strictly, as users do, with no trace of pytest around, and with a back end that shows nothing."""
         return subprocess.run(
             [sys.executable, "-c", JUPYTER_BOOK, "build", "book/", "-W", "--keep-going", "-n"],
             cwd=self.folder,
-            env={**os.environ, "RUNS": str(self.runs), "PYTHONPATH": ""},
+            env={**os.environ, "RUNS": str(self.runs), "PYTHONPATH": "", "MPLBACKEND": "Agg", "TZ": "Asia/Tokyo"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

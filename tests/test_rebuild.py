@@ -132,7 +132,7 @@ class Book:
         path.write_text(text, encoding="utf8")
 
     def start(self, command: str, *arguments: str) -> subprocess.Popen:
-        environment = {"RUNS": str(self.runs), "GATE": str(self.gate), "PYTHONPATH": str(ROOT)}
+        environment = {"RUNS": str(self.runs), "GATE": str(self.gate), "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
         return subprocess.Popen(
             [sys.executable, *COMMANDS[command], *arguments],
             cwd=self.folder,
@@ -308,8 +308,7 @@ def test_a_page_is_executed_again_exactly_when_its_code_its_parameters_or_the_pa
 
 
 def test_what_ran_while_the_package_changed_is_not_kept(book, monkeypatch):
-    monkeypatch.setenv("RUNS", str(book.runs))
-    monkeypatch.setenv("GATE", str(book.gate))
+    monkeypatch.setattr(os, "environ", {**os.environ, "RUNS": str(book.runs), "GATE": str(book.gate)})
     profile = rebuilding.profile(book.folder, book.folder / "params" / "quick")
 
     def edit(page):
