@@ -138,7 +138,7 @@ def ready() -> None:
     if not __debug__:
         raise Refused("a page needs its assertions: start Python without -O, and without PYTHONOPTIMIZE")
     if said := [unknown(name, value, checked) for name, value in _put_in().items() if name not in checked]:
-        raise Refused("; ".join(said))
+        raise Refused("\n".join(said))
 
 
 def unknown(name: str, value: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ import sys
 import tokenize
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -234,6 +235,21 @@ def test_every_parameter_says_what_it_means(page):
     }
     for statement in ast.parse(source).body:
         assert statement.end_lineno in commented or statement.lineno in commented, ast.unparse(statement)
+
+
+def test_all_that_papermill_put_in_beside_the_parameters_is_refused_a_line_each(monkeypatch):
+    shell = SimpleNamespace(
+        kernel=None, user_ns={"In": ["", "seeds = 5", "# Parameters\nseeds = 3\nb = [1]\nc = 'x'\n"]}
+    )
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    monkeypatch.setattr(pages, "checked", {})
+    pages.integer("seeds", 3)
+    with pytest.raises(
+        ValueError, match=r"^b is no parameter of this page, which has seeds; got \[1\]\nc is no .*'x'$"
+    ):
+        pages.ready()
+    shell.user_ns["In"][-1] = "# Parameters\nseeds = 3\nPAPERMILL_INPUT_PATH = 'book/x.md'\n"
+    pages.ready()
 
 
 @every_page
