@@ -300,12 +300,12 @@ def test_a_network_that_is_tested_untrained_is_tested_on_what_the_task_says(kind
         Ensemble(spec_of(DRAWN_WRONG[kind][0]), 2, device="cpu").errors(20)
 
 
-def test_a_symbol_out_of_range_is_refused_in_whichever_chunk_it_comes():
-    late = changed()(lambda c, d, s: replace(c, inputs=c.inputs + 5 * (d.updates >= PARCEL)[:, None, None, None]))
+def test_a_symbol_out_of_range_is_refused_in_whichever_update_it_comes():
+    late = changed()(lambda c, d, s: replace(c, inputs=c.inputs + 5 * (d.updates == PARCEL + 1)[:, None, None, None]))
     ensemble = Ensemble(spec_of(late), 2, device="cpu")
     ensemble.advance(PARCEL)
     with pytest.raises(ValueError, match="inputs must be symbols from 0 to 2"):
-        ensemble.advance(1)
+        ensemble.advance(3)
 
 
 def test_a_symbol_out_of_range_is_refused_in_whichever_window_of_a_test_it_comes(monkeypatch):
