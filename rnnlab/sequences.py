@@ -231,11 +231,13 @@ class Task(Protocol):
             steps: draw only this window of the inputs; targets and lengths stay whole.
 
         Raises:
-            ValueError: `batch` is not a positive integer, there are more than 2**28 steps in a batch, or `stream` is
-                none of the multiples of 16 at which purposes begin.
+            ValueError: `batch` is not a positive integer, there are more than 2**28 steps in a batch, `stream` is none
+                of the multiples of 16 at which purposes begin, or `steps` is no window.
         """
         whole("batch", batch, at_most=LONGEST // self.longest)
         whole("stream", stream, at_least=0)
         if stream % random.VARIABLES:
             raise ValueError(f"stream must be a purpose, such as random.TRAIN or random.TEST, got {stream}")
+        if steps is not None and not (steps.step == 1 and 0 <= steps.start < steps.stop):
+            raise ValueError(f"steps must be a range of one or more consecutive steps from 0 on, got {steps}")
         return self.draw(Draws(seeds, updates, stream, batch), steps)

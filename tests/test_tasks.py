@@ -303,6 +303,13 @@ def test_a_length_that_the_windows_do_not_fit_in_is_refused(make, length):
         (lambda: TemporalOrder(2**27).chunk(SEEDS, UPDATES, batch=3), "batch must be at most 2, got 3"),
         (lambda: TemporalOrder().chunk(SEEDS, UPDATES, batch=1, stream=5), "stream must be a purpose, .* got 5"),
         (lambda: TemporalOrder().chunk(SEEDS, -UPDATES, batch=1), "updates must be from 0"),
+        *(
+            (
+                lambda window=window: NoiselessMemorization(9).chunk(SEEDS, UPDATES, batch=1, steps=window),
+                "steps must be a",
+            )
+            for window in (range(0, 9, 2), range(-3, 4), range(5, 5), range(9, 0, -1))
+        ),
         (lambda: DRAWS.integers(3, variable=16), "variable must be at most 15, got 16"),
         (lambda: DRAWS.uniform(variable=1), "variable must be an integer, at least 4, got 1"),
         (lambda: DRAWS.below(torch.zeros(2, 3).long(), variable=OWN), "high must be from 1 to .* got 0 to 0"),
