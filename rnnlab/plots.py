@@ -167,9 +167,15 @@ def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArr
 
 
 def errors_by_length(
-    ax: Axes, lengths: np.ndarray, sequences: np.ndarray, errors: np.ndarray, *, colors: Sequence[str], zero: float = 2e-5
+    ax: Axes,
+    lengths: np.ndarray,
+    sequences: np.ndarray,
+    errors: np.ndarray,
+    *,
+    colors: Sequence[str],
+    zero: float = 2e-5,
 ) -> Axes:
-    """Draw each network's share of wrong sequences against length; where none is wrong, on a row of zeros below the axis.
+    """Draw each network's share of wrong sequences against length; zeros stand on a row of their own, below the axis.
 
     From a zero, a faint line goes up to what the test could not exclude: Wilson's upper end.
 
