@@ -22,6 +22,7 @@ _MODULES = {
     "rnnlab.losses": ("EverySoftmax", "LastSoftmax", "LastSquaredError"),
     "rnnlab.omega": ("Code", "Constant", "Eq9", "Eq10AsPrinted", "InverseTime"),
     "rnnlab.sequences": ("Batch", "Chunk"),
+    "rnnlab.conformance": ("check_task",),
     "rnnlab.tasks": (
         "TASKS",
         "Addition",

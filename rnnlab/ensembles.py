@@ -12,9 +12,10 @@ from torch import Tensor
 from rnnlab import random
 from rnnlab.cells import Parameters
 from rnnlab.checking import as_seeds, checked, whole
+from rnnlab.conformance import require
 from rnnlab.engine import choose
 from rnnlab.engine.contract import Trace, counted
-from rnnlab.sequences import Batch, Task
+from rnnlab.sequences import Batch, Chunk, Task
 from rnnlab.specs import PIECE, Spec, tested
 
 PARCEL = 128  # updates that an engine makes at a time
@@ -65,6 +66,7 @@ class Ensemble:
             sigma=spec.init.sigma, loss=spec.task.loss, algorithm=spec.algorithm, sizes=spec.sizes, device=where
         )
         self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
+        self._held: Task | None = None  # the task that was last held to its contract
 
     @checked()
     def select(self, members: Sequence[int]) -> "Ensemble":
@@ -85,7 +87,7 @@ class Ensemble:
         """Make so many updates of every member, and return what they left behind (`K M`).
 
         Raises:
-            ValueError: `updates` is not a positive integer.
+            ValueError: `updates` is not a positive integer, or the task breaks its contract.
         """
         whole("updates", updates)
         spec, traces = self.spec, []
@@ -100,7 +102,7 @@ class Ensemble:
                 parts.append(
                     self.engine.sgd(
                         network,
-                        spec.task.chunk(self._seeds[tile], numbers, batch=spec.batch),
+                        self._chunk(spec.task, self._seeds[tile], numbers, batch=spec.batch),
                         sigma=spec.init.sigma,
                         loss=spec.task.loss,
                         algorithm=spec.algorithm,
@@ -121,7 +123,7 @@ class Ensemble:
             task: another length of the task, say; the specification's own unless told otherwise.
 
         Raises:
-            ValueError: `sequences` is neither, or the networks cannot read that task.
+            ValueError: `sequences` is neither, the networks cannot read that task, or it breaks its contract.
         """
         tested("sequences", sequences)
         task = task or self.spec.task
@@ -150,7 +152,8 @@ class Ensemble:
         loss, h, start = task.loss, None, 0
         wrong = torch.zeros(network.members, B, dtype=torch.bool, device=seeds.device)
         while True:
-            chunk = task.chunk(seeds, numbers, batch=B, stream=stream, steps=range(start, start + window))
+            steps = range(start, start + window)
+            chunk = self._chunk(task, seeds, numbers, batch=B, stream=stream, steps=steps)
             lengths = chunk.lengths[0]
             stop = min(start + window, int(lengths.max()))
             targets = chunk.targets[0][:, start:stop] if loss.every_step else chunk.targets[0]
@@ -162,6 +165,23 @@ class Ensemble:
             if stop == int(lengths.max()):
                 return wrong
             start = stop
+
+    def _chunk(
+        self,
+        task: Task,
+        seeds: Tensor,
+        updates: Tensor,
+        *,
+        batch: int,
+        stream: int = random.TRAIN,
+        steps: range | None = None,
+    ) -> Chunk:
+        """What a task draws, held to its contract: thoroughly at first, and in its ranges at every time."""
+        chunk = task.chunk(seeds, updates, batch=batch, stream=stream, steps=steps)
+        new = task is not self._held
+        require(task, chunk, seeds, updates, batch=batch, stream=stream, steps=steps, thoroughly=new)
+        self._held = task
+        return chunk
 
     def _tiles(self, B: int, T: int) -> list[slice]:
         """Members in groups small enough for memory, and on a CPU for the cache that the batched engine works in."""

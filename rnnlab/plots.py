@@ -177,23 +177,37 @@ def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArr
 
 
 def errors_by_length(
-    ax: Axes, lengths: np.ndarray, sequences: np.ndarray, errors: np.ndarray, *, colors: Sequence[str]
+    ax: Axes,
+    lengths: np.ndarray,
+    sequences: np.ndarray,
+    errors: np.ndarray,
+    *,
+    colors: Sequence[str],
+    zero: float = 2e-5,
 ) -> Axes:
-    """Draw each network's share of wrong sequences against length; where none is wrong, a hollow triangle at the bound.
+    """Draw each network's share of wrong sequences against length; zeros stand on a row of their own, below the axis.
+
+    From a zero, a faint line goes up to what the test could not exclude: Wilson's upper end.
 
     Args:
-        ax: axes to draw into, logarithmic.
+        ax: axes to draw into; both of them become logarithmic.
         lengths: of the tests, in steps.
         sequences: how many each test had.
         errors: share of wrong ones, of shape (tests, networks).
         colors: one for each network.
+        zero: height of the row of zeros, below the least share that a test can find.
     """
     bound = np.array([wilson(0, int(n))[1] for n in sequences])
     for k, (error, color) in enumerate(zip(errors.T, colors, strict=True)):
         x = lengths * 1.04 ** (k - (errors.shape[1] - 1) / 2)  # aside, so that none hides another
         none = error == 0
+        ax.vlines(x[none], zero, bound[none], color=color, alpha=0.15, linewidth=1.5)
         ax.plot(x, np.where(none, np.nan, error), color=color, marker="o", markersize=4)
-        ax.plot(x[none], bound[none], "v", color=color, markersize=4.5, markerfacecolor="none")
+        ax.plot(x[none], np.full(none.sum(), zero), "o", color=color, markersize=4, markerfacecolor="none")
+    ax.axhline(2 * zero, color=GREY, linewidth=0.8, linestyle=":")
+    ax.set(xscale="log", yscale="log", ylim=(0.6 * zero, 1.5))
+    ax.set_yticks([zero, 1e-4, 1e-3, 1e-2, 1e-1, 1], ["0", "0.0001", "0.001", "0.01", "0.1", "1"])
+    ax.yaxis.set_minor_formatter(NullFormatter())
     return ax
 
 

@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from rnnlab.checking import whole
 
 # Streams. A purpose and a variable share one number: 16 variables a purpose.
-TRAIN, CHECK, TEST, INIT = 0, 16, 32, 48
+VARIABLES = 16
+TRAIN, CHECK, TEST, INIT = (VARIABLES * purpose for purpose in range(4))
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -46,8 +47,9 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ..
 
 
 def _check(stream: int, start: int, count: int) -> None:
-    for name, value in {"stream": stream, "start": start, "count": count}.items():
-        whole(name, value, at_least=0, at_most=2**40)
+    whole("stream", stream, at_least=0, at_most=_MASK)
+    whole("start", start, at_least=0, at_most=2**40)
+    whole("count", count, at_least=0, at_most=2**40)
 
 
 def bits(
@@ -57,21 +59,25 @@ def bits(
 
     Args:
         seeds: one 63-bit seed per member; they set the device.
-        updates: update numbers, from 0.
+        updates: update numbers, from 0 to 2**56 - 1.
         stream: which variable is drawn.
         start: position of the first word; words are a function of their position, so any window can be drawn alone.
         count: how many words.
 
     Raises:
-        ValueError: one of the last three is no integer from 0 to 2**40.
+        ValueError: an update is out of range, `stream` is no integer from 0 to 2**32 - 1, or `start` or `count` none
+            from 0 to 2**40.
     """
     _check(stream, start, count)
+    if updates.numel() and not 0 <= int(updates.min()) <= int(updates.max()) < 2**56:
+        raise ValueError(f"updates must be from 0 to 2**56 - 1, got {int(updates.min())} to {int(updates.max())}")
     first, last = start // WORDS, -(-(start + count) // WORDS)
     position = torch.arange(first, last, device=seeds.device)
     update = updates.to(seeds.device)[:, None, None]
     seed = seeds[None, :, None]
     words = philox(
-        (position & _MASK, update & _MASK, torch.full_like(update, stream), position >> 32),
+        # Positions end below 2**39, so their high word has room for an update's.
+        (position & _MASK, update & _MASK, torch.full_like(update, stream), position >> 32 | update >> 32 << 8),
         (seed & _MASK, (seed >> 32) & _MASK),
     )
     flat = torch.stack(torch.broadcast_tensors(*words), dim=-1).flatten(-2)  # K M 4(last - first)
@@ -101,16 +107,10 @@ def integers(
 
 
 def uniforms(
-    seeds: Int64[Tensor, "M"],
-    updates: Int64[Tensor, "K"],
-    *,
-    stream: int,
-    count: int,
-    start: int = 0,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Numbers uniform on [0, 1): (word >> 8) x 2^-24, exact in float32; shape `K M count`."""
-    return (bits(seeds, updates, stream=stream, start=start, count=count) >> 8).to(dtype) * 2.0**-24
+    seeds: Int64[Tensor, "M"], updates: Int64[Tensor, "K"], *, stream: int, count: int, start: int = 0
+) -> Float32[Tensor, "K M count"]:
+    """Numbers uniform on [0, 1): (word >> 8) x 2^-24, exact in float32."""
+    return (bits(seeds, updates, stream=stream, start=start, count=count) >> 8).to(torch.float32) * 2.0**-24
 
 
 def normals(seeds: Sequence[int], *, stream: int, count: int) -> Float64[Tensor, "M count"]:

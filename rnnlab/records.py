@@ -183,31 +183,3 @@ def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, 
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
     # The ends that are 0 and 1 exactly would otherwise miss them by a rounding error.
     return (middle - half if successes else 0.0), (middle + half if successes < trials else 1.0)
-
-
-def trend(values: np.ndarray, x: Sequence[float], *, permutations: int = 9_999) -> tuple[float, float]:
-    """Whether numbers rise or fall with x, by permuting each row: its mean slope, and the two-sided p-value.
-
-    The rows need not be alike, since a row is only ever compared with itself: each may have a level of its own.
-
-    Args:
-        values: a row for each block, such as a seed, and a column for each x.
-        x: at least two different numbers.
-        permutations: random ones that the slope is compared with; the smallest p-value is 1 / (permutations + 1).
-
-    Raises:
-        ValueError: `values` has other columns than `x`, or `x` fewer than two different numbers.
-
-    Source:
-        Pitman 1938, "Significance tests which may be applied to samples from any populations", III.
-    """
-    values, centred = np.asarray(values, dtype=float), np.asarray(x, dtype=float) - np.mean(x)
-    if values.ndim != 2 or values.shape[1] != len(centred) or not np.ptp(centred):
-        raise ValueError(f"values must have a column for each of two or more different x, got {values.shape} for {x}")
-    bits = np.random.Generator(np.random.Philox(0))
-    mixed = bits.permuted(np.broadcast_to(values, (permutations, *values.shape)), axis=2)
-    slopes = (mixed @ centred).mean(axis=1) / (centred @ centred)
-    slope = float((values @ centred).mean() / (centred @ centred))
-    # Equal slopes may differ by a rounding error.
-    extreme = int((np.abs(slopes) >= abs(slope) * (1 - 1e-9)).sum())
-    return slope, (extreme + 1) / (permutations + 1)

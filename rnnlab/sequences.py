@@ -14,6 +14,7 @@ from rnnlab.losses import Loss
 
 # Variables of a stream: these three are common, a task numbers its own from OWN.
 LENGTH, STEPS, OWN = 0, 1, 4
+LONGEST = 2**28  # steps of all sequences of a batch
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def check_length(length: int | tuple[int, int], *, at_least: int, task: str) -> 
     """Refuse a length that the task's windows do not fit in.
 
     Raises:
-        ValueError: it is no length, a range is empty, or it is below `at_least` steps.
+        ValueError: it is no length, a range is empty, or it is below `at_least` or above 2**27 steps.
     """
     pair = (length, length + 1) if isinstance(length, int) else length
     integers = isinstance(pair, tuple) and len(pair) == 2 and all(type(n) is int for n in pair)
@@ -92,11 +93,17 @@ def check_length(length: int | tuple[int, int], *, at_least: int, task: str) -> 
         raise ValueError(f"length must be at least {at_least} steps for {task}, got {length!r}")
     if high <= low:
         raise ValueError(f"length's range (lowest, highest + 1) must not be empty, got {length!r}")
+    if high > 2**27 + 1:
+        raise ValueError(f"length must be at most 2**27 steps, got {length!r}")
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Random variables of one (seeds, updates, stream), of one value per sequence or per step."""
+    """Random variables of one (seeds, updates, stream), of one value per sequence or per step.
+
+    `symbols` and `uniforms` read the same words, one for each step: a task takes one of them. For all else it numbers
+    its variables from `OWN` to 15.
+    """
 
     seeds: Int64[Tensor, "M"]
     updates: Int64[Tensor, "K"]
@@ -110,15 +117,21 @@ class Draws:
         return low + drawn[..., 0]
 
     def below(self, high: Int64[Tensor, "K M"], *, variable: int, count: int = 0) -> Int64[Tensor, "K M _"]:
-        """Integers uniform on [0, high), one per sequence (`K M B`), or `count` per minibatch."""
-        words = random.bits(self.seeds, self.updates, stream=self.stream + variable, start=0, count=count or self.batch)
+        """Integers uniform on [0, high), one per sequence (`K M B`), or `count` per minibatch.
+
+        Raises:
+            ValueError: one of `high` is not in 1 .. 2^31, or the variable is not one of a task's own.
+        """
+        if high.numel() and not 1 <= int(high.min()) <= int(high.max()) <= 2**31:
+            raise ValueError(f"high must be from 1 to 2**31, got {int(high.min())} to {int(high.max())}")
+        stream = self._stream(variable)
+        words = random.bits(self.seeds, self.updates, stream=stream, start=0, count=count or self.batch)
         return (words * high[..., None]) >> 32
 
     def integers(self, high: int, *, variable: int, count: int | None = None) -> Int64[Tensor, "K M _"]:
         """Integers uniform on [0, high); `K M count`, one per sequence unless told otherwise."""
-        return random.integers(
-            self.seeds, self.updates, high=high, stream=self.stream + variable, count=count or self.batch
-        )
+        stream = self._stream(variable)
+        return random.integers(self.seeds, self.updates, high=high, stream=stream, count=count or self.batch)
 
     def symbols(self, high: int, steps: range) -> Int64[Tensor, "K M T B"]:
         """A symbol uniform on [0, high) for every step of the window and every sequence."""
@@ -145,7 +158,12 @@ class Draws:
 
     def uniform(self, *, variable: int) -> Float32[Tensor, "K M B"]:
         """A number uniform on [0, 1) per sequence."""
-        return random.uniforms(self.seeds, self.updates, stream=self.stream + variable, count=self.batch)
+        return random.uniforms(self.seeds, self.updates, stream=self._stream(variable), count=self.batch)
+
+    def _stream(self, variable: int) -> int:
+        """Where a task's own variable is drawn; beyond 15 lie the words of another purpose."""
+        whole("variable", variable, at_least=OWN, at_most=random.VARIABLES - 1)
+        return self.stream + variable
 
 
 @runtime_checkable
@@ -153,7 +171,8 @@ class Task(Protocol):
     """A problem: sizes, loss and sequences.
 
     A task gives `draw`; the rest is common. Lengths are steps, or a pair (lowest, highest + 1) from which each
-    minibatch draws its own.
+    minibatch draws its own. A task with `every_pattern` true lists its patterns in every batch, whatever the seed.
+    `rnnlab.check_task` says whether a task keeps what is said here.
 
     Raises:
         ValueError: the length is below `shortest`, where the task's windows are empty.
@@ -183,7 +202,14 @@ class Task(Protocol):
         return length_range(self.length)[1] - 1
 
     def draw(self, draws: Draws, steps: range | None) -> Chunk:
-        """Sequences made of these random variables; with `steps`, only that window of the inputs."""
+        """Sequences made of these random variables, and of nothing else.
+
+        Args:
+            draws: of M seeds and K updates; a sequence must not depend on which others there are.
+            steps: give the inputs of these steps alone, whatever they were for the whole; targets and lengths stay
+                whole. It begins within the longest sequence. Where it ends beyond, padding is given, or nothing. None
+                is all steps.
+        """
 
     @checked("batch")
     def chunk(
@@ -205,8 +231,13 @@ class Task(Protocol):
             steps: draw only this window of the inputs; targets and lengths stay whole.
 
         Raises:
-            ValueError: `batch` is not a positive integer.
+            ValueError: `batch` is not a positive integer, there are more than 2**28 steps in a batch, `stream` is none
+                of the multiples of 16 at which purposes begin, or `steps` is no window.
         """
-        whole("batch", batch, at_most=max(1, 2**28 // self.longest))
+        whole("batch", batch, at_most=LONGEST // self.longest)
         whole("stream", stream, at_least=0)
+        if stream % random.VARIABLES:
+            raise ValueError(f"stream must be a purpose, such as random.TRAIN or random.TEST, got {stream}")
+        if steps is not None and not (steps.step == 1 and 0 <= steps.start < steps.stop):
+            raise ValueError(f"steps must be a range of one or more consecutive steps from 0 on, got {steps}")
         return self.draw(Draws(seeds, updates, stream, batch), steps)

@@ -4,6 +4,7 @@ Steps count from 0, and the windows below are half open. Where the paper, an ear
 code differ, the code is the default, and an argument chooses.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -294,7 +295,9 @@ class NoiselessMemorization(Task):
             flat = draws.integers(self.values, variable=_VALUES, count=self.positions * draws.batch)
             return flat.unflatten(-1, (self.positions, draws.batch))
         number = torch.arange(draws.batch, device=draws.seeds.device)
-        powers = self.values ** torch.arange(self.positions, device=draws.seeds.device)
+        # A batch has at most 2**28 sequences, so digits from this one on are 0; powers beyond it may overflow.
+        last = math.ceil(28 / math.log2(self.values))
+        powers = self.values ** torch.arange(self.positions, device=draws.seeds.device).clamp(max=last)
         return (number // powers[:, None] % self.values).expand(K, M, -1, -1)
 
 

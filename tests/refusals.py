@@ -40,7 +40,12 @@ not_negative = THINGS | st.sampled_from([NAN, math.inf, -1.5, "1", True])
 finite = THINGS | st.sampled_from([NAN, math.inf, "1"])
 choice = THINGS | NUMBERS | st.text(max_size=3)
 thing = THINGS | NUMBERS | st.text(max_size=3)  # where one of our own objects is asked for
-length = THINGS | NUMBERS | st.sampled_from([0, 9, True, (10,), (10, 10), (12, 11), (9, 12), (10, 12, 14), (10.0, 12)])
+length = (
+    THINGS
+    | NUMBERS
+    | HUGE
+    | st.sampled_from([0, 9, True, (10,), (10, 10), (12, 11), (9, 12), (10, 12, 14), (10.0, 12)])
+)
 seeds = THINGS | NUMBERS | st.sampled_from([0, True, "3", [1, 1], [-1], [1.5], [2**63], [None], 10**12, 2**63])
 flag = THINGS | st.sampled_from([0, 1, "True"])
 
@@ -147,6 +152,7 @@ CASES = [
         )
         for kind in rnnlab.TASKS.values()
     ),
+    (rnnlab.check_task, {"task": task}, {"batch": count}),
     (
         rnnlab.Spec,
         {},

@@ -1,12 +1,15 @@
 """Initializations against the distributions that the paper names."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from rnnlab.cells import Sigmoid, Sizes, Tanh, spectral_radius
 from rnnlab.inits import INITS, BasicTanh, SigmoidInit, SmartTanh
+from tests.chance import assert_distributed, assert_from, assert_uncorrelated
 
 SIZES = Sizes(inputs=6, units=50, outputs=4)
 
@@ -30,6 +33,42 @@ def test_smart_tanh_keeps_fifteen_weights_a_unit_and_its_spectral_radius(sparse)
     assert torch.equal(kept, torch.full_like(kept, 15))
     torch.testing.assert_close(spectral_radius(network.W_rec), torch.full((5,), 0.95, dtype=torch.float64))
     assert abs(float(network.W_in.std()) / 0.01 - 1) < 5 / math.sqrt(2 * network.W_in.numel())
+
+
+@pytest.mark.parametrize("init", [SigmoidInit(), BasicTanh(0.3), SmartTanh()])
+def test_weights_are_normal_and_independent_of_each_other(init):
+    network = init.parameters(SIZES, range(40), dtype=torch.float64)
+    std = {"W_rec": None if isinstance(init, SmartTanh) else init.std, "W_in": init.std, "W_out": init.std}
+    for name, known in std.items():
+        weights = getattr(network, name).flatten(1)
+        # Of the sparse W_rec, each network's own spread: the rescaling is one number for all its weights.
+        drawn = [w[w != 0] / (known or w[w != 0].std()) for w in weights]
+        assert_from(torch.cat(drawn), torch.special.ndtr)
+        assert_uncorrelated(weights[0::2], weights[1::2])  # of two seeds
+    first = [getattr(network, name).flatten(1)[:, :200] for name in std]
+    for one, other in itertools.combinations(first, 2):
+        assert_uncorrelated(one, other)
+
+
+@pytest.mark.parametrize("sparse", ["outgoing", "incoming"])
+def test_smart_tanh_keeps_any_weights_alike_and_each_unit_others(sparse):
+    network = SmartTanh(sparse=sparse).parameters(SIZES, range(40), dtype=torch.float64)
+    kept = (network.W_rec.mT if sparse == "outgoing" else network.W_rec) != 0  # seed, unit, other unit
+    counts = kept.sum(dim=(0, 1)).double()
+    # Fifteen different ones of fifty: chi squared is (1 - 15/50) 50/49 times one of 49 degrees of freedom.
+    assert_distributed(600 + (counts - 600) / math.sqrt(0.7 * 50 / 49), torch.full_like(counts, 600.0))
+    shared = (kept[:, 1:] & kept[:, :-1]).sum(dim=2).double()
+    # Hypergeometric: two choices of 15 among 50 share 4.5 on average, with variance 4.5 (35/50) (35/49).
+    assert abs(float(shared.mean()) - 4.5) < 5 * math.sqrt(2.25 / shared.numel())
+    diagonal = kept.diagonal(dim1=1, dim2=2).double()
+    assert abs(float(diagonal.mean()) - 0.3) < 5 * math.sqrt(0.3 * 0.7 / diagonal.numel())
+
+
+@pytest.mark.parametrize("rho", [0.95, 1.2])
+def test_smart_tanhs_largest_eigenvalue_has_the_asked_modulus(rho):
+    network = SmartTanh(rho=rho).parameters(SIZES, range(5), dtype=torch.float64)
+    for W in network.W_rec.numpy():
+        assert np.abs(np.linalg.eigvals(W)).max() == pytest.approx(rho, rel=1e-12)
 
 
 def test_a_small_network_keeps_all_its_weights():

@@ -104,14 +104,17 @@ def test_roofs_end_where_a_bandwidth_reaches_the_highest_rate(ax):
     assert [text.get_text() for text in ax.texts] == ["product", "peak", "near", "far"]
 
 
-def test_errors_by_length_are_points_and_their_bounds_where_none_is_wrong():
-    ax = plt.subplots()[1]
+def test_errors_by_length_are_points_and_zeros_stand_on_one_row_whatever_the_number_of_sequences(ax):
     errors = np.array([[0.0, 0.5], [0.25, 0.0]])
-    plots.errors_by_length(ax, np.array([50, 100]), np.array([1000, 10]), errors, colors=["C0", "C1"])
-    shown = [(line.get_marker(), line.get_ydata().tolist()) for line in ax.get_lines()]
-    assert [marker for marker, _ in shown] == ["o", "v", "o", "v"]
-    np.testing.assert_array_equal([y for marker, y in shown if marker == "o"], [[np.nan, 0.25], [0.5, np.nan]])
+    plots.errors_by_length(ax, np.array([50, 100]), np.array([1000, 10]), errors, colors=["C0", "C1"], zero=1e-5)
+    points = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    filled = [line.get_ydata() for line in points if line.get_markerfacecolor() != "none"]
+    np.testing.assert_array_equal(filled, [[np.nan, 0.25], [0.5, np.nan]])
+    assert [line.get_ydata().tolist() for line in points if line.get_markerfacecolor() == "none"] == [[1e-5], [1e-5]]
+    ((_, first),), ((_, second),) = (bars.get_segments()[0][:, 1:].T.tolist() for bars in ax.collections)
     # Wilson's upper end for none of n is z^2 / (n + z^2).
-    np.testing.assert_allclose(
-        [y[0] for marker, y in shown if marker == "v"], [3.8415 / 1003.8415, 3.8415 / 13.8415], rtol=1e-4
-    )
+    assert (first, second) == (pytest.approx(3.8415 / 1003.8415, rel=1e-4), pytest.approx(3.8415 / 13.8415, rel=1e-4))
+    assert all(bars.get_alpha() < 0.2 for bars in ax.collections)
+    labels = dict(zip(ax.get_yticks(), (text.get_text() for text in ax.get_yticklabels()), strict=True))
+    assert labels[1e-5] == "0"
+    assert ax.get_ylim()[0] < 1e-5

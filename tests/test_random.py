@@ -1,5 +1,6 @@
 """Counter-based random numbers against published answers and exact arithmetic."""
 
+import itertools
 import math
 
 import pytest
@@ -53,6 +54,44 @@ def test_numbers_depend_on_seed_update_and_stream_and_not_on_company():
     flat = together.reshape(6, 8)
     other = random.bits(longs(1), longs(0), stream=1, start=0, count=8).reshape(1, 8)
     assert len({tuple(row.tolist()) for row in torch.cat((flat, other))}) == 7
+
+
+def test_no_two_of_many_seeds_updates_and_streams_share_words():
+    seeds = longs(0, 1, 2**32, 2**62, 2**63 - 1)
+    updates = longs(0, 1, 2**32 - 1, 2**32, 2**32 + 1, 2**40, 2**56 - 1)
+    words = [random.bits(seeds, updates, stream=s, start=0, count=4) for s in (0, 1, 15, 16, 32, 48, 63, 2**32 - 1)]
+    far = random.bits(seeds, updates, stream=0, start=2**40, count=4)  # where positions take their high word, too
+    rows = torch.stack([*words, far]).flatten(0, 2)
+    assert len(rows.unique(dim=0)) == len(rows) == 9 * 5 * 7
+
+
+def test_purposes_draw_words_that_are_independent_bit_by_bit():
+    purposes = (random.TRAIN, random.CHECK, random.TEST, random.INIT)
+    n, bit = 20_000, 2 ** torch.arange(32)
+    words = [random.bits(longs(0, 1), longs(0), stream=purpose, start=0, count=n).flatten() for purpose in purposes]
+    for one, other in itertools.combinations(words, 2):
+        share = (((one ^ other)[:, None] & bit) == 0).double().mean(dim=0)
+        assert float((share - 0.5).abs().max()) < 6 * math.sqrt(0.25 / (2 * n))  # chance exceeds it once in 2.6 million
+        assert not set(one.tolist()) & set(other.tolist()[:100])
+    assert len(set(purposes)) == 4
+    assert all(purpose % 16 == 0 for purpose in purposes)
+
+
+@pytest.mark.parametrize("high", [2**31, 2**31 - 1, 98, 300])
+def test_integers_are_the_high_half_of_a_product_that_does_not_overflow(high):
+    words = random.bits(longs(2**63 - 1), longs(5), stream=1, start=0, count=500).flatten().tolist()
+    drawn = random.integers(longs(2**63 - 1), longs(5), high=high, stream=1, count=500).flatten().tolist()
+    assert drawn == [word * high // 2**32 for word in words]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("updates", longs(0, -1)), ("updates", longs(2**56)), ("stream", 2**32), ("start", 2**40 + 1), ("count", 2**41)],
+)
+def test_numbers_beyond_what_a_counter_holds_are_refused(argument, value):
+    good = {"seeds": longs(0), "updates": longs(0), "stream": 0, "start": 0, "count": 1}
+    with pytest.raises(ValueError, match=f"^{argument} must be"):
+        random.bits(**good | {argument: value})
 
 
 @pytest.mark.parametrize("high", [4, 98])

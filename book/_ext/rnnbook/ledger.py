@@ -35,7 +35,7 @@ def setup(app):
     # The output of a claim holds HTML too, for Jupyter.
     app.config.nb_mime_priority_overrides = [("html", "text/markdown", 0)]
     app.connect("env-purge-doc", forget)
-    app.connect("env-check-consistency", warn_of_claims_made_twice)
+    app.connect("build-finished", refuse_claims_made_twice)
     app.connect("build-finished", write_json)
 
 
@@ -156,15 +156,18 @@ def forget(app, env, docname) -> None:
     _found(env).pop(docname, None)
 
 
-def warn_of_claims_made_twice(app, env) -> None:
-    """Hold the book to one verdict for each claim."""
+def refuse_claims_made_twice(app, exception) -> None:
+    """Hold the book to one verdict for each claim: name the pages that give more, and make the exit status say so."""
+    if exception is not None:
+        return
     pages: dict[str, list[str]] = {}
-    for docname, findings in sorted(_found(env).items()):
+    for docname, findings in sorted(_found(app.env).items()):
         for finding in findings:
             pages.setdefault(finding["id"], []).append(docname)
     for name, places in pages.items():
         if len(places) > 1:
-            log.warning("claim %s is made more than once: %s", name, ", ".join(places))
+            log.error("claim %s is made more than once, keep one: %s", name, ", ".join(places))
+            app.statuscode = 1
 
 
 def _source(env) -> Path:
