@@ -20,7 +20,7 @@ from rnnlab.checking import as_seeds, checked, positive
 from rnnlab.engine.contract import Trace
 from rnnlab.ensembles import PARCEL, Ensemble, join
 from rnnlab.records import Progress, Record
-from rnnlab.specs import Spec
+from rnnlab.specs import Spec, named
 from rnnlab.store import CHECKPOINT, RUN, File, Store
 
 
@@ -249,7 +249,7 @@ def train(
             progress(run.progress())
     if store is not None and keep(store, run.file()):
         store.remove(_name(spec, run.seeds, CHECKPOINT))
-    return run.record.dataset(spec.canonical(), run.seeds, run.theta, provenance=run.provenance())
+    return run.record.dataset(named(spec), run.seeds, run.theta, provenance=run.provenance())
 
 
 def keep(store: Store, file: File) -> bool:

@@ -1,19 +1,25 @@
 """What every engine is given, and what it returns."""
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rnnlab.cells import Parameters
+from rnnlab.checking import UNFIT, Positive, fit, taken, value
 from rnnlab.clipping import Clip, NoClip, Norm
 from rnnlab.losses import Loss
 from rnnlab.omega import Code, Constant, Omega, Schedule
 from rnnlab.sequences import Batch
 
 
-@dataclass(frozen=True)
+def _schedule(name: str, given: Any) -> Schedule:
+    return Constant(given) if fit(given, float) is not UNFIT else taken(name, given, Schedule)
+
+
+@value
 class Algorithm:
     """Mini-batch stochastic gradient descent, with or without the paper's two remedies.
 
@@ -21,25 +27,19 @@ class Algorithm:
         learning_rate: constant step size; positive.
         clip: clipping rule.
         omega: form of the regularizer, or None.
-        alpha: weight of omega as a function of the update.
+        alpha: weight of omega as a function of the update; a number is `Constant`.
 
     Raises:
-        ValueError: the learning rate is not positive.
+        ValueError: the learning rate is not positive, or a part is none.
 
     Source:
         Pascanu et al. 2013, section 4.1.1.
     """
 
-    learning_rate: float = 0.01
+    learning_rate: Positive = 0.01
     clip: Clip = NoClip()
     omega: Omega | None = None
-    alpha: Schedule = Constant(4.0)
-
-    def __post_init__(self) -> None:
-        """Refuse a step that does not descend."""
-        rate = self.learning_rate
-        if not isinstance(rate, int | float) or not 0 < rate < float("inf"):
-            raise ValueError(f"learning_rate must be a positive, finite number, got {rate!r}")
+    alpha: Annotated[Schedule, _schedule] = Constant(4.0)
 
     @classmethod
     def named(
