@@ -125,8 +125,8 @@ def plain(name: str, value: object) -> None:
         for field in fields(value):  # type: ignore[arg-type]
             plain(f"{name}.{field.name}", getattr(value, field.name))
     else:
-        allowed = "a number, a word, None, a tuple of such, or a frozen dataclass of such, as no checkpoint keeps state"
-        raise ValueError(f"{name} must be {allowed}, got {_said(value)}{_remedy(value, to_be='frozen')}")
+        allowed = "plain (numbers, words, None, tuples and frozen dataclasses of such, as no checkpoint keeps state)"
+        raise ValueError(f"{name} must be {allowed}, got {_said(value)}{_remedy(value, to_be='plain')}")
 
 
 def checked(*but: str) -> Callable[[F], F]:

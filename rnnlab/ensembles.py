@@ -13,7 +13,7 @@ from rnnlab import random
 from rnnlab.cells import Parameters
 from rnnlab.checking import as_seeds, checked, whole
 from rnnlab.engine import choose
-from rnnlab.engine.contract import Trace, counted
+from rnnlab.engine.contract import Trace, check_steady, counted
 from rnnlab.sequences import Batch, Task
 from rnnlab.specs import PIECE, Spec, tested
 
@@ -61,6 +61,7 @@ class Ensemble:
         self.memory = memory
         where = pick_device(device)
         self.parameters = spec.init.parameters(spec.sizes, self.seeds).to(where)
+        check_steady(spec.algorithm, self.parameters)
         self.engine = choose(
             sigma=spec.init.sigma, loss=spec.task.loss, algorithm=spec.algorithm, sizes=spec.sizes, device=where
         )

@@ -78,7 +78,7 @@ CASES = {
     "assert_(rnnlab.Algorithm(alpha=4) == rnnlab.Algorithm(alpha=rnnlab.Constant(4.0)))": "no error",
     "rnnlab.Algorithm(alpha=-1)": "ValueError: alpha must be a finite number, at least 0, got -1",
     "rnnlab.Algorithm(alpha='4')": "ValueError: alpha must be a Schedule, such as Constant(4.0), got '4'",
-    "rnnlab.Algorithm(alpha=lambda update: 4 / update)": "ValueError: alpha must be a number, a word, None, a tuple of",
+    "rnnlab.Algorithm(alpha=lambda update: 4 / update)": "ValueError: alpha must be plain (numbers, words, None",
     "rnnlab.Algorithm(alpha=rnnlab.InverseTime)": "ValueError: alpha must be a Schedule, such as Constant(4.0), got <",
     "rnnlab.Algorithm(clip=1.0)": "ValueError: clip must be a Clip, such as Norm(1.0), got 1.0",
     "rnnlab.Algorithm(clip='Norm')": "ValueError: clip must be a Clip, such as Norm(1.0), got 'Norm'",
