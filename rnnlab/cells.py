@@ -150,7 +150,7 @@ class Parameters:
         cls, sizes: Sizes, members: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> "Parameters":
         """Parameters that are all zero, to be filled."""
-        whole("members", members, at_most=2**24)
+        members = whole("members", members, at_most=2**24)
         return cls(torch.zeros(members, sizes.P, dtype=dtype, device=device), sizes)
 
     @property

@@ -34,7 +34,7 @@ def clip_norm(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]
     Source:
         Pascanu et al. 2013, Algorithm 1.
     """
-    positive("threshold", threshold)
+    threshold = positive("threshold", threshold)
     return _rescale(g, g.norm(dim=-1), threshold)
 
 
@@ -49,7 +49,7 @@ def clip_elementwise(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor,
     Raises:
         ValueError: `threshold` is not positive.
     """
-    positive("threshold", threshold)
+    threshold = positive("threshold", threshold)
     return g.clamp(-threshold, threshold)
 
 

@@ -55,7 +55,7 @@ class Ensemble:
     @checked("seeds", "device")
     def __init__(self, spec: Spec, seeds: int | Sequence[int], *, device: str = "auto", memory: int = 2**30) -> None:
         self.spec = spec
-        whole("memory", memory, at_most=2**62)
+        memory = whole("memory", memory, at_most=2**62)
         self.seeds = as_seeds(seeds)
         self.update = 0
         self.memory = memory
@@ -88,7 +88,7 @@ class Ensemble:
         Raises:
             ValueError: `updates` is not a positive integer.
         """
-        whole("updates", updates)
+        updates = whole("updates", updates)
         spec, traces = self.spec, []
         tiles = self._tiles(spec.batch, spec.task.longest)
         for tile in tiles:
@@ -124,7 +124,7 @@ class Ensemble:
         Raises:
             ValueError: `sequences` is neither, or the networks cannot read that task.
         """
-        tested("sequences", sequences)
+        sequences = tested("sequences", sequences)
         task = task or self.spec.task
         if (task.inputs, task.outputs, task.loss) != (
             self.spec.task.inputs,

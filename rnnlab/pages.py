@@ -218,7 +218,7 @@ def _bounds(**bounds: float | None) -> str:
 def _each(name: str, values: Any, kind: str, check: Callable[[str, Any], T]) -> list[T]:
     allowed = f"a list of {kind}"
     if not isinstance(values, list | tuple):
-        inside = str(values).strip().removeprefix("[").removesuffix("]")
+        inside = re.sub(r"^[\[(](.*)[\])]$", r"\1", str(values).strip())
         raise _refusal(name, values, allowed, remedy=f'; papermill takes a list as -y "{name}: [{inside}]"')
     if not values:
         raise _refusal(name, values, f"{allowed}, at least one")

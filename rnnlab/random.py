@@ -45,9 +45,9 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ..
     return c0, c1, c2, c3
 
 
-def _check(stream: int, start: int, count: int) -> None:
-    for name, value in {"stream": stream, "start": start, "count": count}.items():
-        whole(name, value, at_least=0, at_most=2**40)
+def _checked(stream: int, start: int, count: int) -> list[int]:
+    given = {"stream": stream, "start": start, "count": count}
+    return [whole(name, value, at_least=0, at_most=2**40) for name, value in given.items()]
 
 
 def bits(
@@ -65,7 +65,7 @@ def bits(
     Raises:
         ValueError: one of the last three is no integer from 0 to 2**40.
     """
-    _check(stream, start, count)
+    stream, start, count = _checked(stream, start, count)
     first, last = start // WORDS, -(-(start + count) // WORDS)
     position = torch.arange(first, last, device=seeds.device)
     update = updates.to(seeds.device)[:, None, None]
@@ -89,8 +89,8 @@ def integers(
     Raises:
         ValueError: `high` is not in 1 .. 2^31.
     """
-    whole("high", high, at_most=2**31)
-    _check(stream, start, count)
+    high = whole("high", high, at_most=2**31)
+    stream, start, count = _checked(stream, start, count)
     if high > 256 or high & (high - 1):
         return (bits(seeds, updates, stream=stream, start=start, count=count) * high) >> 32
     first, last = start // 4, -(-(start + count) // 4)

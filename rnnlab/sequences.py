@@ -208,6 +208,6 @@ class Task(Protocol):
         Raises:
             ValueError: `batch` is not a positive integer.
         """
-        whole("batch", batch, at_most=max(1, 2**28 // self.longest))
-        whole("stream", stream, at_least=0)
+        batch = whole("batch", batch, at_most=max(1, 2**28 // self.longest))
+        stream = whole("stream", stream, at_least=0)
         return self.draw(Draws(seeds, updates, stream, batch), steps)

@@ -116,7 +116,7 @@ def run(
     cells = grid(base, inits=inits, algorithms=algorithms, lengths=lengths)
     every = as_seeds(seeds)
     if chunk is not None:
-        whole("chunk", chunk)
+        chunk = whole("chunk", chunk)
     if not (executor is None or callable(executor) or hasattr(executor, "submit")):
         raise ValueError(f"executor must be an Executor, a function that makes one, or None, got {executor!r}")
     size = chunk or len(every)
@@ -174,7 +174,7 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
         ValueError: there is none, or they differ in more.
     """
     if updates is not None:
-        whole("updates", updates)
+        updates = whole("updates", updates)
     budget = "*" if updates is None else f"{updates:012}"
     files = [store.read(path.name) for path in store.files(RUN) if path.match(f"*-{budget}.{RUN}")]
     results = [result_of(file).drop_vars("theta") for file in files if file]

@@ -229,7 +229,7 @@ def train(
         OtherEngineError: what is stored was begun by another engine, kernel, instruction set or version of PyTorch.
         OSError: the store cannot be written to at the start; later that is a warning, and the result is returned.
     """
-    positive("checkpoint_every", checkpoint_every, zero=True, infinite=True)
+    checkpoint_every = positive("checkpoint_every", checkpoint_every, zero=True, infinite=True)
     if store is not None and (kept := finished(spec, seeds, store)) is not None:
         return kept
     run = _Run(Ensemble(spec, seeds, device=device, memory=memory))

@@ -5,10 +5,13 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import is_dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
+import rnnlab
 from rnnlab import sweeps
 from rnnlab.clipping import Elementwise, ElementwiseSignal, Norm, Skip
 from rnnlab.engine.contract import Algorithm
@@ -18,6 +21,7 @@ from rnnlab.naming import UnnamedError
 from rnnlab.omega import Eq9, Eq10AsPrinted, InverseTime
 from rnnlab.specs import Spec
 from rnnlab.store import Store
+from rnnlab.summaries import _Asked
 from rnnlab.tasks import (
     Addition,
     Multiplication,
@@ -28,6 +32,7 @@ from rnnlab.tasks import (
 )
 from rnnlab.training import train
 
+ROOT = Path(__file__).parents[1]
 TINY = Spec(
     task=TemporalOrder(10),
     units=4,
@@ -251,6 +256,15 @@ def test_numbers_that_are_equal_are_written_alike_in_a_part_of_ones_own(load):
     assert len(names) == 1
 
 
+def test_equal_values_of_the_packages_classes_are_named_alike_whatever_numbers_they_are_made_of():
+    run = subprocess.run([sys.executable, "-m", "tests.equal_values"], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr[-2000:]
+    public = (getattr(rnnlab, name) for name in rnnlab.__all__)
+    values = {kind.__name__ for kind in public if isinstance(kind, type) and is_dataclass(kind)}
+    held = {"Batch", "Chunk", "Gradients", "Trace", "Progress", "Store"}  # of arrays, of where one stands, a folder
+    assert set(run.stdout.split()) == values - held
+
+
 def test_code_that_was_edited_and_not_loaded_again_is_refused(load, tmp_path):
     own = load(own=OWN.replace("return self.value", "return self.value * 3"))
     (tmp_path / "own.py").write_text(OWN.replace("return self.value", "return self.value / 3"))
@@ -341,6 +355,17 @@ def test_labels_of_a_sweep_tell_classes_of_one_name_apart(load):
     text = OWN.replace("class Init(BasicTanh)", "class SmartTanh(BasicTanh)") + "\nInit = SmartTanh\n"
     for init, label in ((SmartTanh(), "smart tanh"), (load(own=text).Init(), "own:SmartTanh")):
         assert sweeps._labels(json.loads(Spec(init=init).canonical())["spec"])[0] == label
+
+
+def test_a_summary_answers_for_no_clipping_rule_or_guard_from_outside(load):
+    own = load(own=OWN + KEPT.replace("class Half", "class Norm_").replace("Norm_(Norm)", "NoClip(Norm)"))
+    rooms = {
+        "Norm": Norm(0.25, Skip(8.0)),
+        "guard": Norm(0.25, own.Guard(8.0)),
+        "clip": own.NoClip(0.25),
+    }
+    room = {key: _Asked.of(Spec(algorithm=Algorithm(clip=clip)).canonical()).room for key, clip in rooms.items()}
+    assert room == {"Norm": 0.25, "guard": 0.0, "clip": 0.0}
 
 
 def test_gather_refuses_trainings_of_two_tasks_or_thresholds_under_one_label(tmp_path):

@@ -89,6 +89,8 @@ def test_the_number_that_yaml_takes_for_text_is_refused_with_the_form_it_takes_f
 
 
 def test_a_list_that_came_as_text_is_refused_with_the_way_to_pass_it():
+    with pytest.raises(ValueError, match=r'got \'\(12, 16\)\'; papermill takes a list as -y "lengths: \[12, 16\]"$'):
+        pages.integers("lengths", "(12, 16)")
     with pytest.raises(ValueError, match=r"^lengths must be a list of integers, got ") as refusal:
         pages.integers("lengths", "[50, 100]", at_least=10)
     assert str(refusal.value).endswith("""got '[50, 100]'; papermill takes a list as -y "lengths: [50, 100]\"""")
