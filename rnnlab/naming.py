@@ -83,14 +83,10 @@ def _class(kind: type) -> dict[str, Any]:
     """What a class from outside is called."""
     foreign = [one for one in reversed(kind.__mro__) if not _library(one.__module__, kind.__module__)]
     own = {field.name for field in fields(kind)}
-    variables = {}
-    for name, value in {name: value for one in foreign for name, value in vars(one).items()}.items():
-        if name not in own | _BOOKKEEPING and not name.startswith("__"):
-            with contextlib.suppress(ValueError):  # what is no plain value is told with the code
-                plain(name, value)
-                variables[name] = _even(form(value))
+    held = {name: value for one in foreign for name, value in vars(one).items()}
+    variables = {name: _even(form(value)) for name, value in held.items() if name not in own and _plain(name, value)}
     said = {"name": qualified(kind), "form": FORM, "variables": variables}
-    if type(vars(kind).get("numerics")) is int:
+    if _vouched(kind):
         return said
     try:
         told = json.dumps(_Reader(kind).told(kind))
@@ -100,6 +96,20 @@ def _class(kind: type) -> dict[str, Any]:
             f"`numerics: ClassVar[int] = 1`, and raise that number whenever what it computes changes"
         ) from None
     return said | {"source": hashlib.sha256(told.encode()).hexdigest()[:16]}
+
+
+def _plain(name: str, value: Any) -> bool:
+    """Whether a member of a class is a variable with a plain value; others are told with the code."""
+    if name in _BOOKKEEPING or name.startswith("__"):
+        return False
+    with contextlib.suppress(ValueError):
+        plain(name, value)
+        return True
+    return False
+
+
+def _vouched(kind: type) -> bool:
+    return type(vars(kind).get("numerics")) is int
 
 
 class _Reader:
@@ -157,6 +167,8 @@ class _Reader:
     def _class(self, kind: type) -> Any:
         if _library(kind.__module__, self.home):
             return qualified(kind)
+        if _vouched(kind):
+            return [qualified(kind), vars(kind)["numerics"]]
         written = [(name, self.told(value)) for name, value in sorted(vars(kind).items()) if self._written(name, value)]
         return [qualified(kind), [self.told(base) for base in kind.__bases__], written]
 

@@ -306,6 +306,22 @@ def test_a_part_without_source_trains_and_no_store_takes_it_unless_it_has_numeri
     assert names[0] != names[1]
 
 
+def test_numerics_vouch_for_their_own_class_alone(load):
+    text = OWN.replace("    gamma = 1.0", "    gamma = 1.0\n    numerics: ClassVar[int] = 1")
+    mine = name(load(own=text))
+    assert name(load(own=text.replace("a.tanh()", "a.sin()"))) == mine
+    assert name(load(own=text.replace("ClassVar[int] = 1", "ClassVar[int] = 2"))) != mine
+    assert name(load(own=text.replace("    gamma = 1.0", "    gamma = 2.0"))) != mine
+    init = OWN.replace(
+        "    sigma: ClassVar = Sigma()", "    sigma: ClassVar = Sigma()\n    numerics: ClassVar[int] = 1"
+    )
+    assert name(load(own=init.replace("a.tanh()", "a.sin()"))) != name(load(own=init))
+    derived = "@dataclass(frozen=True)\nclass Derived(Alpha):\n    def __call__(self, update):\n        return 1.0\n"
+    text = OWN.replace("    value: float = 4.0", "    value: float = 4.0\n    numerics: ClassVar[int] = 1") + derived
+    text += "\nAlpha = Derived\n"
+    assert name(load(own=text.replace("return 1.0", "return 2.0"))) != name(load(own=text))
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -358,7 +374,7 @@ def test_labels_of_a_sweep_tell_classes_of_one_name_apart(load):
 
 
 def test_a_summary_answers_for_no_clipping_rule_or_guard_from_outside(load):
-    own = load(own=OWN + KEPT.replace("class Half", "class Norm_").replace("Norm_(Norm)", "NoClip(Norm)"))
+    own = load(own=OWN + KEPT.replace("Half", "NoClip"))
     rooms = {
         "Norm": Norm(0.25, Skip(8.0)),
         "guard": Norm(0.25, own.Guard(8.0)),
