@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -156,12 +156,14 @@ class _Reader:
                 return self._function(thing)
             case ModuleType():
                 return thing.__name__
+            case BuiltinFunctionType() | MethodDescriptorType():
+                return thing.__qualname__
+            case np.ufunc(__name__=name) if getattr(np, name, None) is thing:
+                return name
         if hasattr(thing, "__wrapped__"):
             return self.told(thing.__wrapped__)
         if is_dataclass(thing):
             return [self.told(type(thing)), *(self.told(getattr(thing, field.name)) for field in fields(thing))]
-        if callable(thing) and hasattr(thing, "__name__"):
-            return [str(getattr(thing, "__module__", "")), thing.__name__]  # compiled
         raise UnnamedError(f"what {thing!r:.60} holds, which it uses, cannot be read")
 
     def _class(self, kind: type) -> Any:
@@ -179,9 +181,10 @@ class _Reader:
         if not (name.startswith("__") and name.endswith("__")):
             return True
         inner = inspect.unwrap(value) if callable(value) else None
-        if not isinstance(inner, FunctionType) or _library(inner.__globals__["__name__"], self.home):
-            return False
-        return not (name in _GENERATED and inner.__code__.co_filename == "<string>")
+        if not isinstance(inner, FunctionType):
+            return inner is not None and not isinstance(inner, type | BuiltinFunctionType)
+        generated = name in _GENERATED and inner.__code__.co_filename == "<string>"
+        return not (generated or _library(inner.__globals__["__name__"], self.home))
 
     def _function(self, function: FunctionType) -> Any:
         code, cells = function.__code__, function.__closure__ or ()
@@ -194,14 +197,15 @@ class _Reader:
         defaults = [self.told(function.__defaults__), self.told(function.__kwdefaults__)]
         return [text, defaults, [[name, self.told(value)] for name, value in closure], self._found(found, attributes)]
 
-    def _found(self, found: list[tuple[str, Any]], attributes: list[str]) -> Any:
+    def _found(self, found: list[tuple[str, Any]], attributes: list[str], *within: Any) -> Any:
         """Values by name, and of modules that are no libraries what the code may use of them."""
         told = []
         for name, value in found:
             told.append([name, self.told(value)])
-            if isinstance(value, ModuleType) and not _library(value.__name__, self.home):
+            module = isinstance(value, ModuleType) and not _library(value.__name__, self.home)
+            if module and value not in within:  # modules may hold each other
                 inside = [(one, vars(value)[one]) for one in attributes if one in vars(value)]
-                told.append([name, self._found(inside, attributes)])
+                told.append([name, self._found(inside, attributes, *within, value)])
         return told
 
 

@@ -79,6 +79,8 @@ def test_an_ensemble_is_called_as_in_the_results_that_are_stored():
 
 # Parts of a user's, in a module of their own; each way to change what they compute is a line to replace.
 OTHER = """
+import other
+
 GAIN = 3.0
 
 def gained(x):
@@ -124,7 +126,7 @@ def made(power):
 
         @doubled
         def shorten(self, g, norm, scale=FACTOR + 1):
-            g = other.gained(halved(g)) * scale
+            g = other.other.gained(halved(g)) * scale
             return g * norm[:, None] ** power * cached(1) + sum(TABLE["a"]), norm > 1
 
     return Clip
@@ -143,6 +145,8 @@ class Sigma:
     @torch.no_grad()
     def apply_(self, a):
         return a.tanh_()
+
+    __neg__ = functools.partial(halved, 6.0)
 
 
 @dataclass(frozen=True)
@@ -197,6 +201,7 @@ CHANGES = [
     ("own", "Clip = made(2)", "Clip = made(3)"),
     ("own", "return a.tanh()", "return a.sin()"),
     ("own", "return a.tanh_()", "return a.sin_()"),
+    ("own", "functools.partial(halved, 6.0)", "functools.partial(halved, 7.0)"),
     ("own", "    gamma = 1.0", "    gamma = 2.0"),
     ("own", "temperature: ClassVar[float] = 1.0", "temperature: ClassVar[float] = 2.0"),
     ("own", "chunk.targets * 1", "chunk.targets * 0"),
@@ -327,10 +332,11 @@ def test_numerics_vouch_for_their_own_class_alone(load):
     [
         ("SEEN = 0", "__call__ changes a global"),
         ("import random; RANDOM = random.Random(0)", "what .* holds, which it uses, cannot be read"),
+        ("import numpy; RANDOM = numpy.frompyfunc(lambda x: x, 1, 1)", "what .* holds, which it uses, cannot be read"),
     ],
 )
 def test_a_part_that_uses_what_cannot_be_named_is_refused(text, reason, load):
-    body = "global SEEN; SEEN = update; return 4.0" if "SEEN" in text else "return RANDOM.random()"
+    body = "global SEEN; SEEN = update; return 4.0" if "SEEN" in text else "return RANDOM.random(update)"
     odd = f"{text}\n@dataclass(frozen=True)\nclass Odd:\n    def __call__(self, update):\n        {body}\n"
     own = load(own=OWN + odd)
     with pytest.raises(UnnamedError, match=reason):
