@@ -74,7 +74,8 @@ def check(kind, strategies):
         one, other = (kind(**given) for given in pair)
         assert one == other
         assert hash(one) == hash(other)
-        assert repr(form(one)) == repr(form(other))  # where 1 is not 1.0, nor NumPy's
+        assert repr(one) == repr(other)  # where 1 is not 1.0, nor NumPy's
+        assert repr(form(one)) == repr(form(other))
 
     equal_values_are_named_alike()
 
