@@ -373,6 +373,14 @@ def test_a_name_of_something_else_is_refused(old, new):
         Spec.from_canonical(text.replace(old, new))
 
 
+def test_nothing_but_a_dataclass_is_called_on_the_way_back(load):
+    own = load(own=OWN + "\nCALLS = []\ndef trap(**given):\n    CALLS.append(given)\n")
+    text = GOLDEN["5a2089869b5232ae"].canonical().replace('"type":"Addition"', '"class":{"name":"own:trap"}')
+    with pytest.raises(ValueError, match="text must be canonical JSON whose parts were imported"):
+        Spec.from_canonical(text)
+    assert own.CALLS == []
+
+
 def test_labels_of_a_sweep_tell_classes_of_one_name_apart(load):
     text = OWN.replace("class Init(BasicTanh)", "class SmartTanh(BasicTanh)") + "\nInit = SmartTanh\n"
     for init, label in ((SmartTanh(), "smart tanh"), (load(own=text).Init(), "own:SmartTanh")):
@@ -461,6 +469,12 @@ class Nested:
 
 class Open(Half):
     pass
+
+
+@dataclass
+class Thawed(Nested.__base__):
+    guard = signal_threshold = None
+    shorten = Nested.shorten
 """
 
 
@@ -485,6 +499,10 @@ def test_a_rule_of_ones_own_that_keeps_no_state_trains_like_the_formula(load):
         (
             "clip=Nested((1, TABLE['b']))",
             r"clip.inner\[1\] must be plain \(.*\), got torch.float32 of shape \(2,\); write a tuple",
+        ),
+        (
+            "clip=Thawed()",
+            r"clip must be plain \(.*\), got Thawed\(\); write @dataclass\(frozen=True\) above class Thawed",
         ),
         ("clip=Open()", r"clip must be plain \(.*\), got .*; write @dataclass\(frozen=True\) above class Open"),
         (
