@@ -108,12 +108,14 @@ def script(given: argparse.Namespace) -> int:
 
 def list_(given: argparse.Namespace) -> int:
     """Print a line for every finished and unfinished training."""
+    from rnnlab.naming import called
+
     store = _store(given)
     for path in store.files():
         if file := store.read(path.name):
             about, spec = file.header["provenance"], json.loads(file.header["spec"])["spec"]
             print(
-                f"{path.name}  {spec['task']['type']}({spec['task']['length']}) {spec['init']['type']}",
+                f"{path.name}  {called(spec['task'])}({spec['task'].get('length')}) {called(spec['init'])}",
                 f"{len(file.arrays['seeds'])} networks, {file.header['update']:,} of {spec['updates']:,} updates",
                 f"{about['engine']} on {about['device']}, {about['date']}, {about['wall_s']:,.0f} s",
                 sep="  ",

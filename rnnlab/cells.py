@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnlab.checking import checked, whole
+from rnnlab.checking import Size, checked, value, whole
 
 
 @runtime_checkable
@@ -88,7 +88,7 @@ class Linear:
         return a
 
 
-@dataclass(frozen=True)
+@value
 class Sizes:
     """Sizes of a network: inputs I, units N, outputs O.
 
@@ -96,14 +96,9 @@ class Sizes:
         ValueError: a size is not a positive integer, or beyond 16,384.
     """
 
-    inputs: int
-    units: int
-    outputs: int
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no network has."""
-        for name in ("inputs", "units", "outputs"):
-            whole(name, getattr(self, name), at_most=2**14)
+    inputs: Size
+    units: Size
+    outputs: Size
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -155,7 +150,7 @@ class Parameters:
         cls, sizes: Sizes, members: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> "Parameters":
         """Parameters that are all zero, to be filled."""
-        whole("members", members, at_most=2**24)
+        members = whole("members", members, at_most=2**24)
         return cls(torch.zeros(members, sizes.P, dtype=dtype, device=device), sizes)
 
     @property

@@ -1,7 +1,6 @@
 """Gradient clipping, member by member, and what happens when a gradient is not a number."""
 
 import math
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from rnnlab.checking import checked, positive
+from rnnlab.checking import Limit, Positive, checked, positive, value
 
 
 class Event(IntEnum):
@@ -35,7 +34,7 @@ def clip_norm(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]
     Source:
         Pascanu et al. 2013, Algorithm 1.
     """
-    positive("threshold", threshold)
+    threshold = positive("threshold", threshold)
     return _rescale(g, g.norm(dim=-1), threshold)
 
 
@@ -50,7 +49,7 @@ def clip_elementwise(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor,
     Raises:
         ValueError: `threshold` is not positive.
     """
-    positive("threshold", threshold)
+    threshold = positive("threshold", threshold)
     return g.clamp(-threshold, threshold)
 
 
@@ -66,7 +65,7 @@ class Guard(Protocol):
         """The gradient to use instead, shape `M P`; theta holds W_rec first."""
 
 
-@dataclass(frozen=True)
+@value
 class Shrink:
     """W_rec's gradient becomes `factor` W_rec, every other one 0: the authors' guard.
 
@@ -78,13 +77,8 @@ class Shrink:
         The authors' code, `RNN.py`, lines 219 to 252.
     """
 
-    factor: float = 0.02
-    limit: float = 1e10
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that are not positive."""
-        positive("factor", self.factor)
-        positive("limit", self.limit, infinite=True)
+    factor: Positive = 0.02
+    limit: Limit = 1e10
 
     def replacement(self, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]) -> Float[Tensor, "M P"]:
         """`factor` W_rec, and zeros."""
@@ -94,25 +88,15 @@ class Shrink:
         return instead
 
 
-@dataclass(frozen=True)
+@value
 class Skip:
     """The update is left out."""
 
-    limit: float = math.inf
-
-    def __post_init__(self) -> None:
-        """Refuse a limit that is not positive."""
-        positive("limit", self.limit, infinite=True)
+    limit: Limit = math.inf
 
     def replacement(self, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]) -> Float[Tensor, "M P"]:
         """Zeros."""
         return torch.zeros_like(g)
-
-
-def _check(threshold: float, guard: object) -> None:
-    positive("threshold", threshold)
-    if not isinstance(guard, Shrink | Skip | None):
-        raise ValueError(f"guard must be Shrink(), Skip() or None, got {guard!r}")
 
 
 @runtime_checkable
@@ -135,7 +119,7 @@ class Clip(Protocol):
         """The clipped gradients and which members' gradients were changed."""
 
 
-@dataclass(frozen=True)
+@value
 class NoClip:
     """Plain MSGD: the gradient as it is; a gradient that is not finite ends the member."""
 
@@ -147,7 +131,7 @@ class NoClip:
         return g, torch.zeros_like(norm, dtype=torch.bool)
 
 
-@dataclass(frozen=True)
+@value
 class Norm:
     """Algorithm 1: one joint norm over all parameters of a member, omega included.
 
@@ -159,37 +143,29 @@ class Norm:
         Pascanu et al. 2013, Algorithm 1.
     """
 
-    threshold: float = 1.0
-    guard: Shrink | Skip | None = Shrink()
+    threshold: Positive = 1.0
+    guard: Guard | None = Shrink()
     signal_threshold: None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a threshold that is not positive, and a guard that is none."""
-        _check(self.threshold, self.guard)
 
     def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
         """Rescaled gradients."""
         return _rescale(g, norm, self.threshold), norm >= self.threshold
 
 
-@dataclass(frozen=True)
+@value
 class Elementwise:
     """Every entry of the whole gradient limited to `[-threshold, threshold]`."""
 
-    threshold: float = 1.0
-    guard: Shrink | Skip | None = Shrink()
+    threshold: Positive = 1.0
+    guard: Guard | None = Shrink()
     signal_threshold: None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a threshold that is not positive, and a guard that is none."""
-        _check(self.threshold, self.guard)
 
     def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
         """Clamped gradients."""
         return clip_elementwise(g, self.threshold), (g.abs() > self.threshold).any(dim=1)
 
 
-@dataclass(frozen=True)
+@value
 class ElementwiseSignal:
     """Every entry of delta limited to `[-threshold, threshold]` at every step of BPTT: Mikolov's rule.
 
@@ -200,12 +176,8 @@ class ElementwiseSignal:
         Mikolov 2012, as described in Pascanu et al. 2013, section 3.1.
     """
 
-    threshold: float = 1.0
-    guard: Shrink | Skip | None = Shrink()
-
-    def __post_init__(self) -> None:
-        """Refuse a threshold that is not positive, and a guard that is none."""
-        _check(self.threshold, self.guard)
+    threshold: Positive = 1.0
+    guard: Guard | None = Shrink()
 
     @property
     def signal_threshold(self) -> float:

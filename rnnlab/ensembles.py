@@ -14,7 +14,7 @@ from rnnlab.cells import Parameters
 from rnnlab.checking import as_seeds, checked, whole
 from rnnlab.conformance import require
 from rnnlab.engine import choose
-from rnnlab.engine.contract import Trace, counted
+from rnnlab.engine.contract import Trace, check_steady, counted
 from rnnlab.sequences import Batch, Chunk, Task
 from rnnlab.specs import PIECE, Spec, tested
 
@@ -56,12 +56,13 @@ class Ensemble:
     @checked("seeds", "device")
     def __init__(self, spec: Spec, seeds: int | Sequence[int], *, device: str = "auto", memory: int = 2**30) -> None:
         self.spec = spec
-        whole("memory", memory, at_most=2**62)
+        memory = whole("memory", memory, at_most=2**62)
         self.seeds = as_seeds(seeds)
         self.update = 0
         self.memory = memory
         where = pick_device(device)
         self.parameters = spec.init.parameters(spec.sizes, self.seeds).to(where)
+        check_steady(spec.algorithm, self.parameters)
         self.engine = choose(
             sigma=spec.init.sigma, loss=spec.task.loss, algorithm=spec.algorithm, sizes=spec.sizes, device=where
         )
@@ -89,7 +90,7 @@ class Ensemble:
         Raises:
             ValueError: `updates` is not a positive integer, or the task breaks its contract.
         """
-        whole("updates", updates)
+        updates = whole("updates", updates)
         spec, traces = self.spec, []
         tiles = self._tiles(spec.batch, spec.task.longest)
         for tile in tiles:
@@ -125,7 +126,7 @@ class Ensemble:
         Raises:
             ValueError: `sequences` is neither, the networks cannot read that task, or it breaks its contract.
         """
-        tested("sequences", sequences)
+        sequences = tested("sequences", sequences)
         task = task or self.spec.task
         if (task.inputs, task.outputs, task.loss) != (
             self.spec.task.inputs,

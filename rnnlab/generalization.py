@@ -84,10 +84,10 @@ def train_on(
     Source:
         Pascanu et al. 2013, section 4.1.1, for networks that answer longer sequences than they are trained on.
     """
-    whole("update", update, at_least=0)
-    whole("more", more, at_least=0)
-    positive("checkpoint_every", checkpoint_every, zero=True, infinite=True)
-    tested("sequences", sequences)
+    update = whole("update", update, at_least=0)
+    more = whole("more", more, at_least=0)
+    checkpoint_every = positive("checkpoint_every", checkpoint_every, zero=True, infinite=True)
+    sequences = tested("sequences", sequences)
     ensemble = Ensemble(spec, [seed], device=device)
     if theta.shape != ensemble.parameters.theta.shape[1:]:
         raise ValueError(f"theta must hold {ensemble.parameters.theta.shape[1]} parameters, got shape {theta.shape}")

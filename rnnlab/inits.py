@@ -1,15 +1,14 @@
 """The three initializations of section 4.1.1, each with the non-linearity that belongs to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from rnnlab import random
 from rnnlab.cells import Parameters, Sigma, Sigmoid, Sizes, Tanh, spectral_radius
-from rnnlab.checking import as_seeds, checked, choice, positive, whole
+from rnnlab.checking import Count, Positive, among, as_seeds, checked, value
 
 _W_REC, _W_IN, _W_OUT, _KEPT = (random.INIT + i for i in range(4))
 
@@ -37,7 +36,7 @@ def _gaussian(sizes: Sizes, seeds: Sequence[int], *, std_rec: float, std: float,
     return network
 
 
-@dataclass(frozen=True)
+@value
 class SigmoidInit:
     """Sigmoid units, all weights N(0, std); the paper's "sigmoid". Its N(0, 0.01) names the standard deviation.
 
@@ -48,13 +47,9 @@ class SigmoidInit:
         Pascanu et al. 2013, section 4.1.1; the authors' code, `RNN.py`, lines 95 to 140.
     """
 
-    std: float = 0.01
+    std: Positive = 0.01
     name: ClassVar[str] = "sigmoid"
     sigma: ClassVar[Sigma] = Sigmoid()
-
-    def __post_init__(self) -> None:
-        """Refuse a spread that is not positive."""
-        positive("std", self.std)
 
     @checked()
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
@@ -62,7 +57,7 @@ class SigmoidInit:
         return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
 
 
-@dataclass(frozen=True)
+@value
 class BasicTanh:
     """Tanh units, all weights N(0, std); the paper's "basic tanh".
 
@@ -70,13 +65,9 @@ class BasicTanh:
         Pascanu et al. 2013, section 4.1.1.
     """
 
-    std: float = 0.1
+    std: Positive = 0.1
     name: ClassVar[str] = "basic tanh"
     sigma: ClassVar[Sigma] = Tanh()
-
-    def __post_init__(self) -> None:
-        """Refuse a spread that is not positive."""
-        positive("std", self.std)
 
     @checked()
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
@@ -84,7 +75,7 @@ class BasicTanh:
         return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
 
 
-@dataclass(frozen=True)
+@value
 class SmartTanh:
     """Tanh units, sparse W_rec rescaled to a fixed spectral radius; the paper's "smart tanh".
 
@@ -102,19 +93,12 @@ class SmartTanh:
         Pascanu et al. 2013, section 4.1.1; the authors' code, `RNN.py`, lines 125 to 140.
     """
 
-    std: float = 0.01
-    nonzeros: int = 15
-    rho: float = 0.95
-    sparse: str = "outgoing"
+    std: Positive = 0.01
+    nonzeros: Count = 15
+    rho: Positive = 0.95
+    sparse: Annotated[str, among("outgoing", "incoming")] = "outgoing"
     name: ClassVar[str] = "smart tanh"
     sigma: ClassVar[Sigma] = Tanh()
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of range."""
-        positive("std", self.std)
-        positive("rho", self.rho)
-        whole("nonzeros", self.nonzeros)
-        choice("sparse", self.sparse, "outgoing", "incoming")
 
     @checked()
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
-from rnnlab.checking import positive
+from rnnlab.checking import Positive, value
 
 
 @runtime_checkable
@@ -89,7 +89,7 @@ class EverySoftmax(_Softmax):
     every_step: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
+@value
 class LastSquaredError:
     """Squared error at the last step, without the factor 1/2, summed over outputs, mean over the batch.
 
@@ -100,13 +100,9 @@ class LastSquaredError:
         Pascanu et al. 2013, the authors' code, `lastLinear`.
     """
 
-    wrong_above: float = 0.04
+    wrong_above: Positive = 0.04
     every_step: ClassVar[bool] = False
     real_targets: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Refuse a limit that is not positive."""
-        positive("wrong_above", self.wrong_above)
 
     def value(
         self, y: Float[Tensor, "M S B O"], targets: Float[Tensor, "M S B O"], counted: Bool[Tensor, "M S B"]

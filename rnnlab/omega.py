@@ -6,14 +6,13 @@ of every form is `scale` times the sum of c v^T n over live pairs, with c the fo
 that a form has to give, and n and v are by-products of BPTT.
 """
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rnnlab.checking import positive, whole
+from rnnlab.checking import Count, Positive, Weight, value
 
 BOUND = 1e-20  # pairs whose |d|^2 is smaller are left out, as in the authors' code
 
@@ -45,7 +44,7 @@ def _ratio2(d2: Tensor, n2: Tensor, live: Tensor) -> Tensor:
     return torch.where(live, n2, 1.0) / torch.where(live, d2, 1.0)
 
 
-@dataclass(frozen=True)
+@value
 class Code:
     """The form in the authors' code: mean over live pairs of (|n|^2/|d|^2 - 1)^2.
 
@@ -56,11 +55,7 @@ class Code:
         The authors' code, `RNN.py`, lines 183 to 217.
     """
 
-    bound: float = BOUND
-
-    def __post_init__(self) -> None:
-        """Refuse a bound that is not positive."""
-        positive("bound", self.bound)
+    bound: Positive = BOUND
 
     def value(
         self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
@@ -77,7 +72,7 @@ class Code:
         return 4 / _pairs(live, torch.zeros((), dtype=torch.float64))
 
 
-@dataclass(frozen=True)
+@value
 class Eq9:
     """Equation (9): sum over steps of (|n|/|d| - 1)^2, mean over the batch.
 
@@ -85,11 +80,7 @@ class Eq9:
         Pascanu et al. 2013, eq. (9).
     """
 
-    bound: float = BOUND
-
-    def __post_init__(self) -> None:
-        """Refuse a bound that is not positive."""
-        positive("bound", self.bound)
+    bound: Positive = BOUND
 
     def value(
         self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
@@ -106,7 +97,7 @@ class Eq9:
         return torch.full((live.shape[0],), 2 / live.shape[-1], dtype=torch.float64, device=live.device)
 
 
-@dataclass(frozen=True)
+@value
 class Eq10AsPrinted:
     """Equation (10) as printed, without the outer square: sum over steps of |n|^2/|d|^2 - 1, mean over the batch.
 
@@ -116,11 +107,7 @@ class Eq10AsPrinted:
         Pascanu et al. 2013, eq. (10).
     """
 
-    bound: float = BOUND
-
-    def __post_init__(self) -> None:
-        """Refuse a bound that is not positive."""
-        positive("bound", self.bound)
+    bound: Positive = BOUND
 
     def value(
         self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
@@ -145,22 +132,18 @@ class Schedule(Protocol):
         """alpha at this update, dimensionless."""
 
 
-@dataclass(frozen=True)
+@value
 class Constant:
     """The same alpha throughout (4 in Fig. 7)."""
 
-    value: float = 4.0
-
-    def __post_init__(self) -> None:
-        """Refuse a negative or infinite weight."""
-        positive("alpha", self.value, zero=True)
+    value: Weight = 4.0
 
     def __call__(self, update: int) -> float:
         """The value."""
         return self.value
 
 
-@dataclass(frozen=True)
+@value
 class InverseTime:
     """alpha / (1 + update // period): the 1/t decay that section 4.2 asks for natural tasks.
 
@@ -169,13 +152,8 @@ class InverseTime:
         period: updates a step of the decay lasts, for instance one epoch.
     """
 
-    value: float = 4.0
-    period: int = 1000
-
-    def __post_init__(self) -> None:
-        """Refuse a negative weight or a period that is not positive."""
-        positive("alpha", self.value, zero=True)
-        whole("period", self.period)
+    value: Weight = 4.0
+    period: Count = 1000
 
     def __call__(self, update: int) -> float:
         """The value at this update."""

@@ -46,10 +46,10 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ..
     return c0, c1, c2, c3
 
 
-def _check(stream: int, start: int, count: int) -> None:
-    whole("stream", stream, at_least=0, at_most=_MASK)
-    whole("start", start, at_least=0, at_most=2**40)
-    whole("count", count, at_least=0, at_most=2**40)
+def _checked(stream: int, start: int, count: int) -> tuple[int, int, int]:
+    stream = whole("stream", stream, at_least=0, at_most=_MASK)
+    start = whole("start", start, at_least=0, at_most=2**40)
+    return stream, start, whole("count", count, at_least=0, at_most=2**40)
 
 
 def bits(
@@ -68,7 +68,7 @@ def bits(
         ValueError: an update is out of range, `stream` is no integer from 0 to 2**32 - 1, or `start` or `count` none
             from 0 to 2**40.
     """
-    _check(stream, start, count)
+    stream, start, count = _checked(stream, start, count)
     if updates.numel() and not 0 <= int(updates.min()) <= int(updates.max()) < 2**56:
         raise ValueError(f"updates must be from 0 to 2**56 - 1, got {int(updates.min())} to {int(updates.max())}")
     first, last = start // WORDS, -(-(start + count) // WORDS)
@@ -95,8 +95,8 @@ def integers(
     Raises:
         ValueError: `high` is not in 1 .. 2^31.
     """
-    whole("high", high, at_most=2**31)
-    _check(stream, start, count)
+    high = whole("high", high, at_most=2**31)
+    stream, start, count = _checked(stream, start, count)
     if high > 256 or high & (high - 1):
         return (bits(seeds, updates, stream=stream, start=start, count=count) * high) >> 32
     first, last = start // 4, -(-(start + count) // 4)

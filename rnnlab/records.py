@@ -10,7 +10,7 @@ import torch
 import xarray
 from torch import Tensor
 
-from rnnlab.checking import positive, whole
+from rnnlab.checking import UNFIT, fit, positive, whole
 from rnnlab.clipping import Event
 from rnnlab.engine.contract import Trace
 from rnnlab.specs import run_id
@@ -174,11 +174,11 @@ def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, 
     Source:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
-    whole("trials", trials)
-    positive("z", z)
-    if isinstance(successes, bool) or not isinstance(successes, int) or not 0 <= successes <= trials:
+    trials = whole("trials", trials)
+    z = positive("z", z)
+    if fit(successes, int) is UNFIT or not 0 <= successes <= trials:
         raise ValueError(f"successes must be from 0 to trials, and trials at least 1, got {successes} of {trials}")
-    share, weight = successes / trials, z * z / trials
+    share, weight = int(successes) / trials, z * z / trials
     middle = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
     # The ends that are 0 and 1 exactly would otherwise miss them by a rounding error.

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from rnnlab import random
-from rnnlab.checking import checked, whole
+from rnnlab.checking import UNFIT, checked, fit, whole
 from rnnlab.losses import Loss
 
 # Variables of a stream: these three are common, a task numbers its own from OWN.
@@ -78,23 +78,23 @@ def length_range(length: int | tuple[int, int]) -> tuple[int, int]:
     return (length, length + 1) if isinstance(length, int) else length
 
 
-def check_length(length: int | tuple[int, int], *, at_least: int, task: str) -> None:
-    """Refuse a length that the task's windows do not fit in.
+def check_length(length: object, *, at_least: int, task: str) -> int | tuple[int, int]:
+    """A length that the task's windows fit in, or a pair of lengths, of Python's integers.
 
     Raises:
         ValueError: it is no length, a range is empty, or it is below `at_least` or above 2**27 steps.
     """
-    pair = (length, length + 1) if isinstance(length, int) else length
-    integers = isinstance(pair, tuple) and len(pair) == 2 and all(type(n) is int for n in pair)
-    if isinstance(length, bool) or not integers:
+    ends = fit(list(length) if isinstance(length, tuple) else length, int | list[int])
+    if ends is UNFIT or (isinstance(ends, list) and len(ends) != 2):
         raise ValueError(f"length must be an integer or a pair (lowest, highest + 1) of them, got {length!r}")
-    low, high = pair
+    low, high = ends if isinstance(ends, list) else (ends, ends + 1)
     if low < at_least:
         raise ValueError(f"length must be at least {at_least} steps for {task}, got {length!r}")
     if high <= low:
         raise ValueError(f"length's range (lowest, highest + 1) must not be empty, got {length!r}")
     if high > 2**27 + 1:
         raise ValueError(f"length must be at most 2**27 steps, got {length!r}")
+    return (low, high) if isinstance(ends, list) else ends
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,9 @@ class Task(Protocol):
         """Output channels or classes, O."""
 
     def __post_init__(self) -> None:
-        """Refuse a length that the task does not fit in."""
-        check_length(self.length, at_least=self.shortest, task=self.name)
+        """Refuse a length that the task does not fit in, and normalize it."""
+        length = check_length(self.length, at_least=self.shortest, task=self.name)
+        object.__setattr__(self, "length", length)
 
     @property
     def longest(self) -> int:
@@ -234,8 +235,8 @@ class Task(Protocol):
             ValueError: `batch` is not a positive integer, there are more than 2**28 steps in a batch, `stream` is none
                 of the multiples of 16 at which purposes begin, or `steps` is no window.
         """
-        whole("batch", batch, at_most=LONGEST // self.longest)
-        whole("stream", stream, at_least=0)
+        batch = whole("batch", batch, at_most=LONGEST // self.longest)
+        stream = whole("stream", stream, at_least=0)
         if stream % random.VARIABLES:
             raise ValueError(f"stream must be a purpose, such as random.TRAIN or random.TEST, got {stream}")
         if steps is not None and not (steps.step == 1 and 0 <= steps.start < steps.stop):

@@ -2,26 +2,39 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass, is_dataclass, replace
+from operator import attrgetter
+from typing import Annotated, Any
 
-from rnnlab.cells import Sizes
-from rnnlab.checking import as_seeds, choice, whole
+from rnnlab.cells import Sigma, Sizes
+from rnnlab.checking import Count, Size, among, as_seeds, plain, settle, taken, whole
 from rnnlab.engine.contract import Algorithm
 from rnnlab.inits import BasicTanh, Init
-from rnnlab.sequences import Task
+from rnnlab.losses import Loss
+from rnnlab.naming import UnnamedError, form
+from rnnlab.sequences import LONGEST, Task
 from rnnlab.tasks import TemporalOrder
 
 NUMERICS = 2  # raised whenever the same specification and seed give other numbers
 PIECE = 1_000  # sequences of a test that share one length, as in the authors' code
 
 
-_PARTS = (
-    ("task", Task, "one of rnnlab's tasks, such as TemporalOrder(50)"),
-    ("init", Init, "one of rnnlab's initializations, such as SmartTanh()"),
-    ("algorithm", Algorithm, "an Algorithm, such as Algorithm.named('MSGD-CR')"),
-)
+def tested(name: str, value: object) -> int:
+    """A number of test sequences that falls into pieces.
+
+    Raises:
+        ValueError: it is no integer from 1 to 1,000, and no multiple of 1,000.
+    """
+    number = whole(name, value)
+    if number > PIECE and number % PIECE:
+        raise ValueError(f"{name} must be at most {PIECE} or a multiple of it, got {value}")
+    return number
+
+
+def _algorithm(name: str, value: object) -> Algorithm:
+    return Algorithm.named(value) if isinstance(value, str) else taken(name, value, Algorithm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +48,7 @@ class Spec:
     Args:
         task: problem, with its length.
         init: initialization, with its non-linearity.
-        algorithm: learning rate, clipping, omega.
+        algorithm: learning rate, clipping, omega; or one of the paper's names, such as "MSGD-CR".
         units: N.
         batch: sequences an update, B.
         updates: budget.
@@ -54,29 +67,26 @@ class Spec:
 
     task: Task = TemporalOrder()
     init: Init = BasicTanh()
-    algorithm: Algorithm = Algorithm.named("MSGD-CR")
-    units: int = 50
-    batch: int = 20
-    updates: int = 10_000
-    check_every: int = 500
-    check_sequences: int = 1_000
-    confirm_sequences: int = 10_000
-    stop: str = "below 1 %"
+    algorithm: Annotated[Algorithm, _algorithm] = Algorithm.named("MSGD-CR")
+    units: Size = 50
+    batch: Count = 20
+    updates: Count = 10_000
+    check_every: Count = 500
+    check_sequences: Annotated[int, tested] = 1_000
+    confirm_sequences: Annotated[int, tested] = 10_000
+    stop: Annotated[str, among("below 1 %", "no error", "never")] = "below 1 %"
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, and names where objects are asked for."""
-        for name, kind, example in _PARTS:
-            if not isinstance(getattr(self, name), kind):
-                raise ValueError(f"{name} must be {example}, got {getattr(self, name)!r}")
-        for name in ("units", "batch", "updates", "check_every"):
-            whole(name, getattr(self, name), at_most=2**14 if name == "units" else 2**31 - 1)
-        if self.batch * self.task.longest > 2**28:
-            raise ValueError(f"batch must be at most {2**28 // self.task.longest} at this length, got {self.batch}")
+        settle(self)
+        for name, held, kind in (("init.sigma", self.init.sigma, Sigma), ("task.loss", self.task.loss, Loss)):
+            plain(name, taken(name, held, kind))
+        if self.task.longest > LONGEST:
+            raise ValueError(f"task must have sequences of at most {LONGEST} steps, got {self.task}")
+        if self.batch * self.task.longest > LONGEST:
+            raise ValueError(f"batch must be at most {LONGEST // self.task.longest} at this length, got {self.batch}")
         if self.updates > self.check_every * 10**6:
             raise ValueError(f"check_every must be at least {-(-self.updates // 10**6)}, got {self.check_every}")
-        for name in ("check_sequences", "confirm_sequences"):
-            tested(name, getattr(self, name))
-        choice("stop", self.stop, "below 1 %", "no error", "never")
 
     @property
     def sizes(self) -> Sizes:
@@ -89,7 +99,22 @@ class Spec:
 
     def canonical(self) -> str:
         """Canonical JSON, `numerics` included: equal for equal specifications, on every machine."""
-        return json.dumps({"numerics": NUMERICS, "spec": _plain(self)}, sort_keys=True, separators=(",", ":"))
+        return json.dumps({"numerics": NUMERICS, "spec": form(self)}, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_canonical(cls, text: str) -> "Spec":
+        """The specification of this canonical JSON; parts from outside the package must have been imported.
+
+        Raises:
+            ValueError: it is none of this version of the package and of those parts.
+        """
+        try:
+            made = _made(json.loads(text)["spec"])
+        except (AttributeError, KeyError, TypeError) as reason:
+            raise ValueError(f"text must be canonical JSON whose parts were imported, got {text}") from reason
+        if not isinstance(made, cls) or made.canonical() != text:
+            raise ValueError(f"text must be canonical JSON of the package and the parts as they are now, got {text}")
+        return made
 
     def id(self, seed: int) -> str:
         """Name of one run: the first 16 hexadecimal digits of a hash of the specification and the seed."""
@@ -98,27 +123,33 @@ class Spec:
     def family(self, seeds: Sequence[int]) -> str:
         """Name of one ensemble at every budget, since a longer training begins with the shorter one; 20 digits."""
         begun = self.with_(updates=self.check_every).canonical()
-        return hashlib.sha256(f"{begun}:{list(seeds)}".encode()).hexdigest()[:20]
+        return hashlib.sha256(f"{begun}:{as_seeds(seeds)}".encode()).hexdigest()[:20]
 
 
-def tested(name: str, value: object) -> None:
-    """Refuse a number of test sequences that does not fall into pieces.
+def named(spec: Spec) -> str:
+    """Canonical JSON, or "" where a part from outside cannot be named: it trains, but no store can keep it."""
+    try:
+        return spec.canonical()
+    except UnnamedError:
+        return ""
 
-    Raises:
-        ValueError: it is no integer from 1 to 1,000, and no multiple of 1,000.
-    """
-    whole(name, value)
-    if isinstance(value, int) and value > PIECE and value % PIECE:
-        raise ValueError(f"{name} must be at most {PIECE} or a multiple of it, got {value}")
+
+def _made(said: Any) -> Any:
+    """The value that `naming.form` says."""
+    if isinstance(said, list):
+        return tuple(_made(item) for item in said)
+    if not isinstance(said, dict):
+        return said
+    mark = "class" if "class" in said else "type"
+    module, _, name = said["class"]["name"].partition(":") if mark == "class" else ("rnnlab", "", said["type"])
+    kind = attrgetter(name)(sys.modules[module])
+    if not isinstance(kind, type) or not is_dataclass(kind):  # nothing else is ever called
+        raise TypeError(f"{name} is no value")
+    return kind(**{name: _made(item) for name, item in said.items() if name != mark})
 
 
 def run_id(canonical: str, seed: int) -> str:
-    """`Spec.id` of a specification given by its canonical JSON."""
+    """`Spec.id` of a specification given by its canonical JSON; "unnamed" of one that has none."""
+    if not canonical:
+        return "unnamed"
     return hashlib.sha256(f"{canonical}:{seed}".encode()).hexdigest()[:16]
-
-
-def _plain(value: object) -> object:
-    """A value as JSON has it; a dataclass becomes its fields and the name of its type."""
-    if is_dataclass(value):
-        return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    return list(value) if isinstance(value, tuple) else value

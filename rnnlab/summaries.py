@@ -151,8 +151,9 @@ class _Asked:
     def of(cls, text: str) -> "_Asked":
         told = json.loads(text)
         updates, clip = told["spec"].pop("updates"), told["spec"]["algorithm"].pop("clip")
-        limits = [clip.get("threshold", math.inf), (clip.get("guard") or {}).get("limit", math.inf)]
-        room = min(limits) if clip["type"] in ("Norm", "NoClip") else 0.0
+        guard = clip.get("guard") or {}
+        limits = [clip.get("threshold", math.inf), guard.get("limit", math.inf)]
+        room = min(limits) if clip.get("type") in ("Norm", "NoClip") and "class" not in guard else 0.0
         return cls(json.dumps(told, sort_keys=True), updates, json.dumps(clip, sort_keys=True), room)
 
 

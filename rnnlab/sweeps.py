@@ -14,6 +14,7 @@ from rnnlab.checking import as_seeds, checked, whole
 from rnnlab.engine.contract import Algorithm
 from rnnlab.executors import Job, results_by
 from rnnlab.inits import INITS, Init
+from rnnlab.naming import called
 from rnnlab.records import merged, totals, wilson
 from rnnlab.specs import Spec
 from rnnlab.store import RUN, Store
@@ -115,7 +116,7 @@ def run(
     cells = grid(base, inits=inits, algorithms=algorithms, lengths=lengths)
     every = as_seeds(seeds)
     if chunk is not None:
-        whole("chunk", chunk)
+        chunk = whole("chunk", chunk)
     if not (executor is None or callable(executor) or hasattr(executor, "submit")):
         raise ValueError(f"executor must be an Executor, a function that makes one, or None, got {executor!r}")
     size = chunk or len(every)
@@ -173,7 +174,7 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
         ValueError: there is none, or they differ in more.
     """
     if updates is not None:
-        whole("updates", updates)
+        updates = whole("updates", updates)
     budget = "*" if updates is None else f"{updates:012}"
     files = [store.read(path.name) for path in store.files(RUN) if path.match(f"*-{budget}.{RUN}")]
     results = [result_of(file).drop_vars("theta") for file in files if file]
@@ -182,7 +183,9 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
     specs = [json.loads(result.attrs["spec"])["spec"] for result in results]
     ends = {(spec["updates"], spec["check_every"]) for spec in specs}
     labels = [(*_labels(spec), seed) for spec, r in zip(specs, results, strict=True) for seed in r["seed"].values]
-    if len(ends) > 1 or len(set(labels)) < len(labels):
+    rest = {json.dumps(spec | {"init": 0, "algorithm": 0, "task": spec["task"] | {"length": 0}}) for spec in specs}
+    meant = {(*_labels(spec)[:2], json.dumps([spec["init"], spec["algorithm"]])) for spec in specs}
+    if len(rest) > 1 or len(meant) > len({m[:2] for m in meant}) or len(set(labels)) < len(labels):
         raise ValueError(
             f"updates must choose trainings that differ in {', '.join(AXES)} and seed alone, got {updates}; "
             f"{store.folder} holds more, of (updates, check_every) {sorted(ends)}"
@@ -198,8 +201,8 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
 def _labels(spec: Mapping[str, Any]) -> tuple[str, str, Any]:
     """Initialization, algorithm and length as the paper calls them, from a specification's JSON."""
     names = {init.__name__: name for name, init in INITS.items()}
-    algorithm, init = spec["algorithm"], spec["init"]["type"]
-    remedies = "C" * (algorithm["clip"]["type"] != "NoClip") + "R" * (algorithm["omega"] is not None)
+    algorithm, init = spec["algorithm"], called(spec["init"])
+    remedies = "C" * (called(algorithm["clip"]) != "NoClip") + "R" * (algorithm["omega"] is not None)
     length = spec["task"]["length"]
     return names.get(init, init), f"MSGD-{remedies}".removesuffix("-"), length if type(length) is int else str(length)
 

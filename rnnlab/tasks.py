@@ -6,13 +6,14 @@ code differ, the code is the default, and an argument chooses.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from functools import partial
+from typing import Annotated, ClassVar, Protocol
 
 import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from rnnlab.checking import choice, whole
+from rnnlab.checking import among, settle, whole
 from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
 from rnnlab.sequences import OWN, Chunk, Draws, Task, length_range
 
@@ -65,7 +66,7 @@ class TemporalOrder(Task):
     """
 
     length: int | tuple[int, int] = 50
-    second_window: str = "code"
+    second_window: Annotated[str, among("code", "v2")] = "code"
     shortest: ClassVar[int] = 10
     name: ClassVar[str] = "temporal order"
     loss: ClassVar[Loss] = LastSoftmax()
@@ -76,7 +77,7 @@ class TemporalOrder(Task):
     def __post_init__(self) -> None:
         """Refuse a window that nobody described."""
         super().__post_init__()
-        choice("second_window", self.second_window, "code", "v2")
+        settle(self)
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -235,10 +236,10 @@ class NoiselessMemorization(Task):
     """
 
     length: int | tuple[int, int] = 50
-    values: int = 5
-    positions: int = 10
+    values: Annotated[int, partial(whole, at_least=2, at_most=128)] = 5
+    positions: Annotated[int, partial(whole, at_most=2**20)] = 10
     every_pattern: bool = False
-    trigger: str = "with"
+    trigger: Annotated[str, among("with", "before")] = "with"
     shortest: ClassVar[int] = 1
     name: ClassVar[str] = "noiseless memorization"
     loss: ClassVar[Loss] = EverySoftmax()
@@ -247,11 +248,7 @@ class NoiselessMemorization(Task):
     def __post_init__(self) -> None:
         """Refuse sizes that make no pattern."""
         super().__post_init__()
-        whole("values", self.values, at_least=2, at_most=128)
-        whole("positions", self.positions, at_most=2**20)
-        if not isinstance(self.every_pattern, bool):
-            raise ValueError(f"every_pattern must be True or False, got {self.every_pattern!r}")
-        choice("trigger", self.trigger, "with", "before")
+        settle(self)
 
     @property
     def inputs(self) -> int:

@@ -20,7 +20,7 @@ from rnnlab.checking import as_seeds, checked, positive
 from rnnlab.engine.contract import Trace
 from rnnlab.ensembles import PARCEL, Ensemble, join
 from rnnlab.records import Progress, Record
-from rnnlab.specs import Spec
+from rnnlab.specs import Spec, named
 from rnnlab.store import CHECKPOINT, RUN, File, Store
 
 
@@ -229,7 +229,7 @@ def train(
         OtherEngineError: what is stored was begun by another engine, kernel, instruction set or version of PyTorch.
         OSError: the store cannot be written to at the start; later that is a warning, and the result is returned.
     """
-    positive("checkpoint_every", checkpoint_every, zero=True, infinite=True)
+    checkpoint_every = positive("checkpoint_every", checkpoint_every, zero=True, infinite=True)
     if store is not None and (kept := finished(spec, seeds, store)) is not None:
         return kept
     run = _Run(Ensemble(spec, seeds, device=device, memory=memory))
@@ -249,7 +249,7 @@ def train(
             progress(run.progress())
     if store is not None and keep(store, run.file()):
         store.remove(_name(spec, run.seeds, CHECKPOINT))
-    return run.record.dataset(spec.canonical(), run.seeds, run.theta, provenance=run.provenance())
+    return run.record.dataset(named(spec), run.seeds, run.theta, provenance=run.provenance())
 
 
 def keep(store: Store, file: File) -> bool:

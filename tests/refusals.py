@@ -58,6 +58,15 @@ def but(strategy, *allowed):
 some_thing = but(thing, None)  # where None is allowed
 
 
+class Open(rnnlab.Norm):
+    """A rule that is no dataclass of its own."""
+
+
+def part(kind, *others):
+    """Where one of our own objects is asked for: its class, and what looks like it and may hold state, too."""
+    return but(thing, *others) | st.just(kind) | st.sampled_from(["Norm", "Code", 1.0, 4, lambda update: 4.0])
+
+
 def tensors(*wrong, dtypes=(torch.int64, torch.bool, torch.complex64), shape):
     """What is no tensor of this shape: other shapes (those given, or all sorts), and this one in other dtypes."""
     sorts = [(*shape, 1), shape[:-1], (*shape[:-1], shape[-1] + 1), (0, *shape[1:])]
@@ -77,13 +86,13 @@ ones = torch.ones(2, dtype=torch.int64)
 folder = Path(tempfile.mkdtemp())
 runs = rnnlab.train(spec, seeds=2, device="cpu", store=rnnlab.Store(folder))
 grid = {"inits": {"a": rnnlab.BasicTanh()}, "algorithms": {"b": rnnlab.Algorithm()}, "lengths": [10, 12]}
-axis = thing | st.sampled_from([{"a": 3}, {"a": None}, {3: rnnlab.BasicTanh()}, [rnnlab.BasicTanh()]])
+axis = thing | st.sampled_from([{"a": 3}, {"a": None}, {3: rnnlab.BasicTanh()}, [rnnlab.BasicTanh()], rnnlab.INITS])
 lengths = thing | st.sampled_from([10, [9], [10, 10], [10.0], [NAN], ["10"], [None], [True], [10**30]])
 
 
 W_rec, h = torch.eye(3).expand(2, 3, 3).clone(), torch.zeros(2, 4, 3)
 matrices, states = tensors(shape=(2, 3, 3)), tensors(shape=(2, 4, 3))
-guard = some_thing
+guard = part(rnnlab.Skip, None) | st.sampled_from([rnnlab.Code(), rnnlab.Norm()])
 SHORT = {1: [9, (9, 12)], 10: []}
 CASES = [
     (rnnlab.Sizes, {"inputs": 6, "units": 5, "outputs": 4}, dict.fromkeys(("inputs", "units", "outputs"), count)),
@@ -94,7 +103,11 @@ CASES = [
     ),
     (rnnlab.Parameters.zeros, {"sizes": sizes, "members": 2}, {"sizes": thing, "members": count}),
     (rnnlab.spectral_radius, {"W_rec": W_rec}, {"W_rec": tensors((2, 3, 4), (2, 0, 3), shape=(2, 3, 3))}),
-    *((clip, {}, {"threshold": positive, "guard": guard}) for clip in (rnnlab.Norm, rnnlab.Elementwise)),
+    *(
+        (clip, {}, {"threshold": positive, "guard": guard, "signal_threshold": some_thing})
+        for clip in (rnnlab.Norm, rnnlab.Elementwise)
+    ),
+    (rnnlab.NoClip, {}, {"guard": some_thing | st.just(rnnlab.Skip()), "signal_threshold": some_thing}),
     (rnnlab.ElementwiseSignal, {}, {"threshold": positive, "guard": guard}),
     (rnnlab.Shrink, {}, {"factor": positive, "limit": but(positive, math.inf)}),
     (rnnlab.Skip, {}, {"limit": but(positive, math.inf)}),
@@ -106,11 +119,26 @@ CASES = [
         )
         for clip in (clipping.clip_norm, clipping.clip_elementwise)
     ),
-    (rnnlab.Algorithm, {}, {"learning_rate": but(positive, True)}),
+    (
+        rnnlab.Algorithm,
+        {},
+        {
+            "learning_rate": positive,
+            "clip": part(rnnlab.Norm) | st.sampled_from([Open(), rnnlab.Code(), rnnlab.Skip()]),
+            "omega": part(rnnlab.Code, None) | st.just(rnnlab.Norm()),
+            "alpha": st.sampled_from([None, "4", "Constant", b"", [], {}, (), object, NAN, math.inf, -1.5, 1j, True])
+            | st.sampled_from([rnnlab.Constant, rnnlab.Code(), lambda update: 4.0]),
+        },
+    ),
     (
         rnnlab.Algorithm.named,
         {"name": "MSGD-CR"},
-        {"learning_rate": but(positive, True), "threshold": positive, "alpha": not_negative},
+        {
+            "name": choice | st.just("MSGD-X"),
+            "learning_rate": positive,
+            "threshold": positive,
+            "alpha": not_negative,
+        },
     ),
     *((form, {}, {"bound": positive}) for form in (rnnlab.Code, rnnlab.Eq9, rnnlab.Eq10AsPrinted)),
     (rnnlab.Constant, {}, {"value": not_negative}),
@@ -157,9 +185,9 @@ CASES = [
         rnnlab.Spec,
         {},
         {
-            "task": thing,
-            "init": thing,
-            "algorithm": thing,
+            "task": part(rnnlab.TemporalOrder) | st.just(rnnlab.TemporalOrder(2**27)),
+            "init": part(rnnlab.BasicTanh) | st.just(rnnlab.TemporalOrder()),
+            "algorithm": part(rnnlab.Algorithm) | st.just("MSGD-X"),
             "units": count,
             "batch": count,
             "updates": update,
@@ -305,6 +333,7 @@ def name_of(function):
 
 # A word for the argument that says more: the papers' own, or what a list is made of.
 ALIASES = {(name, "value"): "alpha" for name in ("Constant", "InverseTime")} | {
+    ("Algorithm.named", "name"): "algorithm",
     ("grid", "lengths"): "length",
     ("run", "lengths"): "length",
     ("device", "value"): "device",
@@ -384,7 +413,7 @@ def explore(draws):
 
 
 def _watch(pid, told):
-    """How a process ends; one that says nothing for too long is killed."""
+    """How a process ends; one that says some_thing for too long is killed."""
     size, since = 0, time.monotonic()
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         now = os.fstat(told.fileno()).st_size
@@ -400,5 +429,5 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     found, total = explore(int(sys.argv[1]))
-    tried = sorted({name_of(function) for function, _, _ in CASES})
-    print(json.dumps({"wrong": found, "drawn": total, "functions": tried}, indent=1))
+    tried = sorted({f"{name_of(function)}({argument})" for function, _, bad in CASES for argument in bad})
+    print(json.dumps({"wrong": found, "drawn": total, "arguments": tried}, indent=1))

@@ -100,7 +100,7 @@ def log_norms(
     Source:
         Pascanu et al. 2013, the left side of eq. (7).
     """
-    whole("every", every)
+    every = whole("every", every)
     product, scale, logs = start, torch.zeros(()), []
     for n, factor in enumerate(factors, start=1):
         product = factor if product is None else factor @ product

@@ -1,19 +1,27 @@
 """What every engine is given, and what it returns."""
 
+import math
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rnnlab.cells import Parameters
-from rnnlab.clipping import Clip, NoClip, Norm
+from rnnlab.checking import UNFIT, Positive, fit, taken, value
+from rnnlab.clipping import Clip, NoClip, Norm, apply
 from rnnlab.losses import Loss
+from rnnlab.naming import outside
 from rnnlab.omega import Code, Constant, Omega, Schedule
 from rnnlab.sequences import Batch
 
 
-@dataclass(frozen=True)
+def _schedule(name: str, given: Any) -> Schedule:
+    return Constant(given) if fit(given, float) is not UNFIT else taken(name, given, Schedule)
+
+
+@value
 class Algorithm:
     """Mini-batch stochastic gradient descent, with or without the paper's two remedies.
 
@@ -21,25 +29,19 @@ class Algorithm:
         learning_rate: constant step size; positive.
         clip: clipping rule.
         omega: form of the regularizer, or None.
-        alpha: weight of omega as a function of the update.
+        alpha: weight of omega as a function of the update; a number is `Constant`.
 
     Raises:
-        ValueError: the learning rate is not positive.
+        ValueError: the learning rate is not positive, or a part is none.
 
     Source:
         Pascanu et al. 2013, section 4.1.1.
     """
 
-    learning_rate: float = 0.01
+    learning_rate: Positive = 0.01
     clip: Clip = NoClip()
     omega: Omega | None = None
-    alpha: Schedule = Constant(4.0)
-
-    def __post_init__(self) -> None:
-        """Refuse a step that does not descend."""
-        rate = self.learning_rate
-        if not isinstance(rate, int | float) or not 0 < rate < float("inf"):
-            raise ValueError(f"learning_rate must be a positive, finite number, got {rate!r}")
+    alpha: Annotated[Schedule, _schedule] = Constant(4.0)
 
     @classmethod
     def named(
@@ -68,6 +70,28 @@ class Algorithm:
 
 
 ALGORITHMS = ("MSGD", "MSGD-C", "MSGD-CR", "MSGD-R")
+
+
+def check_steady(algorithm: Algorithm, network: Parameters) -> None:
+    """Refuse a clipping rule or a schedule from outside the package that keeps state, as no checkpoint holds it.
+
+    Each is asked the same again and again, since what has a history may answer differently only after a while.
+
+    Raises:
+        ValueError: an answer changes.
+    """
+    clip, alpha = algorithm.clip, algorithm.alpha
+    if outside(type(alpha)) and [alpha(k) for k in (0, 1, 1000)] != [alpha(k) for k in (0, 1, 1000)]:
+        raise ValueError(f"alpha must be the same whenever it is asked, as it can keep no state yet, got {alpha}")
+    if not any(outside(type(part)) for part in (clip, clip.guard) if part is not None):
+        return
+    theta, W_rec = network.theta[:2], network.W_rec[:2]
+    first: list[tuple[Tensor, ...]] = []
+    for k in range(200):
+        answer = apply(clip, theta * (1e-6, 1.0, 1e6, math.nan)[k % 4], W_rec)
+        first += [answer] if k < 4 else []
+        if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(answer, first[k % 4], strict=True)):
+            raise ValueError(f"clip must answer equal gradients equally, as it can keep no state yet, got {clip}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,291 @@
+"""What a part of a specification is called: its class and its fields, and for a class from elsewhere its code as well.
+
+The package's own classes go by their bare names, and `specs.NUMERICS` stands for their code. A class from outside is
+called by its module and its class variables, and by its own integer `numerics`; without one by a hash of all that its
+methods say and name.
+"""
+
+import ast
+import contextlib
+import dis
+import enum
+import functools
+import hashlib
+import importlib
+import inspect
+import json
+import linecache
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from rnnlab.checking import plain
+
+FORM = 1  # of names from outside, which hold it: raised when the same code would be called something else
+
+_OWN = __name__.partition(".")[0]
+_WORDS = (type(None), bool, int, float, complex, str, bytes, range, slice, torch.dtype, torch.device, torch.Size)
+_GENERATED = {f"__{name}__" for name in ("init", "repr", "eq", "hash", "setattr", "delattr", "lt", "le", "gt", "ge")}
+_BOOKKEEPING = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "__annotate__", "__annotate_func__"}
+_IDLE = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}  # what is written and computes nothing
+
+
+class UnnamedError(ValueError):
+    """A class from outside the package has no `numerics`, and what it does cannot be read."""
+
+
+def form(value: Any) -> Any:
+    """A value as JSON has it; a dataclass becomes its fields and what its class is called.
+
+    Raises:
+        UnnamedError: a class from outside the package has no `numerics`, and what it does cannot be read.
+    """
+    if isinstance(value, tuple):
+        return [form(item) for item in value]
+    if not is_dataclass(value):
+        return value.item() if isinstance(value, np.generic) else value
+    said = {field.name: form(getattr(value, field.name)) for field in fields(value)}
+    if not outside(type(value)):
+        return {"type": type(value).__name__} | said
+    # Its numbers were not normalized when it was made; and no field is called "class".
+    return {name: _even(item) for name, item in said.items()} | {"class": _class(type(value))}
+
+
+def outside(kind: type) -> bool:
+    """Whether a class is none of the package's own."""
+    return kind.__module__.partition(".")[0] != _OWN
+
+
+def qualified(kind: type) -> str:
+    """Module and name of a class; what a script defines is `__main__`'s in its worker processes, too."""
+    return f"{'__main__' if kind.__module__ == '__mp_main__' else kind.__module__}:{kind.__qualname__}"
+
+
+def called(said: Mapping[str, Any]) -> str:
+    """The class in what `form` says of a dataclass; no class from outside is called like one of the package's own."""
+    return said["class"]["name"] if "class" in said else said["type"]
+
+
+def _even(said: Any) -> Any:
+    """The same with whole numbers as integers, so that equal ones are written alike."""
+    if isinstance(said, list):
+        return [_even(one) for one in said]
+    return int(said) if isinstance(said, bool | float) and said == said // 1 else said
+
+
+def _class(kind: type) -> dict[str, Any]:
+    """What a class from outside is called."""
+    foreign = [one for one in reversed(kind.__mro__) if not _library(one.__module__, kind.__module__)]
+    own = {field.name for field in fields(kind)}
+    held = {name: value for one in foreign for name, value in vars(one).items()}
+    variables = {name: _even(form(value)) for name, value in held.items() if name not in own and _plain(name, value)}
+    said = {"name": qualified(kind), "form": FORM, "variables": variables}
+    if _vouched(kind):
+        return said
+    try:
+        told = json.dumps(_Reader(kind).told(kind))
+    except UnnamedError as reason:
+        raise UnnamedError(
+            f"{qualified(kind)} cannot be named, and so not stored: {reason}; give it a line "
+            f"`numerics: ClassVar[int] = 1`, and raise that number whenever what it computes changes"
+        ) from None
+    return said | {"source": hashlib.sha256(told.encode()).hexdigest()[:16]}
+
+
+def _plain(name: str, value: Any) -> bool:
+    """Whether a member of a class is a variable with a plain value; others are told with the code."""
+    if name in _BOOKKEEPING or name.startswith("__"):
+        return False
+    with contextlib.suppress(ValueError):
+        plain(name, value)
+        return True
+    return False
+
+
+def _vouched(kind: type) -> bool:
+    return type(vars(kind).get("numerics")) is int
+
+
+class _Reader:
+    """Tells what decides what a class does; what comes again is a number.
+
+    `met` keeps what was met, so that nothing else takes its place in memory meanwhile.
+    """
+
+    def __init__(self, kind: type) -> None:
+        self.home = kind.__module__
+        self.met: dict[int, tuple[int, object]] = {}
+
+    def told(self, thing: Any) -> Any:
+        """What decides what a thing does, in lists of words.
+
+        Raises:
+            UnnamedError: that cannot be read.
+        """
+        if type(thing) in _WORDS:
+            return [type(thing).__name__, ascii(thing)]
+        if id(thing) in self.met:
+            return self.met[id(thing)][0]
+        self.met[id(thing)] = len(self.met), thing
+        match thing:
+            case tuple() | list():
+                return [type(thing).__name__, *map(self.told, thing)]
+            case set() | frozenset():
+                return ["set", *map(self.told, sorted(thing, key=ascii))]
+            case dict():
+                return ["dict", *([self.told(key), self.told(value)] for key, value in thing.items())]
+            case enum.Enum():
+                return [qualified(type(thing)), thing.name, self.told(thing.value)]
+            case np.ndarray() | np.generic() | torch.Tensor() if thing.dtype != object:
+                return [str(thing.dtype), ascii(tuple(thing.shape)), ascii(thing.tolist())]
+            case staticmethod() | classmethod() | MethodType():
+                return [self.told(thing.__func__), self.told(getattr(thing, "__self__", None))]
+            case property() | functools.cached_property():
+                return ["property", self.told(thing.fget if isinstance(thing, property) else thing.func)]
+            case functools.partial():
+                return ["partial", self.told(thing.func), self.told(thing.args), self.told(thing.keywords)]
+            case type():
+                return self._class(thing)
+            case FunctionType():
+                return self._function(thing)
+            case ModuleType():
+                return thing.__name__
+            case BuiltinFunctionType() | MethodDescriptorType():
+                return thing.__qualname__
+            case np.ufunc(__name__=name) if getattr(np, name, None) is thing:
+                return name
+        if hasattr(thing, "__wrapped__"):
+            return self.told(thing.__wrapped__)
+        if is_dataclass(thing):
+            return [self.told(type(thing)), *(self.told(getattr(thing, field.name)) for field in fields(thing))]
+        raise UnnamedError(f"what {thing!r:.60} holds, which it uses, cannot be read")
+
+    def _class(self, kind: type) -> Any:
+        if _library(kind.__module__, self.home):
+            return qualified(kind)
+        if _vouched(kind):
+            return [qualified(kind), vars(kind)["numerics"]]
+        written = [(name, self.told(value)) for name, value in sorted(vars(kind).items()) if self._written(name, value)]
+        return [qualified(kind), [self.told(base) for base in kind.__bases__], written]
+
+    def _written(self, name: str, value: Any) -> bool:
+        """Whether a member was written by hand."""
+        if name in _BOOKKEEPING or inspect.ismemberdescriptor(value) or inspect.isgetsetdescriptor(value):
+            return False
+        if not (name.startswith("__") and name.endswith("__")):
+            return True
+        inner = inspect.unwrap(value) if callable(value) else None
+        if not isinstance(inner, FunctionType):
+            return inner is not None and not isinstance(inner, type | BuiltinFunctionType)
+        generated = name in _GENERATED and inner.__code__.co_filename == "<string>"
+        return not (generated or _library(inner.__globals__["__name__"], self.home))
+
+    def _function(self, function: FunctionType) -> Any:
+        code, cells = function.__code__, function.__closure__ or ()
+        closure = [(name, cell.cell_contents) for name, cell in zip(code.co_freevars, cells, strict=True)]
+        if _library(function.__globals__["__name__"], self.home):
+            inner = [("", function.__wrapped__)] if hasattr(function, "__wrapped__") else closure
+            return [function.__globals__["__name__"], function.__qualname__, [self.told(value) for _, value in inner]]
+        text, used, attributes = _read(code, code.co_filename, self.home)
+        found = [(name, function.__globals__[name]) for name in used if name in function.__globals__]
+        defaults = [self.told(function.__defaults__), self.told(function.__kwdefaults__)]
+        return [text, defaults, [[name, self.told(value)] for name, value in closure], self._found(found, attributes)]
+
+    def _found(self, found: list[tuple[str, Any]], attributes: list[str], *within: Any) -> Any:
+        """Values by name, and of modules that are no libraries what the code may use of them."""
+        told = []
+        for name, value in found:
+            told.append([name, self.told(value)])
+            module = isinstance(value, ModuleType) and not _library(value.__name__, self.home)
+            if module and value not in within:  # modules may hold each other
+                inside = [(one, vars(value)[one]) for one in attributes if one in vars(value)]
+                told.append([name, self._found(inside, attributes, *within, value)])
+        return told
+
+
+@functools.cache
+def _library(module: str, home: str) -> bool:
+    """Whether a module is Python's, the package's own, or installed and no sister of `home`."""
+    top = module.partition(".")[0]
+    if top == _OWN or top in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    here = top in ("__main__", "__mp_main__", home.partition(".")[0])
+    return not here and not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+@functools.cache
+def _read(code: CodeType, file: str, home: str) -> tuple[Any, list[str], list[str]]:
+    """A function as it is written, without comments and layout; the globals that it reads; all attributes, too."""
+    linecache.checkcache(file)
+    node = _node("".join(linecache.getlines(file)), code)
+    if node is None:
+        raise UnnamedError(f"the source of {code.co_name} is not to be found as it runs; if it was edited, reload it")
+    for one in ast.walk(node):
+        imported = [alias.name for alias in one.names] if isinstance(one, ast.Import) else []
+        imported += [one.module or "" if one.level == 0 else ""] if isinstance(one, ast.ImportFrom) else []
+        for name in imported:
+            with contextlib.suppress(ImportError, ValueError):
+                importlib.import_module(name)
+            if not _library(name, home):
+                raise UnnamedError(f"{code.co_name} imports a module of yours, which belongs above it")
+    steps = [step for one in _codes(code) for step in dis.get_instructions(one)]
+    if any(step.opname == "STORE_GLOBAL" for step in steps):
+        raise UnnamedError(f"{code.co_name} changes a global, and no checkpoint keeps that")
+    used = {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return _spelled(node), sorted(used), sorted({name for one in _codes(code) for name in one.co_names})
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A code and all within it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> tuple[ast.AST, list[CodeType]]:
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # a notebook's cell may await
+    return ast.parse(text), list(_codes(compile(text, "", "exec", flags, dont_inherit=True)))
+
+
+def _node(text: str, code: CodeType) -> ast.AST | None:
+    """Where a function is defined in a text that says just what runs."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        tree, codes = _parsed(text)
+        if code in codes:
+            found = [node for node in ast.walk(tree) if _defines(node, code)]
+            if len(found) > 1:  # functions without a name in one line
+                found = [node for node in found if _span(node.body) in code.co_positions()]  # type: ignore[attr-defined]
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _defines(node: ast.AST, code: CodeType) -> bool:
+    if isinstance(node, ast.Lambda):
+        return code.co_name == "<lambda>" and node.lineno == code.co_firstlineno
+    named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name
+    return named and min(one.lineno for one in (node, *node.decorator_list)) == code.co_firstlineno  # type: ignore[attr-defined]
+
+
+def _span(node: ast.expr) -> tuple[int, int | None, int, int | None]:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+
+
+def _spelled(node: Any) -> Any:
+    """Code as lists of words, the same in every version of Python; statements that compute nothing are left out."""
+    if isinstance(node, list):
+        return [
+            _spelled(one) for one in node if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
+        ]
+    if isinstance(node, ast.AST):
+        parts = [(name, part) for name, part in ast.iter_fields(node) if name not in _IDLE and part not in (None, [])]
+        return [type(node).__name__, *([name, _spelled(part)] for name, part in parts)]
+    return ascii(node)
