@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -79,7 +80,8 @@ def run(
 
     The seeds of a cell train side by side as one ensemble, or as several of at most `chunk` members. Each is a task of
     the executor, the longest first. With a store, what is finished there is read and not computed again; nor is what a
-    summary says of another store's.
+    summary says of another store's. Ctrl-C ends a sweep within seconds, wherever it is computed: what waits is given
+    up, and what is being trained writes a checkpoint first.
 
     Args:
         base: what the cells share: task but for its length, sizes, budget, tests.
@@ -92,7 +94,9 @@ def run(
         store: where results and checkpoints are kept; the workers must reach it, too. None keeps nothing.
         executor: who computes: anything shaped like `concurrent.futures.Executor`, such as Dask's
             `Client.get_executor()`; a function that makes one, called anew when a process pool broke; or None for this
-            process. A worker uses as many threads as PyTorch tells it: see OMP_NUM_THREADS.
+            process. Processes may be forked, spawned, or come from a fork server, also when PyTorch has computed here
+            before, but for a GPU they must not be forked. A worker uses as many threads as PyTorch tells it: see
+            OMP_NUM_THREADS.
         chunk: members of an ensemble, at most; all seeds unless told otherwise.
         checkpoint_every: seconds between checkpoints, as in `train`.
         restart: start again what another engine has begun, as in `train`.
@@ -126,12 +130,13 @@ def run(
     left = _left(jobs, [job for job, _, _ in taken])
     watch = Watch([*(job for job, _, _ in taken), *left])
     results: dict[tuple[str, str, int], list[xarray.Dataset]] = {labels: [] for labels in cells}
-    for job, result, computed in chain(taken, results_by(left, executor, how)):
-        plain = known is None or "theta" not in result
-        results[job.labels].append(result if plain else totals(result).drop_vars("theta"))
-        done = watch.after(job, result, computed=computed)
-        if progress is not None:
-            progress(done)
+    with closing(results_by(left, executor, how)) as trained:  # also if progress is interrupted
+        for job, result, computed in chain(taken, trained):
+            plain = known is None or "theta" not in result
+            results[job.labels].append(result if plain else totals(result).drop_vars("theta"))
+            done = watch.after(job, result, computed=computed)
+            if progress is not None:
+                progress(done)
 
     cell = {labels: _joined(results[labels], spec).sel(seed=every) for labels, spec in cells.items()}
     runs = xarray.combine_nested(

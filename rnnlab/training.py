@@ -15,7 +15,7 @@ import xarray
 from torch import Tensor
 
 from rnnlab import __version__, random
-from rnnlab.cells import spectral_radius
+from rnnlab.cells import Parameters, spectral_radius
 from rnnlab.checking import as_seeds, checked, positive
 from rnnlab.engine.contract import Trace
 from rnnlab.ensembles import PARCEL, Ensemble, join
@@ -77,6 +77,20 @@ class _Run:
         if len(going) < len(self.members):
             self.ensemble = self.ensemble.select([i for i, m in enumerate(self.members) if not ended[m]])
             self.members = going
+
+    def mark(self) -> Callable[[], None]:
+        """How to come back to where it is now, from anywhere within the next step."""
+        ensemble, members, traces = self.ensemble, self.members, list(self.traces)
+        theta, update, checks = ensemble.parameters.theta.clone(), ensemble.update, len(self.record.updates)
+        outcomes = {name: outcome.copy() for name, outcome in self.record.outcomes.items()}
+
+        def back() -> None:
+            self.ensemble, self.members, self.traces, self.record.outcomes = ensemble, members, traces, outcomes
+            # Not copied into the old memory: threads of the engine may still be writing there.
+            ensemble.parameters, ensemble.update = Parameters(theta, self.spec.sizes), update
+            del self.record.updates[checks:]
+
+        return back
 
     def progress(self) -> Progress:
         """Where it stands."""
@@ -236,19 +250,27 @@ def train(
     if store is not None:
         store.prepare()
         _resume(run, store, restart=restart)
-    saved = time.monotonic()
-    while run.going:
-        checked = run.step()
-        if store is not None and run.going and time.monotonic() - saved >= checkpoint_every:
+    saved, back = time.monotonic(), run.mark()
+    try:
+        while run.going:
+            if store is not None:
+                back = run.mark()
+            checked = run.step()
+            if store is not None and run.going and time.monotonic() - saved >= checkpoint_every:
+                keep(store, run.file())
+                saved = time.monotonic()
+                if (kept := finished(spec, seeds, store)) is not None:  # by another worker, in the meantime
+                    store.remove(_name(spec, run.seeds, CHECKPOINT))
+                    return kept
+            if checked and progress is not None:
+                progress(run.progress())
+        if store is not None and keep(store, run.file()):
+            store.remove(_name(spec, run.seeds, CHECKPOINT))
+    except KeyboardInterrupt:
+        if store is not None:
+            back()
             keep(store, run.file())
-            saved = time.monotonic()
-            if (kept := finished(spec, seeds, store)) is not None:  # by another worker, in the meantime
-                store.remove(_name(spec, run.seeds, CHECKPOINT))
-                return kept
-        if checked and progress is not None:
-            progress(run.progress())
-    if store is not None and keep(store, run.file()):
-        store.remove(_name(spec, run.seeds, CHECKPOINT))
+        raise
     return run.record.dataset(spec.canonical(), run.seeds, run.theta, provenance=run.provenance())
 
 

@@ -44,11 +44,16 @@ def sweep(store: Path | None, first_seed: int) -> str:
         chunk=2,
         checkpoint_every=0,
     )
-    digest = hashlib.sha256()
+    return digest(runs)
+
+
+def digest(runs) -> str:
+    """Of every bit of a dataset."""
+    found = hashlib.sha256()
     for name in sorted(map(str, runs.variables)):
         values = runs[name].values
-        digest.update(values.astype("U").tobytes() if values.dtype.kind in "OU" else values.tobytes())
-    return digest.hexdigest()
+        found.update(values.astype("U").tobytes() if values.dtype.kind in "OU" else values.tobytes())
+    return found.hexdigest()
 
 
 # The nursery: a process that has everything imported, and forks one that sweeps whenever it is told to.

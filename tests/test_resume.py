@@ -1,6 +1,8 @@
 """A training that is interrupted, at whatever instant and however often, ends with the bits of one that is not."""
 
 import functools
+import itertools
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +109,40 @@ def test_a_training_interrupted_after_any_of_its_checkpoints_ends_with_the_bits_
         assert len(store.files(RUN)) == 1
         assert store.litter() == store.files(CHECKPOINT)  # left behind if the last write was the last act
         assert_same(train(SPECS[name], seeds=SEEDS, device="cpu", store=Store(Path(folder))), whole(name))
+
+
+def interrupted(spec, store, line):
+    """Train, but for a Ctrl-C at this line of those that training executes; whether that came."""
+    count = itertools.count(1)
+
+    def trace(frame, event, _):
+        if event == "line" and next(count) == line:
+            raise KeyboardInterrupt
+        return trace
+
+    def files(frame, *_):
+        return trace if frame.f_code.co_filename.endswith(("training.py", "records.py", "ensembles.py")) else None
+
+    sys.settrace(files)
+    try:
+        train(spec, seeds=SEEDS, device="cpu", store=store)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.parametrize("line", range(120, 2_000, 187))
+def test_ctrl_c_at_any_line_keeps_what_was_done_and_the_next_call_goes_on_to_the_bits_of_a_whole_training(
+    line, tmp_path
+):
+    store, seen = Store(tmp_path), []
+    assert interrupted(FUSED, store, line)
+    assert len(store.files(CHECKPOINT)) == 1
+    done = store.read(store.files(CHECKPOINT)[0].name).header["update"]
+    assert_same(train(FUSED, seeds=SEEDS, device="cpu", store=store, progress=seen.append), whole("fused"))
+    assert [progress.update for progress in seen] == [u for u in (*range(140, 1_000, 140), 1_000) if u > done]
 
 
 @pytest.mark.parametrize("name", ["fused", "never"])
