@@ -124,7 +124,7 @@ class Ensemble:
 
         Args:
             sequences: at most 1,000, or a multiple of 1,000.
-            stream: purpose: `random.CHECK` or `random.TEST`.
+            stream: purpose: `random.CHECK`, `random.TEST` or `random.FRESH`.
             task: another length of the task, say; the specification's own unless told otherwise.
 
         Raises:

@@ -10,7 +10,7 @@ from torch import Tensor
 from rnnlab.checking import whole
 
 # Streams. A purpose and a variable share one number: 16 variables a purpose.
-TRAIN, CHECK, TEST, INIT = 0, 16, 32, 48
+TRAIN, CHECK, TEST, INIT, FRESH = 0, 16, 32, 48, 64
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -23,13 +23,14 @@ from uuid import uuid4
 import numpy as np
 
 from rnnlab.checking import checked
-from rnnlab.records import OUTCOMES, SERIES
+from rnnlab.records import FRESH, OUTCOMES, SERIES
 
 MAGIC = b"rnnlab store 1\n"
 RUN, CHECKPOINT, FURTHER, SUMMARY = "run", "checkpoint", "further", "summary"
 ASIDE, PART = "aside", "part"
 _NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint|further)")
-_WORDS, _ARRAYS = {"spec", "update", "provenance"}, {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}
+_WORDS = {"spec", "update", "provenance"}
+_ARRAYS = {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}.difference(FRESH)
 _FURTHER = {*_WORDS, "held"}, {"seeds", "theta"}
 _DTYPES = ("|u1", "<i8", "<f4", "<f8")
 _STALE = 3_600  # seconds after which nobody writes to a temporary file any more

@@ -250,7 +250,8 @@ def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xa
 
     Args:
         runs: what `run`, `gather` or `rnnlab.train` returned; only networks that `ran` count, all if unnamed.
-        event: an outcome that holds an update (updates), NaN where it did not happen.
+        event: an outcome that holds an update (updates), NaN where it did not happen; or "fresh_below_1_percent", by
+            `fresh_error`, among the networks that have it or diverged.
 
     Returns:
         `rate`, `low` and `high` (dimensionless) and `trials` over the dimensions of `runs[event]` but `seed`; NaN where
@@ -262,11 +263,15 @@ def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xa
     Source:
         Wilson 1927, for the interval.
     """
-    if event not in runs or "seed" not in runs[event].dims:
-        known = [str(name) for name in runs if runs[name].attrs.get("units") == "updates"]
+    if event == "fresh_below_1_percent" and "fresh_error" in runs:
+        fresh = runs["fresh_error"]
+        reached, tested = fresh < 0.01, fresh.notnull() | runs["diverged_at"].notnull()
+    elif event in runs and "seed" in runs[event].dims:
+        reached, tested = runs[event].notnull(), xarray.ones_like(runs[event], dtype=bool)
+    else:
+        known = [str(name) for name in runs if runs[name].attrs.get("units") == "updates"] + ["fresh_below_1_percent"]
         raise ValueError(f"event must be one of {known}, got {event!r}")
-    networks = ran(runs) if "run" in runs else xarray.ones_like(runs[event], dtype=bool)
-    count, trials = runs[event].notnull().sum("seed"), networks.sum("seed")
+    count, trials = reached.sum("seed"), (tested & ran(runs) if "run" in runs else tested).sum("seed")
     low, high = xarray.apply_ufunc(
         np.vectorize(lambda k, n: wilson(int(k), int(n)) if n else (np.nan, np.nan), otypes=[float, float]),
         *(count, trials),

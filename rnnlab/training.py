@@ -5,7 +5,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,8 @@ from rnnlab.cells import Parameters, spectral_radius
 from rnnlab.checking import as_seeds, checked, positive
 from rnnlab.engine.contract import Trace
 from rnnlab.ensembles import PARCEL, Ensemble, join
-from rnnlab.records import Progress, Record
+from rnnlab.records import FRESH, Progress, Record
+from rnnlab.sequences import length_range
 from rnnlab.specs import Spec
 from rnnlab.store import CHECKPOINT, RUN, File, Store
 
@@ -69,10 +70,14 @@ class _Run:
         trace, self.traces = join(self.traces, dim=0), []
         rho = spectral_radius(self.ensemble.parameters.W_rec)
         record.add(self.members, self.checked, trace, rho, _errors(self.ensemble))
-        ended = ~np.isnan(record.outcomes["diverged_at"])
+        ended = diverged = ~np.isnan(record.outcomes["diverged_at"])
         if spec.stop != "never":
             reached = "first_below_1_percent" if spec.stop == "below 1 %" else "first_no_error"
-            ended |= ~np.isnan(record.outcomes[reached])
+            ended = diverged | ~np.isnan(record.outcomes[reached])
+        over = [i for i, m in enumerate(self.members) if not diverged[m] and (ended[m] or self.checked == spec.updates)]
+        if over:
+            for name, fresh in zip(FRESH, _fresh(self.ensemble.select(over)), strict=True):
+                record.outcomes[name][[self.members[i] for i in over]] = fresh.numpy()
         going = [m for m in self.members if not ended[m]]
         if len(going) < len(self.members):
             self.ensemble = self.ensemble.select([i for i, m in enumerate(self.members) if not ended[m]])
@@ -118,6 +123,8 @@ class _Run:
         arrays, where = file.arrays, self.ensemble.parameters.theta.device
         self.record.restore(arrays)
         self.theta[:], self.members = arrays["theta"], arrays["members"].tolist()
+        for name in FRESH:
+            self.record.outcomes[name][self.members] = np.nan  # a shorter budget's end is none
         self.ensemble = self.ensemble.select(self.members)
         self.ensemble.parameters.theta.copy_(torch.from_numpy(self.theta[self.members]))
         self.ensemble.update = file.header["update"]
@@ -235,8 +242,11 @@ def train(
     Returns:
         Series by `seed` and `check` (`loss`, `omega`, `norm`, `norm_max`, `clipped`, `rho`, `error`; the coordinate
         `update` says when), outcomes by `seed` (`first_below_1_percent`, `first_no_error`, `final_error`,
-        `diverged_at`, `guarded`; NaN where it did not happen) and the final parameters `theta`. Series of a member
-        that has stopped are NaN. Attributes say how it came about.
+        `diverged_at`, `guarded`; NaN where it did not happen) and the final parameters `theta`. A test that ended a
+        training was lucky more often than not, so that each member that did not diverge is tested once more when it
+        ends, on `confirm_sequences` of a reserved stream: `fresh_error`, and at the ends of a range of lengths
+        `fresh_error_shortest` and `fresh_error_longest`; NaN in what was stored before these were measured. Series of
+        a member that has stopped are NaN. Attributes say how it came about.
 
     Raises:
         ValueError: seeds, device or interval make no sense.
@@ -291,3 +301,15 @@ def _errors(ensemble: Ensemble) -> Tensor:
     if promising:
         error[promising] = ensemble.select(promising).errors(ensemble.spec.confirm_sequences, stream=random.TEST)
     return error
+
+
+def _fresh(ensemble: Ensemble) -> tuple[Tensor, Tensor, Tensor]:
+    """Error of each member on the reserved stream: on its own task, and at the shortest and longest of its lengths."""
+    sequences, task = ensemble.spec.confirm_sequences, ensemble.spec.task
+    low, end = length_range(task.length)
+    error = ensemble.errors(sequences, stream=random.FRESH)
+    if end - low == 1:
+        return error, error, error
+    ends = [replace(task, length=length) for length in (low, end - 1)]  # type: ignore[type-var]
+    shortest, longest = (ensemble.errors(sequences, stream=random.FRESH, task=task) for task in ends)
+    return error, shortest, longest

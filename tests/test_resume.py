@@ -4,7 +4,7 @@ import functools
 import itertools
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnlab import Algorithm, BasicTanh, ElementwiseSignal, NoiselessMemorization, Spec, Store, train
+from rnnlab.records import FRESH
 from rnnlab.store import CHECKPOINT, RUN
 from tests.soak import chain, nursed
 
@@ -156,6 +157,31 @@ def test_a_longer_budget_goes_on_from_the_end_of_a_shorter_one_with_the_bits_of_
     assert updates == [[140], [280, 420, 560, 700], [840, 980, 1_000]]
     assert len(store.files(RUN)) == 3
     assert runs.attrs["wall_s"] > 0
+
+
+@dataclass(frozen=True)
+class Old(Ending):
+    """A store of a version that made no fresh tests."""
+
+    def write(self, file):
+        """Write what that version knew."""
+        super().write(replace(file, arrays={name: a for name, a in file.arrays.items() if name not in FRESH}))
+
+
+def test_what_was_written_before_there_were_fresh_tests_is_read_and_goes_on_and_is_nan_where_it_was_not_measured(
+    tmp_path,
+):
+    old = Old(tmp_path, at={12})
+    with pytest.raises(Interruption):
+        train(FUSED, seeds=SEEDS, device="cpu", store=old, checkpoint_every=0)
+    runs = train(FUSED, seeds=SEEDS, device="cpu", store=Store(tmp_path))
+    ended = runs.first_no_error.values <= runs["update"].values[-3]  # before the interruption
+    assert 0 < ended.sum() < 4
+    for name in FRESH:
+        np.testing.assert_array_equal(runs[name], np.where(ended, np.nan, whole("fused")[name]))
+    assert_same(runs.drop_vars(FRESH), whole("fused").drop_vars(FRESH))
+    train(FUSED.with_(updates=140), seeds=SEEDS, device="cpu", store=old)
+    assert train(FUSED.with_(updates=140), seeds=SEEDS, device="cpu", store=old)["fresh_error"].isnull().all()
 
 
 def test_a_longer_budget_starts_anew_where_the_shorter_one_ended_between_two_checks(tmp_path):

@@ -1,13 +1,14 @@
 """Sweeps: each cell is what `train` gives, under its own name, and success is counted with its interval."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
 
 from rnnlab import INITS, Algorithm, Elementwise, NoClip, Norm, Skip, Spec, Store, TemporalOrder, pages, train, wilson
-from rnnlab.records import OUTCOMES, TOTALS, totals
+from rnnlab.records import FRESH, OUTCOMES, TOTALS, totals
 from rnnlab.summaries import read_summary, write_summary
 from rnnlab.sweeps import Done, grid, run, success
 
@@ -72,6 +73,35 @@ def summary(tmp_path_factory):
     path = tmp_path_factory.mktemp("kept") / "lucky.summary"
     write_summary(totals(run(LUCKY, algorithms=CALM, **ONE)), path, command="")
     return read_summary(path)
+
+
+def test_a_summary_from_before_there_were_fresh_tests_answers_with_nan_for_what_was_not_measured(tmp_path):
+    old = totals(run(LUCKY, algorithms=CALM, **ONE)).drop_vars(FRESH)
+    write_summary(old, tmp_path / "old.summary", command="")
+    known = read_summary(tmp_path / "old.summary")
+    assert all(known[name].isnull().all() and known[name].dims == known["final_error"].dims for name in FRESH)
+    runs = run(LUCKY.with_(updates=90), algorithms=CALM, **ONE, known=known)
+    assert (runs["fresh_error"].isnull() == runs["run"].isin(known["run"])).all()
+    assert 1 <= int(runs["fresh_error"].isnull().sum()) <= 9
+    book = read_summary(Path(__file__).parents[1] / "book" / "results" / "temporal_order.summary")
+    assert book["fresh_error"].shape == book["final_error"].shape
+
+
+def test_success_by_the_fresh_test_counts_the_networks_that_have_it_and_those_that_diverged():
+    """Of five seeds two are below 1 % again, one is not, one diverged, and one is older than the test."""
+    runs = xarray.Dataset(
+        {
+            "first_below_1_percent": ("seed", [100, 200, 300, np.nan, 100]),
+            "fresh_error": ("seed", [0.0, 0.0099, 0.01, np.nan, np.nan], {"units": "1"}),
+            "diverged_at": ("seed", [np.nan, np.nan, np.nan, 7, np.nan]),
+        }
+    )
+    rates = success(runs, event="fresh_below_1_percent")
+    assert (rates["rate"].item(), rates["trials"].item()) == (2 / 4, 4)
+    assert (rates["low"].item(), rates["high"].item()) == pytest.approx(wilson(2, 4))
+    assert success(runs)["rate"].item() == 4 / 5
+    with pytest.raises(ValueError, match="event must be one of"):
+        success(runs.drop_vars("fresh_error"), event="fresh_below_1_percent")
 
 
 def assert_as_trained(runs, spec, **grid):
