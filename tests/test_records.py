@@ -29,14 +29,16 @@ def record():
         norm=[[0.5, 1, 2, 0.25], [1, 3, INF, NAN], [2, INF, 6, NAN]],
         omega=[[0, 0, 4, 0], [2, 4, 9, 9], [1, 9, 2, 9]],
     )
-    record.add([0, 1, 2], 0, first, torch.tensor([1.5, 0.2, 3.0]), torch.tensor([0.5, 1.0, 0.009]).double())
+    record.add(
+        [0, 1, 2], 0, first, torch.tensor([1.5, 0.2, 3.0]), torch.tensor([0.01, 1.0, 0.009], dtype=torch.float64)
+    )
     second = trace(
         events=[[GUARDED, GUARDED], [NONE, DIVERGED]],
         loss=[[1, 2], [0.5, 0.25]],
         norm=[[NAN, INF], [0.5, INF]],
         omega=[[1, 2], [0.25, NAN]],
     )
-    record.add([0, 2], 4, second, torch.tensor([2.5, 4.0]), torch.tensor([0.0, 0.01]).double())
+    record.add([0, 2], 4, second, torch.tensor([2.5, 4.0]), torch.tensor([0.0, 0.5], dtype=torch.float64))
     return record
 
 
@@ -48,12 +50,12 @@ def test_a_record_holds_what_came_between_two_checks_and_what_had_come_until_the
         "norm_max": [[2, NAN], [3, NAN], [6, 0.5]],
         "clipped": [[0.5, 1], [0, NAN], [0.75, 0]],
         "rho": [[1.5, 2.5], [0.2, NAN], [3, 4]],
-        "error": [[0.5, 0], [1, NAN], [0.009, 0.01]],
+        "error": [[0.01, 0], [1, NAN], [0.009, 0.5]],
     }
     outcomes = {
         "first_below_1_percent": [6, NAN, 4],
         "first_no_error": [6, NAN, NAN],
-        "final_error": [0, 1, 0.01],
+        "final_error": [0, 1, 0.5],
         "diverged_at": [NAN, 2, 5],
         "guarded": [2, 0, 2],
         "fresh_error": [NAN] * 3,
@@ -73,14 +75,14 @@ def test_totals_are_of_each_networks_own_life():
     series = {
         "rho": [[1, 2, NAN], [3, 4, 5], [NAN] * 3],
         "norm_max": [[7, 6, NAN], [1, NAN, 9], [NAN] * 3],
-        "clipped": [[0.5, 0.25, NAN], [1, 0, 0.5], [NAN] * 3],
+        "clipped": [[0.5, 0.25, NAN], [1, 0, 1], [NAN] * 3],
     }
     runs = xarray.Dataset({name: (("seed", "check"), np.array(rows)) for name, rows in series.items()})
     found = totals(runs.assign_coords(update=("check", [10, 20, 25])))
     assert found["final_rho"].values.tolist()[:2] == [2, 5]
     assert found["largest_norm"].values.tolist()[:2] == [7, 9]
-    # Of 20 and 25 updates: 5 + 2.5, and 10 + 0 + 2.5 of the five since the last check but one.
-    np.testing.assert_allclose(found["clipped_share"].values[:2], [7.5 / 20, 12.5 / 25], rtol=1e-12)
+    # 5 + 2.5 of 20 updates; 10 + 0, and all five since the last check but one, of 25.
+    np.testing.assert_allclose(found["clipped_share"].values[:2], [7.5 / 20, 15 / 25], rtol=1e-12)
     assert all(np.isnan(found[name].values[2]) for name in ("final_rho", "largest_norm", "clipped_share"))
     assert found["largest_norm"].attrs["units"] == "loss per weight"
 

@@ -130,6 +130,19 @@ def test_no_two_tests_share_a_sequence_and_the_deciding_and_the_fresh_ones_have_
     assert (random.TRAIN, random.CHECK, random.TEST, random.INIT, random.FRESH) == (0, 16, 32, 48, 64)
 
 
+def test_a_test_of_three_thousand_sequences_is_the_mean_of_three_batches_of_a_thousand():
+    """The second check of the networks: batches 3, 4 and 5 are the first check's, 6, 7 and 8 its own."""
+    ensemble, task = Ensemble(TINY, 2), TINY.task
+    ensemble.update = 20
+    chunk = task.chunk(torch.arange(2), torch.arange(6, 9), batch=1_000, stream=random.CHECK)
+    batches = []
+    for batch in chunk:
+        y, _ = batched.outputs(ensemble.parameters, batch, sigma=TINY.init.sigma, loss=task.loss)
+        batches.append((y[:, 0].argmax(dim=-1) != batch.targets[:, 0]).double().mean(dim=1))
+    torch.testing.assert_close(ensemble.errors(3_000), torch.stack(batches).mean(dim=0), rtol=0, atol=1e-12)
+    assert len(set(torch.stack(batches).flatten().tolist())) == 6
+
+
 @pytest.mark.parametrize("length", [11, (10, 14)])
 @pytest.mark.parametrize(("stop", "tested"), [("never", 50), ("below 1 %", 1)])
 def test_a_member_that_ends_is_tested_once_more_on_sequences_that_nothing_else_draws(length, stop, tested):
