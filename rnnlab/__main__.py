@@ -105,6 +105,8 @@ def script(given: argparse.Namespace) -> int:
 def list_(given: argparse.Namespace) -> int:
     """Print a line for every finished and unfinished training."""
     store = _store(given)
+    if not store.files():
+        print(f"{store.folder} holds no trainings" if store.folder.is_dir() else f"{store.folder} is not there yet")
     for path in store.files():
         if file := store.read(path.name):
             about, spec = file.header["provenance"], json.loads(file.header["spec"])["spec"]

@@ -15,7 +15,7 @@ from rnnlab.checking import checked
 from rnnlab.executors import Job
 from rnnlab.records import FRESH, OUTCOMES, SERIES, TOTALS
 from rnnlab.specs import Spec
-from rnnlab.store import SUMMARY, DamagedError, File, decode, encode, put
+from rnnlab.store import SUMMARY, DamagedError, File, decode, encode, expanded, put
 
 AXES = ("init", "algorithm", "length")
 LIMIT = 200_000  # bytes of a summary
@@ -43,7 +43,7 @@ def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> No
         said = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"} | runs.attrs
         data = encode(File(SUMMARY, said, {"dataset": np.frombuffer(inner, dtype=np.uint8)}))
         if len(data) <= LIMIT:
-            put(Path(path).absolute(), data)
+            put(expanded(path).absolute(), data)
             return
     raise ValueError(f"runs must be few enough for {LIMIT} bytes, got {dict(runs.sizes)}")
 
@@ -57,7 +57,7 @@ def read_summary(path: str | Path) -> xarray.Dataset:
         FileNotFoundError: there is none.
     """
     try:
-        outer = decode(Path(path).read_bytes())
+        outer = decode(expanded(path).read_bytes())
     except DamagedError as error:
         raise DamagedError(f"{path} is {error}") from error
     if outer.name != SUMMARY:

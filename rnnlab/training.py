@@ -141,7 +141,7 @@ def maker(ensemble: Ensemble) -> dict[str, str]:
     return {
         "engine": ensemble.engine.describe(),
         "device": f"{device.type} {processor}",
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # whose type is a subclass, which netCDF refuses
     }
 
 

@@ -75,10 +75,40 @@ def test_the_folder_is_the_one_asked_for_or_the_users_own(monkeypatch, tmp_path)
     assert Store().folder == tmp_path / "a"
     assert not (tmp_path / "a").exists()
     assert Store("~/b").folder == Path("/home/x/b")
+    monkeypatch.setenv("RNNLAB_STORE", "~/c")
+    assert Store().folder == Path("/home/x/c")
+    monkeypatch.delenv("RNNLAB_STORE")
+    monkeypatch.setattr("sys.platform", "linux")
+    for data, folder in (("~/d", "/home/x/d/rnnlab"), ("relative", "/home/x/.local/share/rnnlab")):
+        monkeypatch.setenv("XDG_DATA_HOME", data)
+        assert Store().folder == Path(folder)
     (tmp_path / "file").touch()
-    for wrong in (tmp_path / "file", "a\0b"):
+    for wrong in (tmp_path / "file", tmp_path / "file" / "inside" / "of", "a\0b"):
         with pytest.raises(ValueError, match="folder must be the path of a folder"):
             Store(wrong)
+
+
+def test_without_a_home_folder_a_store_asks_for_its_own_and_takes_it(monkeypatch, tmp_path, capsys):
+    """As where HOME is not set and the user has no entry in the list of users."""
+    for name in ("HOME", "RNNLAB_STORE", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    for folder in (None, "~/x"):
+        with pytest.raises(ValueError, match=r"^folder must be a whole path .*; RNNLAB_STORE names a store's folder"):
+            Store(folder)
+    assert main(["store", "list"]) == 2
+    assert re.fullmatch("rnnlab: folder must be a whole path .*\n", capsys.readouterr().err)
+    monkeypatch.setenv("RNNLAB_STORE", str(tmp_path / "a"))
+    assert main(["store", "list"]) == 0
+    (tmp_path / "a").mkdir()
+    assert main(["store", "list"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/a is not there yet\n{tmp_path}/a holds no trainings\n"
+
+
+def test_summaries_know_the_home_folder(swept, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_summary(swept[0], "~/one.summary", command="")
+    assert read_summary("~/one.summary").identical(read_summary(tmp_path / "one.summary"))
 
 
 def test_a_sweep_in_a_store_is_a_sweep_without_one_and_has_a_file_for_every_ensemble(swept):

@@ -8,9 +8,11 @@ import pytest
 import xarray
 
 from rnnlab import INITS, Algorithm, Elementwise, NoClip, Norm, Skip, Spec, Store, TemporalOrder, pages, train, wilson
+from rnnlab.executors import Job
 from rnnlab.records import FRESH, OUTCOMES, TOTALS, totals
 from rnnlab.summaries import read_summary, write_summary
 from rnnlab.sweeps import Done, grid, run, success
+from rnnlab.watching import Watch
 
 BASE = Spec(units=6, batch=4, updates=25, check_every=10, check_sequences=50, confirm_sequences=50)
 TINY = {"inits": {n: INITS[n]() for n in ("smart tanh", "sigmoid")}, "lengths": [12, 10]}
@@ -31,6 +33,17 @@ def test_every_cell_of_a_sweep_is_what_training_its_specification_alone_returns(
             xarray.testing.assert_identical(
                 cell[name].drop_vars(["init", "algorithm", "length"]).variable, alone[name].variable
             )
+
+
+def test_what_comes_of_a_sweep_can_be_written_to_netcdf_by_any_engine(runs):
+    """Engines take words and numbers, not subclasses of them; and arrays of these."""
+    alone = train(BASE, seeds=2, device="cpu")
+    for found in (runs, alone, totals(runs)):
+        words = [found.attrs, *(found[name].attrs for name in found.variables)]
+        assert {type(value) for attrs in words for value in attrs.values()} <= {str, int, float}
+        for name in found.variables:
+            values = found[name].values
+            assert values.dtype.kind in "Uif" or {type(value) for value in values.ravel()} == {str}
 
 
 def test_a_sweep_keeps_the_order_it_was_asked_for_and_names_its_axes_and_units(runs):
@@ -62,6 +75,21 @@ def test_progress_counts_the_cells_one_by_one():
         Done("sigmoid", "MSGD", 12, number=3, ensembles=4, runs=3, solved=0, speed=0, left=0),
         Done("sigmoid", "MSGD", 10, number=4, ensembles=4, runs=4, solved=0, speed=0, left=0),
     ]
+
+
+def test_speed_and_time_left_are_what_the_clock_says(monkeypatch):
+    """4 s for 2,000 steps of 8,000, of which the summary then has 2,000: 12 s, and 6 s for 2,000 of what 4,000 take."""
+    clock = iter([1_000.0, 1_004.0, 1_006.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    labels, spec = ("smart tanh", "MSGD", 10), BASE.with_(task=TemporalOrder(10), updates=100)
+    jobs = [Job(labels, spec, seeds) for seeds in ([0, 1], [2, 3], [4, 5, 6, 7])]
+    result = xarray.Dataset(
+        {"error": (("seed", "check"), [[0.5, 0.5], [0.0, np.nan]]), "first_below_1_percent": ("seed", [np.nan, 50.0])}
+    ).assign_coords(update=("check", [50, 100]))
+    watch = Watch(jobs)
+    first, second = (watch.after(job, result, computed=job is jobs[0]) for job in jobs[:2])
+    assert (first.speed, first.left, first.runs, first.solved) == (150 / 4, 12, 2, 1)
+    assert (second.speed, second.left, second.runs, second.solved) == (150 / 6, 12, 4, 2)
 
 
 LUCKY = BASE.with_(updates=40, check_every=4, check_sequences=1, confirm_sequences=1, stop="no error")  # by chance
