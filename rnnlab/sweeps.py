@@ -187,10 +187,10 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
     specs = [json.loads(result.attrs["spec"])["spec"] for result in results]
     ends = {(spec["updates"], spec["check_every"]) for spec in specs}
     labels = [(*_labels(spec), seed) for spec, r in zip(specs, results, strict=True) for seed in r["seed"].values]
-    if len(ends) > 1 or len(set(labels)) < len(labels):
+    if conflict := _conflict(specs, results):
         raise ValueError(
             f"updates must choose trainings that differ in {', '.join(AXES)} and seed alone, got {updates}; "
-            f"{store.folder} holds more, of (updates, check_every) {sorted(ends)}"
+            f"{store.folder} holds {conflict}. Give each a store of its own"
         )
     parts = [_whole(result, *ends.copy().pop()).rename(seed="network") for result in results]
     parts = [part.assign(spec=("network", [part["spec"].item()] * part.sizes["network"])) for part in parts]
@@ -198,6 +198,34 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
     columns = dict(zip((*AXES, "seed"), zip(*labels, strict=True), strict=True))
     runs = runs.assign_coords({name: ("network", list(column)) for name, column in columns.items()})
     return totals(_finish(runs.set_index(network=list(columns)).unstack("network"), results))
+
+
+def _conflict(specs: Sequence[Mapping[str, Any]], results: Sequence[xarray.Dataset]) -> str:
+    """What keeps trainings from one grid, in words; nothing if nothing does."""
+    ends = {(spec["updates"], spec["check_every"]) for spec in specs}
+    if len(ends) > 1:
+        return f"trainings of (updates, check_every) {sorted(ends)}"
+    seen: dict[tuple, tuple[Mapping[str, Any], list[int]]] = {}
+    for spec, result in zip(specs, results, strict=True):
+        seeds = result["seed"].values.tolist()
+        for seed in seeds:
+            cell = (*_labels(spec), seed)
+            other, others = seen.setdefault(cell, (spec, seeds))
+            named = f"seed {seed} of {', '.join(map(str, cell[:-1]))} twice"
+            if other != spec:
+                return f"{named}, with {', '.join(sorted(set(_leaves(other)).symmetric_difference(_leaves(spec))))}"
+            if others is not seeds:
+                return f"{named}, trained beside other seeds: {others} and {seeds}"
+    return ""
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[str]:
+    """The numbers and words of nested JSON, each after its path."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _leaves(part, f"{name}.{key}".lstrip("."))
+    else:
+        yield f"{name} {value}"
 
 
 def _labels(spec: Mapping[str, Any]) -> tuple[str, str, Any]:

@@ -168,6 +168,25 @@ def test_a_store_with_holes_or_with_two_budgets_says_so(swept, tmp_path):
         sweeps.gather(part, updates=40)
 
 
+def test_what_keeps_trainings_from_one_grid_is_named(tmp_path):
+    one = {"inits": {"it": INITS["sigmoid"]()}, "lengths": [10], "device": "cpu", "store": Store(tmp_path / "seeds")}
+    calm = {**one, "algorithms": {"MSGD": ALGORITHMS["MSGD"]}}
+    for seeds in (1, 2):
+        sweeps.run(BASE, **calm, seeds=seeds)
+    twice = "seed 0 of sigmoid, MSGD, 10 twice"
+    with pytest.raises(
+        ValueError, match=rf"{twice}, trained beside other seeds: (\[0\] and \[0, 1\]|\[0, 1\] and \[0\])\."
+    ):
+        sweeps.gather(one["store"])
+    one["store"] = Store(tmp_path / "rates")
+    for rate in (0.01, 0.1):
+        sweeps.run(BASE, **one, algorithms={"MSGD": Algorithm.named("MSGD", learning_rate=rate)}, seeds=1)
+    with pytest.raises(
+        ValueError, match=rf"{twice}, with algorithm.learning_rate 0.01, algorithm.learning_rate 0.1\. Give"
+    ):
+        sweeps.gather(one["store"])
+
+
 def test_a_summary_keeps_outcomes_and_provenance_exactly_and_series_to_eleven_bits(swept, tmp_path):
     runs, _ = swept
     write_summary(runs, tmp_path / "summary", command="make it")
