@@ -32,7 +32,7 @@ FUSED = Spec(
     stop="no error",
 )
 SEEDS = [4, 1, 2, 0]
-BATCHED = FUSED.with_(algorithm=Algorithm(learning_rate=0.05, clip=ElementwiseSignal(1.0)), updates=300)
+BATCHED = FUSED.with_(algorithm=Algorithm(learning_rate=0.05, clip=ElementwiseSignal(1.0)), updates=150, check_every=60)
 WILD = FUSED.with_(algorithm=Algorithm.named("MSGD", learning_rate=1e38))
 SPECS = {"fused": FUSED, "batched": BATCHED, "diverging": WILD, "never": FUSED.with_(stop="never")}
 
@@ -112,12 +112,12 @@ def test_a_training_interrupted_after_any_of_its_checkpoints_ends_with_the_bits_
         assert_same(train(SPECS[name], seeds=SEEDS, device="cpu", store=Store(Path(folder))), whole(name))
 
 
-def interrupted(spec, store, line):
-    """Train, but for a Ctrl-C at this line of those that training executes; whether that came."""
+def interrupted(spec, store, at):
+    """Train, but for a Ctrl-C at this line of those that it executes, or in this function; whether that came."""
     count = itertools.count(1)
 
     def trace(frame, event, _):
-        if event == "line" and next(count) == line:
+        if event == "line" and at in (next(count), frame.f_code.co_name):
             raise KeyboardInterrupt
         return trace
 
@@ -134,7 +134,7 @@ def interrupted(spec, store, line):
     return False
 
 
-@pytest.mark.parametrize("line", range(120, 2_000, 187))
+@pytest.mark.parametrize("line", range(120, 2_000, 250))
 def test_ctrl_c_at_any_line_keeps_what_was_done_and_the_next_call_goes_on_to_the_bits_of_a_whole_training(
     line, tmp_path
 ):
@@ -157,6 +157,14 @@ def test_a_longer_budget_goes_on_from_the_end_of_a_shorter_one_with_the_bits_of_
     assert updates == [[140], [280, 420, 560, 700], [840, 980, 1_000]]
     assert len(store.files(RUN)) == 3
     assert runs.attrs["wall_s"] > 0
+
+
+def test_ctrl_c_in_the_middle_of_a_check_counts_nothing_twice(tmp_path):
+    spec = FUSED.with_(algorithm=Algorithm.named("MSGD-C", learning_rate=1e38), updates=280)  # guarded again and again
+    assert interrupted(spec, Store(tmp_path), "_first")
+    runs = train(spec, seeds=SEEDS, device="cpu", store=Store(tmp_path))
+    assert (runs["guarded"] > 100).any()
+    assert_same(runs, train(spec, seeds=SEEDS, device="cpu"))
 
 
 @dataclass(frozen=True)

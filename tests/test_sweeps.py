@@ -108,7 +108,7 @@ def test_a_summary_from_before_there_were_fresh_tests_answers_with_nan_for_what_
     write_summary(old, tmp_path / "old.summary", command="")
     known = read_summary(tmp_path / "old.summary")
     assert all(known[name].isnull().all() and known[name].dims == known["final_error"].dims for name in FRESH)
-    runs = run(LUCKY.with_(updates=90), algorithms=CALM, **ONE, known=known)
+    runs = run(LUCKY.with_(updates=60), algorithms=CALM, **ONE, known=known)
     assert (runs["fresh_error"].isnull() == runs["run"].isin(known["run"])).all()
     assert 1 <= int(runs["fresh_error"].isnull().sum()) <= 9
     book = read_summary(Path(__file__).parents[1] / "book" / "results" / "temporal_order.summary")
@@ -143,7 +143,7 @@ def assert_as_trained(runs, spec, **grid):
     np.testing.assert_allclose(runs["rho"], alone["rho"], rtol=2.0**-11)
 
 
-@pytest.mark.parametrize(("updates", "taken"), [(40, "all"), (90, "early"), (20, "early")])
+@pytest.mark.parametrize(("updates", "taken"), [(40, "all"), (60, "early"), (20, "early")])
 def test_what_a_summary_holds_to_the_end_is_taken_from_it_and_only_the_rest_is_trained(summary, updates, taken):
     seen = []
     spec = LUCKY.with_(updates=updates)
