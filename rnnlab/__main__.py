@@ -111,6 +111,8 @@ def list_(given: argparse.Namespace) -> int:
     from rnnlab.naming import called
 
     store = _store(given)
+    if not store.files():
+        print(f"{store.folder} holds no trainings" if store.folder.is_dir() else f"{store.folder} is not there yet")
     for path in store.files():
         if file := store.read(path.name):
             about, spec = file.header["provenance"], json.loads(file.header["spec"])["spec"]

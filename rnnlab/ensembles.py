@@ -3,6 +3,8 @@
 import copy
 import itertools
 import math
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -19,7 +21,9 @@ from rnnlab.sequences import Batch, Chunk, Task
 from rnnlab.specs import PIECE, Spec, tested
 
 PARCEL = 128  # updates that an engine makes at a time
+_CALL = 2**32  # products of a state and a weight in one call for one member; Ctrl-C waits for its end
 _BYTES = 40  # that drawing one step of one sequence takes at its peak
+_IMPORTED = os.getpid()
 _HISTORY = 16 * 2**20  # bytes of states that a tile of members may keep
 
 
@@ -55,6 +59,8 @@ class Ensemble:
 
     @checked("seeds", "device")
     def __init__(self, spec: Spec, seeds: int | Sequence[int], *, device: str = "auto", memory: int = 2**30) -> None:
+        if os.getpid() != _IMPORTED and threading.current_thread() is threading.main_thread():
+            torch.set_num_threads(1)  # OpenMP would wait for threads that a forked process does not have
         self.spec = spec
         memory = whole("memory", memory, at_most=2**62)
         self.seeds = as_seeds(seeds)
@@ -96,7 +102,8 @@ class Ensemble:
         for tile in tiles:
             network = Parameters(self.parameters.theta[tile], spec.sizes)
             per_update = _BYTES * network.members * spec.task.longest * spec.batch
-            K = max(1, min(PARCEL, self.memory // per_update))
+            products = spec.task.longest * spec.batch * spec.units**2
+            K = max(1, min(PARCEL, self.memory // per_update, _CALL // products))
             parts = []
             for first in range(self.update, self.update + updates, K):
                 numbers = torch.arange(first, min(first + K, self.update + updates), device=self._seeds.device)
@@ -120,7 +127,7 @@ class Ensemble:
 
         Args:
             sequences: at most 1,000, or a multiple of 1,000.
-            stream: purpose: `random.CHECK` or `random.TEST`.
+            stream: purpose: `random.CHECK`, `random.TEST` or `random.FRESH`.
             task: another length of the task, say; the specification's own unless told otherwise.
 
         Raises:

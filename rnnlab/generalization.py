@@ -28,12 +28,15 @@ class Further:
         held: whether its last test had no error at any length.
         over: whether it is to train no further.
         theta: its parameters `P`; NaN unless it holds.
+        fresh: share of wrong sequences (1) in a fresh test after the one that it was ended by, on its own task and at
+            each length; NaN unless it holds, or where a store's file is older than this test.
     """
 
     update: int
     held: bool
     over: bool
     theta: np.ndarray
+    fresh: np.ndarray
 
     @property
     def status(self) -> str:
@@ -96,19 +99,24 @@ def train_on(
     name = _name(ensemble, lengths, sequences)
     tasks = [replace(spec.task, length=length) for length in lengths]  # type: ignore[type-var]
     limit = update + math.ceil(more / spec.check_every) * spec.check_every
-    began, held = time.monotonic(), False
+    began, held, fresh = time.monotonic(), False, np.full(1 + len(tasks), np.nan)
     if store is not None:
         store.prepare()
         if file := _begun(store, name, ensemble, limit, restart=restart):
             ensemble.parameters.theta.copy_(torch.from_numpy(file.arrays["theta"]))
             ensemble.update, held = file.header["update"], file.header["held"]
+            fresh = file.arrays.get("fresh", fresh)
             began -= file.header["provenance"]["wall_s"]
-    saved, now = time.monotonic(), _further(ensemble, limit, held=held)
+    saved, now = time.monotonic(), _further(ensemble, limit, held=held, fresh=fresh)
     while not now.over:
         ensemble.advance(spec.check_every)
-        now = _further(ensemble, limit, held=_answers(ensemble, tasks, sequences))
+        held = _answers(ensemble, tasks, sequences)
+        if held:
+            tests = [ensemble.errors(sequences, stream=random.FRESH, task=task) for task in (spec.task, *tasks)]
+            fresh = torch.cat(tests).numpy()
+        now = _further(ensemble, limit, held=held, fresh=fresh)
         if store is not None and (now.over or time.monotonic() - saved >= checkpoint_every):
-            keep(store, _file(name, ensemble, limit, held=now.held, wall_s=time.monotonic() - began))
+            keep(store, _file(name, ensemble, limit, now, wall_s=time.monotonic() - began))
             saved = time.monotonic()
         if progress is not None:
             progress(now)
@@ -137,16 +145,18 @@ def _answers(ensemble: Ensemble, tasks: Sequence[Task], sequences: int) -> bool:
     )
 
 
-def _file(name: str, ensemble: Ensemble, limit: int, *, held: bool, wall_s: float) -> File:
+def _file(name: str, ensemble: Ensemble, limit: int, now: Further, *, wall_s: float) -> File:
     """All that a store keeps; as far as its specification says, `limit` is the budget."""
-    header = {"spec": ensemble.spec.with_(updates=limit).canonical(), "update": ensemble.update, "held": held}
+    header = {"spec": ensemble.spec.with_(updates=limit).canonical(), "update": ensemble.update, "held": now.held}
     header["provenance"] = provenance(ensemble, wall_s=wall_s)
-    return File(name, header, {"seeds": np.array(ensemble.seeds), "theta": ensemble.parameters.theta.cpu().numpy()})
+    theta = ensemble.parameters.theta.cpu().numpy()
+    return File(name, header, {"seeds": np.array(ensemble.seeds), "theta": theta, "fresh": now.fresh})
 
 
-def _further(ensemble: Ensemble, limit: int, *, held: bool) -> Further:
+def _further(ensemble: Ensemble, limit: int, *, held: bool, fresh: np.ndarray) -> Further:
     """Where it stands, to one who asked for no more than `limit`, though a store may have gone beyond."""
     held = held and ensemble.update <= limit
     theta = ensemble.parameters.theta[0].cpu().numpy()
     over = held or ensemble.update >= limit
-    return Further(min(ensemble.update, limit), held, over, theta if held else np.full_like(theta, np.nan))
+    known, nothing = (theta, fresh), (np.full_like(theta, np.nan), np.full_like(fresh, np.nan))
+    return Further(min(ensemble.update, limit), held, over, *(known if held else nothing))

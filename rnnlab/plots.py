@@ -97,11 +97,12 @@ def learning_curves(
         ax: axes to draw into; new ones unless told.
 
     Raises:
-        ValueError: `runs` has no such series.
+        ValueError: `runs` has no such series, or is no single training.
     """
     if series not in runs or "check" not in runs[series].dims:
         known = [name for name in runs if "check" in runs[name].dims]
         raise ValueError(f"series must be one of {known}, got {series!r}")
+    _over("runs", runs[series], "seed", "check")
     ax = ax or plt.subplots()[1]
     held = _hold(runs[series].transpose("seed", "check").values)
     updates = runs["update"].values
@@ -111,6 +112,15 @@ def learning_curves(
     ax.set_xlabel("updates")
     ax.set_ylabel(runs[series].attrs["long_name"].split(" since")[0] + ("" if units == "1" else f" ({units})"))
     return ax
+
+
+def _over(name: str, values: xarray.DataArray, *dims: str) -> None:
+    """Refuse what has other dimensions than a plot shows."""
+    if set(values.dims) != set(dims):
+        raise ValueError(
+            f"{name} must be over {' and '.join(dims)}, got {', '.join(map(str, values.dims)) or 'a single number'}; "
+            f"choose from others as in sel(length=100), and from these with a list, as in isel({dims[0]}=[0])"
+        )
 
 
 def _hold(values: np.ndarray) -> np.ndarray:
@@ -127,7 +137,13 @@ def success_rates(ax: Axes, rates: xarray.Dataset) -> Axes:
     Args:
         ax: axes to draw into.
         rates: `rate`, `low` and `high` over `algorithm` and `length`, as from `rnnlab.sweeps.success`.
+
+    Raises:
+        ValueError: `rates` is no such, or over more or less.
     """
+    if lacking := {"rate", "low", "high"}.difference(rates):
+        raise ValueError(f"rates must be what `rnnlab.sweeps.success` returned, got it without {sorted(lacking)}")
+    _over("rates", rates["rate"], "algorithm", "length")
     for name, x in _side_by_side(rates["algorithm"], rates["length"], width=0.04):
         cell = rates.sel(algorithm=name)
         ax.vlines(x, cell["low"], cell["high"], color=COLORS[name], alpha=0.4, linewidth=3)
@@ -143,7 +159,11 @@ def solved_by(ax: Axes, when: xarray.DataArray, *, updates: int) -> Axes:
         ax: axes to draw into.
         when: update at which a member was solved, NaN if it was not, over `algorithm` and `seed`.
         updates: budget, where the staircases end.
+
+    Raises:
+        ValueError: `when` is over more or less.
     """
+    _over("when", when, "algorithm", "seed")
     members = when.sizes["seed"]
     for i, name in enumerate(when["algorithm"].values):
         times = np.sort(when.sel(algorithm=name).dropna("seed").values)
@@ -162,7 +182,12 @@ def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArr
         ax: axes to draw into.
         values: over `algorithm`, `length` and `seed`.
         solved: which of them were, likewise.
+
+    Raises:
+        ValueError: one of the two is over more or less.
     """
+    for name, given in (("values", values), ("solved", solved)):
+        _over(name, given, "algorithm", "length", "seed")
     seeds = values.sizes["seed"]
     aside = np.linspace(-0.4, 0.4, seeds) * (seeds > 1)
     for name, x in _side_by_side(values["algorithm"], values["length"], width=0.06):

@@ -11,7 +11,7 @@ from rnnlab.checking import whole
 
 # Streams. A purpose and a variable share one number: 16 variables a purpose.
 VARIABLES = 16
-TRAIN, CHECK, TEST, INIT = (VARIABLES * purpose for purpose in range(4))
+TRAIN, CHECK, TEST, INIT, FRESH = (VARIABLES * purpose for purpose in range(5))
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

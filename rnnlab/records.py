@@ -52,7 +52,11 @@ OUTCOMES = {
     "final_error": ("share of wrong sequences at the last check", "1"),
     "diverged_at": ("first update whose gradient was not finite and not guarded", "updates"),
     "guarded": ("updates in which the guard replaced the gradient", "updates"),
+    "fresh_error": ("share of wrong sequences in a fresh test after the end", "1"),
+    "fresh_error_shortest": ("the same at the shortest length of the task", "1"),
+    "fresh_error_longest": ("the same at the longest length of the task", "1"),
 }
+FRESH = ("fresh_error", "fresh_error_shortest", "fresh_error_longest")  # what older files lack
 TOTALS = {
     "final_rho": ("spectral radius of W_rec at the last check", "1"),
     "largest_norm": ("largest gradient norm before clipping", "loss per weight"),
@@ -80,7 +84,7 @@ class Record:
         for name, series in self.series.items():
             series[:, : len(self.updates)] = arrays[name]
         for name, outcome in self.outcomes.items():
-            outcome[:] = arrays[name]
+            outcome[:] = arrays.get(name, np.nan) if name in FRESH else arrays[name]
 
     def add(self, members: list[int], first_update: int, trace: Trace, rho: Tensor, error: Tensor) -> None:
         """One check of these members."""
@@ -139,7 +143,9 @@ def totals(runs: xarray.Dataset) -> xarray.Dataset:
         runs: what `rnnlab.train` or `rnnlab.sweeps.run` returned.
     """
     last = (runs["rho"].notnull().sum("check") - 1).clip(0)
-    sums = runs["rho"].isel(check=last), runs["norm_max"].max("check"), runs["clipped"].mean("check")
+    updates = runs["update"].copy(data=np.diff(runs["update"], prepend=0))  # since the check before
+    clipped = runs["clipped"].weighted(updates).mean("check")
+    sums = runs["rho"].isel(check=last), runs["norm_max"].max("check"), clipped
     return runs.assign(
         {
             name: (total.dims, total.values, {"long_name": text, "units": units})

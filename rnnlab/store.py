@@ -23,13 +23,14 @@ from uuid import uuid4
 import numpy as np
 
 from rnnlab.checking import checked
-from rnnlab.records import OUTCOMES, SERIES
+from rnnlab.records import FRESH, OUTCOMES, SERIES
 
 MAGIC = b"rnnlab store 1\n"
 RUN, CHECKPOINT, FURTHER, SUMMARY = "run", "checkpoint", "further", "summary"
 ASIDE, PART = "aside", "part"
 _NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint|further)")
-_WORDS, _ARRAYS = {"spec", "update", "provenance"}, {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}
+_WORDS = {"spec", "update", "provenance"}
+_ARRAYS = {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}.difference(FRESH)
 _FURTHER = {*_WORDS, "held"}, {"seeds", "theta"}
 _DTYPES = ("|u1", "<i8", "<f4", "<f8")
 _STALE = 3_600  # seconds after which nobody writes to a temporary file any more
@@ -126,11 +127,32 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def default_folder() -> Path:
-    """Where a store lies unless told otherwise: `RNNLAB_STORE`, else the user's folder for data."""
+    """Where a store lies unless told otherwise: `RNNLAB_STORE`, else the user's folder for data.
+
+    Raises:
+        ValueError: the user has no home folder.
+    """
     if chosen := os.environ.get("RNNLAB_STORE"):
-        return Path(chosen)
-    usual = "Library/Application Support" if sys.platform == "darwin" else ".local/share"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / usual) / "rnnlab"
+        return expanded(chosen)
+    data = expanded(os.environ.get("XDG_DATA_HOME", ""))
+    if not data.is_absolute():  # the standard of this variable has it ignored then
+        data = expanded("~/Library/Application Support" if sys.platform == "darwin" else "~/.local/share")
+    return data / "rnnlab"
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder in place of ~.
+
+    Raises:
+        ValueError: there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"folder must be a whole path where ~ is nobody's home folder, got {str(path)!r}; "
+            f"RNNLAB_STORE names a store's folder, and HOME the home folder"
+        ) from None
 
 
 @dataclass(frozen=True, init=False)
@@ -143,7 +165,7 @@ class Store:
         folder: `default_folder()` unless told otherwise.
 
     Raises:
-        ValueError: `folder` is no path, or a file.
+        ValueError: `folder` is no path, a file or inside of one, or the user has no home folder.
     """
 
     folder: Path
@@ -151,9 +173,13 @@ class Store:
     def __init__(self, folder: str | Path | None = None) -> None:
         """Refuse what cannot be a folder."""
         chosen = default_folder() if folder is None else folder
-        if not isinstance(chosen, str | Path) or "\0" in str(chosen) or Path(chosen).is_file():
-            raise ValueError(f"folder must be the path of a folder, or None for the default one, got {folder!r}")
-        object.__setattr__(self, "folder", Path(chosen).expanduser().absolute())
+        wanted = "folder must be the path of a folder, or None for the default one"
+        if not isinstance(chosen, str | Path) or "\0" in str(chosen):
+            raise ValueError(f"{wanted}, got {chosen!r}")
+        path = expanded(chosen).absolute()
+        if file := next((part for part in (path, *path.parents) if part.is_file()), None):
+            raise ValueError(f"{wanted}, got {str(chosen)!r}: {file} is a file")
+        object.__setattr__(self, "folder", path)
 
     def files(self, *kinds: str) -> list[Path]:
         """Its finished and unfinished trainings, or only those of some kinds, by name."""

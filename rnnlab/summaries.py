@@ -13,9 +13,9 @@ import xarray
 
 from rnnlab.checking import checked
 from rnnlab.executors import Job
-from rnnlab.records import OUTCOMES, SERIES, TOTALS
+from rnnlab.records import FRESH, OUTCOMES, SERIES, TOTALS
 from rnnlab.specs import Spec
-from rnnlab.store import SUMMARY, DamagedError, File, decode, encode, put
+from rnnlab.store import SUMMARY, DamagedError, File, decode, encode, expanded, put
 
 AXES = ("init", "algorithm", "length")
 LIMIT = 200_000  # bytes of a summary
@@ -43,21 +43,21 @@ def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> No
         said = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"} | runs.attrs
         data = encode(File(SUMMARY, said, {"dataset": np.frombuffer(inner, dtype=np.uint8)}))
         if len(data) <= LIMIT:
-            put(Path(path).absolute(), data)
+            put(expanded(path).absolute(), data)
             return
     raise ValueError(f"runs must be few enough for {LIMIT} bytes, got {dict(runs.sizes)}")
 
 
 @checked()
 def read_summary(path: str | Path) -> xarray.Dataset:
-    """What `write_summary` kept; how the runs came about is in the attributes.
+    """What `write_summary` kept; how the runs came about is in the attributes. NaN where nothing was measured then.
 
     Raises:
         DamagedError: the file is not as it was written, or is something else.
         FileNotFoundError: there is none.
     """
     try:
-        outer = decode(Path(path).read_bytes())
+        outer = decode(expanded(path).read_bytes())
     except DamagedError as error:
         raise DamagedError(f"{path} is {error}") from error
     if outer.name != SUMMARY:
@@ -67,7 +67,12 @@ def read_summary(path: str | Path) -> xarray.Dataset:
     values = {name: inner.arrays.get(name, column.get("text")) for name, column in columns.items()}
     variables = {name: (tuple(column["dims"]), values[name], column["attrs"]) for name, column in columns.items()}
     coords = {name: variables.pop(name) for name in inner.header["coords"]}
-    return xarray.Dataset(variables, coords, outer.header)
+    found = xarray.Dataset(variables, coords, outer.header)
+    lacking = [name for name in FRESH if "final_error" in found and name not in found]
+    for name in lacking:  # written before it was measured
+        text, units = OUTCOMES[name]
+        found[name] = xarray.full_like(found["final_error"], np.nan).assign_attrs(long_name=text, units=units)
+    return found
 
 
 def _plain(runs: xarray.Dataset) -> File:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -80,7 +81,8 @@ def run(
 
     The seeds of a cell train side by side as one ensemble, or as several of at most `chunk` members. Each is a task of
     the executor, the longest first. With a store, what is finished there is read and not computed again; nor is what a
-    summary says of another store's.
+    summary says of another store's. Ctrl-C ends a sweep within seconds, wherever it is computed: what waits is given
+    up, and what is being trained writes a checkpoint first.
 
     Args:
         base: what the cells share: task but for its length, sizes, budget, tests.
@@ -93,7 +95,9 @@ def run(
         store: where results and checkpoints are kept; the workers must reach it, too. None keeps nothing.
         executor: who computes: anything shaped like `concurrent.futures.Executor`, such as Dask's
             `Client.get_executor()`; a function that makes one, called anew when a process pool broke; or None for this
-            process. A worker uses as many threads as PyTorch tells it: see OMP_NUM_THREADS.
+            process. Processes may be forked, spawned, or come from a fork server, also when PyTorch has computed here
+            before, but for a GPU they must not be forked. A worker uses as many threads as PyTorch tells it: see
+            OMP_NUM_THREADS.
         chunk: members of an ensemble, at most; all seeds unless told otherwise.
         checkpoint_every: seconds between checkpoints, as in `train`.
         restart: start again what another engine has begun, as in `train`.
@@ -127,12 +131,13 @@ def run(
     left = _left(jobs, [job for job, _, _ in taken])
     watch = Watch([*(job for job, _, _ in taken), *left])
     results: dict[tuple[str, str, int], list[xarray.Dataset]] = {labels: [] for labels in cells}
-    for job, result, computed in chain(taken, results_by(left, executor, how)):
-        plain = known is None or "theta" not in result
-        results[job.labels].append(result if plain else totals(result).drop_vars("theta"))
-        done = watch.after(job, result, computed=computed)
-        if progress is not None:
-            progress(done)
+    with closing(results_by(left, executor, how)) as trained:  # also if progress is interrupted
+        for job, result, computed in chain(taken, trained):
+            plain = known is None or "theta" not in result
+            results[job.labels].append(result if plain else totals(result).drop_vars("theta"))
+            done = watch.after(job, result, computed=computed)
+            if progress is not None:
+                progress(done)
 
     cell = {labels: _joined(results[labels], spec).sel(seed=every) for labels, spec in cells.items()}
     runs = xarray.combine_nested(
@@ -183,12 +188,10 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
     specs = [json.loads(result.attrs["spec"])["spec"] for result in results]
     ends = {(spec["updates"], spec["check_every"]) for spec in specs}
     labels = [(*_labels(spec), seed) for spec, r in zip(specs, results, strict=True) for seed in r["seed"].values]
-    rest = {json.dumps(spec | {"init": 0, "algorithm": 0, "task": spec["task"] | {"length": 0}}) for spec in specs}
-    meant = {(*_labels(spec)[:2], json.dumps([spec["init"], spec["algorithm"]])) for spec in specs}
-    if len(rest) > 1 or len(meant) > len({m[:2] for m in meant}) or len(set(labels)) < len(labels):
+    if conflict := _conflict(specs, results):
         raise ValueError(
             f"updates must choose trainings that differ in {', '.join(AXES)} and seed alone, got {updates}; "
-            f"{store.folder} holds more, of (updates, check_every) {sorted(ends)}"
+            f"{store.folder} holds {conflict}. Give each a store of its own"
         )
     parts = [_whole(result, *ends.copy().pop()).rename(seed="network") for result in results]
     parts = [part.assign(spec=("network", [part["spec"].item()] * part.sizes["network"])) for part in parts]
@@ -196,6 +199,43 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
     columns = dict(zip((*AXES, "seed"), zip(*labels, strict=True), strict=True))
     runs = runs.assign_coords({name: ("network", list(column)) for name, column in columns.items()})
     return totals(_finish(runs.set_index(network=list(columns)).unstack("network"), results))
+
+
+def _conflict(specs: Sequence[Mapping[str, Any]], results: Sequence[xarray.Dataset]) -> str:
+    """What keeps trainings from one grid, in words; nothing if nothing does."""
+    ends = {(spec["updates"], spec["check_every"]) for spec in specs}
+    if len(ends) > 1:
+        return f"trainings of (updates, check_every) {sorted(ends)}"
+    seen: dict[tuple, tuple[Mapping[str, Any], list[int]]] = {}
+    meant: dict[str, Mapping[str, Any]] = {}  # of each label, and of what no label tells
+    for spec, result in zip(specs, results, strict=True):
+        seeds, labels = result["seed"].values.tolist(), _labels(spec)
+        for seed in seeds:
+            other, others = seen.setdefault((*labels, seed), (spec, seeds))
+            named = f"seed {seed} of {', '.join(map(str, labels))} twice"
+            if other != spec:
+                return f"{named}, with {_differences(other, spec)}"
+            if others is not seeds:
+                return f"{named}, trained beside other seeds: {others} and {seeds}"
+        rest = dict(spec, init=None, algorithm=None, task=dict(spec["task"], length=None))
+        parts = {"": rest, f"of init {labels[0]} ": spec["init"], f"of algorithm {labels[1]} ": spec["algorithm"]}
+        for label, part in parts.items():
+            if (first := meant.setdefault(label, part)) != part:
+                return f"trainings {label}with {_differences(first, part)}"
+    return ""
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(set(_leaves(one)).symmetric_difference(_leaves(other))))
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[str]:
+    """The numbers and words of nested JSON, each after its path."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _leaves(part, f"{name}.{key}".lstrip("."))
+    else:
+        yield f"{name} {value}"
 
 
 def _labels(spec: Mapping[str, Any]) -> tuple[str, str, Any]:
@@ -248,7 +288,8 @@ def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xa
 
     Args:
         runs: what `run`, `gather` or `rnnlab.train` returned; only networks that `ran` count, all if unnamed.
-        event: an outcome that holds an update (updates), NaN where it did not happen.
+        event: an outcome that holds an update (updates), NaN where it did not happen; or "fresh_below_1_percent", by
+            `fresh_error`, among the networks that have it or diverged.
 
     Returns:
         `rate`, `low` and `high` (dimensionless) and `trials` over the dimensions of `runs[event]` but `seed`; NaN where
@@ -260,11 +301,15 @@ def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xa
     Source:
         Wilson 1927, for the interval.
     """
-    if event not in runs or "seed" not in runs[event].dims:
-        known = [str(name) for name in runs if runs[name].attrs.get("units") == "updates"]
+    if event == "fresh_below_1_percent" and "fresh_error" in runs:
+        fresh = runs["fresh_error"]
+        reached, tested = fresh < 0.01, fresh.notnull() | runs["diverged_at"].notnull()
+    elif event in runs and "seed" in runs[event].dims:
+        reached, tested = runs[event].notnull(), xarray.ones_like(runs[event], dtype=bool)
+    else:
+        known = [str(name) for name in runs if runs[name].attrs.get("units") == "updates"] + ["fresh_below_1_percent"]
         raise ValueError(f"event must be one of {known}, got {event!r}")
-    networks = ran(runs) if "run" in runs else xarray.ones_like(runs[event], dtype=bool)
-    count, trials = runs[event].notnull().sum("seed"), networks.sum("seed")
+    count, trials = reached.sum("seed"), (tested & ran(runs) if "run" in runs else tested).sum("seed")
     low, high = xarray.apply_ufunc(
         np.vectorize(lambda k, n: wilson(int(k), int(n)) if n else (np.nan, np.nan), otypes=[float, float]),
         *(count, trials),

@@ -5,7 +5,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,11 +15,12 @@ import xarray
 from torch import Tensor
 
 from rnnlab import __version__, random
-from rnnlab.cells import spectral_radius
+from rnnlab.cells import Parameters, spectral_radius
 from rnnlab.checking import as_seeds, checked, positive
 from rnnlab.engine.contract import Trace
 from rnnlab.ensembles import PARCEL, Ensemble, join
-from rnnlab.records import Progress, Record
+from rnnlab.records import FRESH, Progress, Record
+from rnnlab.sequences import length_range
 from rnnlab.specs import Spec, named
 from rnnlab.store import CHECKPOINT, RUN, File, Store
 
@@ -69,14 +70,32 @@ class _Run:
         trace, self.traces = join(self.traces, dim=0), []
         rho = spectral_radius(self.ensemble.parameters.W_rec)
         record.add(self.members, self.checked, trace, rho, _errors(self.ensemble))
-        ended = ~np.isnan(record.outcomes["diverged_at"])
+        ended = diverged = ~np.isnan(record.outcomes["diverged_at"])
         if spec.stop != "never":
             reached = "first_below_1_percent" if spec.stop == "below 1 %" else "first_no_error"
-            ended |= ~np.isnan(record.outcomes[reached])
+            ended = diverged | ~np.isnan(record.outcomes[reached])
+        over = [i for i, m in enumerate(self.members) if not diverged[m] and (ended[m] or self.checked == spec.updates)]
+        if over:
+            for name, fresh in zip(FRESH, _fresh(self.ensemble.select(over)), strict=True):
+                record.outcomes[name][[self.members[i] for i in over]] = fresh.numpy()
         going = [m for m in self.members if not ended[m]]
         if len(going) < len(self.members):
             self.ensemble = self.ensemble.select([i for i, m in enumerate(self.members) if not ended[m]])
             self.members = going
+
+    def mark(self) -> Callable[[], None]:
+        """How to come back to where it is now, from anywhere within the next step."""
+        ensemble, members, traces = self.ensemble, self.members, list(self.traces)
+        theta, update, checks = ensemble.parameters.theta.clone(), ensemble.update, len(self.record.updates)
+        outcomes = {name: outcome.copy() for name, outcome in self.record.outcomes.items()}
+
+        def back() -> None:
+            self.ensemble, self.members, self.traces, self.record.outcomes = ensemble, members, traces, outcomes
+            # Not copied into the old memory: threads of the engine may still be writing there.
+            ensemble.parameters, ensemble.update = Parameters(theta, self.spec.sizes), update
+            del self.record.updates[checks:]
+
+        return back
 
     def progress(self) -> Progress:
         """Where it stands."""
@@ -104,6 +123,8 @@ class _Run:
         arrays, where = file.arrays, self.ensemble.parameters.theta.device
         self.record.restore(arrays)
         self.theta[:], self.members = arrays["theta"], arrays["members"].tolist()
+        for name in FRESH:
+            self.record.outcomes[name][self.members] = np.nan  # a shorter budget's end is none
         self.ensemble = self.ensemble.select(self.members)
         self.ensemble.parameters.theta.copy_(torch.from_numpy(self.theta[self.members]))
         self.ensemble.update = file.header["update"]
@@ -120,7 +141,7 @@ def maker(ensemble: Ensemble) -> dict[str, str]:
     return {
         "engine": ensemble.engine.describe(),
         "device": f"{device.type} {processor}",
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # whose type is a subclass, which netCDF refuses
     }
 
 
@@ -221,8 +242,11 @@ def train(
     Returns:
         Series by `seed` and `check` (`loss`, `omega`, `norm`, `norm_max`, `clipped`, `rho`, `error`; the coordinate
         `update` says when), outcomes by `seed` (`first_below_1_percent`, `first_no_error`, `final_error`,
-        `diverged_at`, `guarded`; NaN where it did not happen) and the final parameters `theta`. Series of a member
-        that has stopped are NaN. Attributes say how it came about.
+        `diverged_at`, `guarded`; NaN where it did not happen) and the final parameters `theta`. A test that ended a
+        training was lucky more often than not, so that each member that did not diverge is tested once more when it
+        ends, on `confirm_sequences` of a reserved stream: `fresh_error`, and at the ends of a range of lengths
+        `fresh_error_shortest` and `fresh_error_longest`; NaN in what was stored before these were measured. Series of
+        a member that has stopped are NaN. Attributes say how it came about.
 
     Raises:
         ValueError: seeds, device or interval make no sense.
@@ -236,19 +260,27 @@ def train(
     if store is not None:
         store.prepare()
         _resume(run, store, restart=restart)
-    saved = time.monotonic()
-    while run.going:
-        checked = run.step()
-        if store is not None and run.going and time.monotonic() - saved >= checkpoint_every:
+    saved, back = time.monotonic(), run.mark()
+    try:
+        while run.going:
+            if store is not None:
+                back = run.mark()
+            checked = run.step()
+            if store is not None and run.going and time.monotonic() - saved >= checkpoint_every:
+                keep(store, run.file())
+                saved = time.monotonic()
+                if (kept := finished(spec, seeds, store)) is not None:  # by another worker, in the meantime
+                    store.remove(_name(spec, run.seeds, CHECKPOINT))
+                    return kept
+            if checked and progress is not None:
+                progress(run.progress())
+        if store is not None and keep(store, run.file()):
+            store.remove(_name(spec, run.seeds, CHECKPOINT))
+    except KeyboardInterrupt:
+        if store is not None:
+            back()
             keep(store, run.file())
-            saved = time.monotonic()
-            if (kept := finished(spec, seeds, store)) is not None:  # by another worker, in the meantime
-                store.remove(_name(spec, run.seeds, CHECKPOINT))
-                return kept
-        if checked and progress is not None:
-            progress(run.progress())
-    if store is not None and keep(store, run.file()):
-        store.remove(_name(spec, run.seeds, CHECKPOINT))
+        raise
     return run.record.dataset(named(spec), run.seeds, run.theta, provenance=run.provenance())
 
 
@@ -269,3 +301,15 @@ def _errors(ensemble: Ensemble) -> Tensor:
     if promising:
         error[promising] = ensemble.select(promising).errors(ensemble.spec.confirm_sequences, stream=random.TEST)
     return error
+
+
+def _fresh(ensemble: Ensemble) -> tuple[Tensor, Tensor, Tensor]:
+    """Error of each member on the reserved stream: on its own task, and at the shortest and longest of its lengths."""
+    sequences, task = ensemble.spec.confirm_sequences, ensemble.spec.task
+    low, end = length_range(task.length)
+    error = ensemble.errors(sequences, stream=random.FRESH)
+    if end - low == 1:
+        return error, error, error
+    ends = [replace(task, length=length) for length in (low, end - 1)]  # type: ignore[type-var]
+    shortest, longest = (ensemble.errors(sequences, stream=random.FRESH, task=task) for task in ends)
+    return error, shortest, longest

@@ -24,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COUNT = ROOT / "_build" / "soak.json"
+UPDATES = 600
 LIVES = 4  # kills of one sweep before it is let through
 BINS = 10
 
@@ -32,7 +33,15 @@ def sweep(store: Path | None, first_seed: int) -> str:
     """Train a small sweep, and return a digest of every bit that came of it."""
     from rnnlab import INITS, Algorithm, Spec, Store, sweeps
 
-    base = Spec(units=10, batch=5, updates=900, check_every=300, check_sequences=20, confirm_sequences=20, stop="never")
+    base = Spec(
+        units=10,
+        batch=5,
+        updates=UPDATES,
+        check_every=UPDATES // 3,
+        check_sequences=20,
+        confirm_sequences=20,
+        stop="never",
+    )
     runs = sweeps.run(
         base,
         inits={"smart tanh": INITS["smart tanh"]()},
@@ -44,11 +53,16 @@ def sweep(store: Path | None, first_seed: int) -> str:
         chunk=2,
         checkpoint_every=0,
     )
-    digest = hashlib.sha256()
+    return digest(runs)
+
+
+def digest(runs) -> str:
+    """Of every bit of a dataset."""
+    found = hashlib.sha256()
     for name in sorted(map(str, runs.variables)):
         values = runs[name].values
-        digest.update(values.astype("U").tobytes() if values.dtype.kind in "OU" else values.tobytes())
-    return digest.hexdigest()
+        found.update(values.astype("U").tobytes() if values.dtype.kind in "OU" else values.tobytes())
+    return found.hexdigest()
 
 
 # The nursery: a process that has everything imported, and forks one that sweeps whenever it is told to.
@@ -176,7 +190,7 @@ def share(store) -> float:
     for path in store.files():
         file = store.read(path.name)
         done[path.stem] = max(done.get(path.stem, 0), len(file.arrays["seeds"]) * file.header["update"])
-    return sum(done.values()) / (2 * 3 * 900)
+    return sum(done.values()) / (2 * 3 * UPDATES)
 
 
 def main(kills: int) -> None:

@@ -5,10 +5,12 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from multiprocessing import forkserver
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +18,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from rnnlab import INITS, Algorithm, Spec, Store, executors, sweeps
+from rnnlab import INITS, Algorithm, Spec, Store, TemporalOrder, executors, sweeps, train
 from rnnlab.executors import LostWorkersError
-from rnnlab.store import RUN
+from rnnlab.store import CHECKPOINT, RUN
+from tests.interrupted import FINISHED, SPEC, endless
 from tests.test_resume import assert_same
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
@@ -170,6 +173,11 @@ def test_a_pool_that_breaks_again_and_again_is_given_up_with_what_to_do(monkeypa
         sweeps.run(BASE, **SHARED, executor=pool)
 
 
+def test_a_function_that_makes_no_executor_is_refused_with_what_to_make():
+    with pytest.raises(ValueError, match=r"^executor must make an Executor, such as ProcessPoolExecutor\(\), got {}"):
+        sweeps.run(BASE, **SHARED, executor=dict)
+
+
 def fail(spec, **_):
     raise ValueError(f"no such thing at {spec.task.length}")
 
@@ -199,3 +207,76 @@ def test_losses_are_counted_anew_once_something_is_finished(monkeypatch, whole):
 
     one_by_one = functools.partial(sweeps.run, BASE, **{**SHARED, "lengths": [10], "seeds": 2}, executor=Losing())
     assert_same(one_by_one(), whole.sel(length=[10], seed=[0, 1]))
+
+
+def assert_kept(store, kept, begun):
+    """What was finished is kept, once; what was not goes on to the bits of a training that nothing stopped."""
+    assert identities(store) == kept
+    assert len(kept) == FINISHED
+    assert store.verify() == {}
+    files = [store.read(path.name) for path in store.files(CHECKPOINT)]
+    assert len(files) == begun
+    for file in files:
+        updates = (file.header["update"] // SPEC.check_every + 1) * SPEC.check_every
+        assert file.header["update"] > 0
+        how = {"spec": SPEC.with_(updates=updates, task=TemporalOrder(10)), "seeds": file.arrays["seeds"].tolist()}
+        assert_same(train(**how, device="cpu", store=store), train(**how, device="cpu"))
+
+
+def lines(process, count, *, within):
+    """What a process says next; it and its workers are killed if that does not come in time."""
+    timer = threading.Timer(within, os.killpg, (process.pid, signal.SIGKILL))
+    timer.start()
+    said = [process.stdout.readline().strip() for _ in range(count)]
+    timer.cancel()
+    assert all(said), f"nothing came within {within} s"
+    return said
+
+
+@pytest.mark.parametrize("method", ["default", "spawn"])  # by default they are forked, before Python 3.14
+def test_processes_start_after_torch_has_run_and_ctrl_c_at_a_terminal_ends_them_in_five_seconds(method, tmp_path):
+    command, root = [sys.executable, "-m", "tests.interrupted", method, str(tmp_path)], Path(__file__).parents[1]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=root, start_new_session=True, **pipes) as process:
+        try:
+            here, by_workers = lines(process, 2, within=60)
+            assert by_workers.split() == [here, here]
+            lines(process, FINISHED, within=60)
+            kept, began = identities(Store(tmp_path)), time.monotonic()
+            time.sleep(0.3)  # the others train
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+            assert time.monotonic() - began < 5
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGINT
+    assert errors.count("Traceback") == errors.count("\nKeyboardInterrupt") == 1
+    assert_kept(Store(tmp_path), kept, begun=2 if method == "default" else 1)
+
+
+@pytest.mark.parametrize("way", ["here", "threads", "a function that makes processes", "dask"])
+def test_an_interrupt_of_this_process_alone_ends_a_sweep_in_five_seconds(way, tmp_path, request):
+    store, sent = Store(tmp_path), []
+
+    def interrupt():
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def progress(done):
+        if done.number == FINISHED:
+            threading.Timer(0.3, interrupt).start()
+
+    with ExitStack() as stack:
+        executor = None if way == "here" else a_pool
+        if way == "threads":
+            executor = stack.enter_context(ThreadPoolExecutor(2))
+        if way == "dask":
+            from dask.distributed import Client
+
+            executor = stack.enter_context(Client(request.getfixturevalue("cluster"))).get_executor()
+        with pytest.raises(KeyboardInterrupt):
+            endless(store, executor, progress)
+        assert time.monotonic() - sent[0] < 5
+    assert time.monotonic() - sent[0] < 5
+    assert_kept(store, identities(store), begun=1 if way == "here" else 2)

@@ -51,6 +51,7 @@ def whole():
 def assert_same(a, b):
     assert (a.update, a.held, a.over) == (b.update, b.held, b.over)
     assert a.theta.tobytes() == b.theta.tobytes()
+    assert a.fresh.tobytes() == b.fresh.tobytes()
 
 
 def test_it_ends_at_the_first_test_that_a_plain_loop_passes():
@@ -63,7 +64,9 @@ def test_it_ends_at_the_first_test_that_a_plain_loop_passes():
         longer = [ensemble.errors(50, stream=random.TEST, task=replace(SPEC.task, length=T)) for T in LENGTHS]
         passed.append(not any([ensemble.errors(50), *longer]))
     assert passed == [False] * (TESTS - 1) + [True]
-    assert_same(whole(), Further(ensemble.update, True, True, ensemble.parameters.theta[0].numpy()))
+    fresh = [ensemble.errors(50, stream=64, task=task).item() for task in (SPEC.task, *map(TemporalOrder, LENGTHS))]
+    assert any(fresh)  # the test that ended it was lucky
+    assert_same(whole(), Further(ensemble.update, True, True, ensemble.parameters.theta[0].numpy(), np.array(fresh)))
 
 
 def test_a_network_whose_own_task_is_not_without_error_does_not_hold():
@@ -80,6 +83,7 @@ def test_one_that_does_not_hold_yet_has_no_parameters():
     assert not ended.held
     assert ended.theta.shape == whole().theta.shape
     assert np.isnan(ended.theta).all()
+    assert np.isnan(ended.fresh).tolist() == [True] * 4
     assert ended.status == "400 updates, does not hold yet"
     assert whole().status == "1,200 updates, holds"
     assert (further(more=0).update, further(more=0).held) == (100, False)

@@ -73,6 +73,29 @@ def test_a_learning_curve_of_what_was_not_recorded_is_refused():
         plots.learning_curves(runs, series="loss")
 
 
+def test_what_has_other_dimensions_than_a_plot_is_refused_with_what_to_choose(ax):
+    cells = xarray.DataArray(np.zeros((2, 2, 3)), coords=CELLS | SEEDS)
+    series = cells.expand_dims(check=2).to_dataset(name="error")
+    rates = xarray.Dataset(dict.fromkeys(("rate", "low", "high"), cells))
+    for plot, name, dims in (
+        (lambda: plots.learning_curves(series, ax=ax), "runs", "seed and check, got check, algorithm, length, seed"),
+        (
+            lambda: plots.learning_curves(series.isel(algorithm=0, length=0, seed=0)),
+            "runs",
+            "seed and check, got check",
+        ),
+        (lambda: plots.success_rates(ax, rates), "rates", "algorithm and length, got algorithm, length, seed"),
+        (lambda: plots.solved_by(ax, cells, updates=1), "when", "algorithm and seed, got algorithm, length, seed"),
+        (lambda: plots.solved_by(ax, cells[0, 0, 0], updates=1), "when", "algorithm and seed, got a single number"),
+        (lambda: plots.members_by_length(ax, cells, cells[0] > 0), "solved", "algorithm and length and seed, got len"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must be over {dims}.*; choose from others as in sel"):
+            plot()
+    with pytest.raises(ValueError, match=r"^rates must be what .* returned, got it without \['high', 'low'\]"):
+        plots.success_rates(ax, rates[["rate"]])
+    assert not ax.lines
+
+
 def test_a_plain_logarithmic_axis_is_labelled_in_ones_twos_and_fives(ax):
     ax.plot([1, 2], [200, 2000])
     plots.plain_log(ax)

@@ -1,8 +1,10 @@
 """A training that is interrupted, at whatever instant and however often, ends with the bits of one that is not."""
 
 import functools
+import itertools
+import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnlab import Algorithm, BasicTanh, ElementwiseSignal, NoiselessMemorization, Spec, Store, train
+from rnnlab.records import FRESH
 from rnnlab.store import CHECKPOINT, RUN
 from tests.soak import chain, nursed
 
@@ -29,7 +32,7 @@ FUSED = Spec(
     stop="no error",
 )
 SEEDS = [4, 1, 2, 0]
-BATCHED = FUSED.with_(algorithm=Algorithm(learning_rate=0.05, clip=ElementwiseSignal(1.0)), updates=300)
+BATCHED = FUSED.with_(algorithm=Algorithm(learning_rate=0.05, clip=ElementwiseSignal(1.0)), updates=150, check_every=60)
 WILD = FUSED.with_(algorithm=Algorithm.named("MSGD", learning_rate=1e38))
 SPECS = {"fused": FUSED, "batched": BATCHED, "diverging": WILD, "never": FUSED.with_(stop="never")}
 
@@ -109,6 +112,40 @@ def test_a_training_interrupted_after_any_of_its_checkpoints_ends_with_the_bits_
         assert_same(train(SPECS[name], seeds=SEEDS, device="cpu", store=Store(Path(folder))), whole(name))
 
 
+def interrupted(spec, store, at):
+    """Train, but for a Ctrl-C at this line of those that it executes, or in this function; whether that came."""
+    count = itertools.count(1)
+
+    def trace(frame, event, _):
+        if event == "line" and at in (next(count), frame.f_code.co_name):
+            raise KeyboardInterrupt
+        return trace
+
+    def files(frame, *_):
+        return trace if frame.f_code.co_filename.endswith(("training.py", "records.py", "ensembles.py")) else None
+
+    sys.settrace(files)
+    try:
+        train(spec, seeds=SEEDS, device="cpu", store=store)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.parametrize("line", range(120, 2_000, 250))
+def test_ctrl_c_at_any_line_keeps_what_was_done_and_the_next_call_goes_on_to_the_bits_of_a_whole_training(
+    line, tmp_path
+):
+    store, seen = Store(tmp_path), []
+    assert interrupted(FUSED, store, line)
+    assert len(store.files(CHECKPOINT)) == 1
+    done = store.read(store.files(CHECKPOINT)[0].name).header["update"]
+    assert_same(train(FUSED, seeds=SEEDS, device="cpu", store=store, progress=seen.append), whole("fused"))
+    assert [progress.update for progress in seen] == [u for u in (*range(140, 1_000, 140), 1_000) if u > done]
+
+
 @pytest.mark.parametrize("name", ["fused", "never"])
 def test_a_longer_budget_goes_on_from_the_end_of_a_shorter_one_with_the_bits_of_one_that_never_stopped(name, tmp_path):
     spec, updates = SPECS[name], []
@@ -120,6 +157,48 @@ def test_a_longer_budget_goes_on_from_the_end_of_a_shorter_one_with_the_bits_of_
     assert updates == [[140], [280, 420, 560, 700], [840, 980, 1_000]]
     assert len(store.files(RUN)) == 3
     assert runs.attrs["wall_s"] > 0
+
+
+def test_ctrl_c_in_the_middle_of_a_check_counts_nothing_twice(tmp_path):
+    spec = FUSED.with_(algorithm=Algorithm.named("MSGD-C", learning_rate=1e38), updates=280)  # guarded again and again
+    assert interrupted(spec, Store(tmp_path), "_first")
+    runs = train(spec, seeds=SEEDS, device="cpu", store=Store(tmp_path))
+    assert (runs["guarded"] > 100).any()
+    assert_same(runs, train(spec, seeds=SEEDS, device="cpu"))
+
+
+@dataclass(frozen=True)
+class Old(Ending):
+    """A store of a version that made no fresh tests."""
+
+    def write(self, file):
+        """Write what that version knew."""
+        super().write(replace(file, arrays={name: a for name, a in file.arrays.items() if name not in FRESH}))
+
+
+def test_what_was_written_before_there_were_fresh_tests_is_read_and_goes_on_and_is_nan_where_it_was_not_measured(
+    tmp_path,
+):
+    old = Old(tmp_path, at={12})
+    with pytest.raises(Interruption):
+        train(FUSED, seeds=SEEDS, device="cpu", store=old, checkpoint_every=0)
+    runs = train(FUSED, seeds=SEEDS, device="cpu", store=Store(tmp_path))
+    ended = runs.first_no_error.values <= runs["update"].values[-3]  # before the interruption
+    assert 0 < ended.sum() < 4
+    for name in FRESH:
+        np.testing.assert_array_equal(runs[name], np.where(ended, np.nan, whole("fused")[name]))
+    assert_same(runs.drop_vars(FRESH), whole("fused").drop_vars(FRESH))
+    train(FUSED.with_(updates=140), seeds=SEEDS, device="cpu", store=old)
+    assert train(FUSED.with_(updates=140), seeds=SEEDS, device="cpu", store=old)["fresh_error"].isnull().all()
+
+
+def test_a_member_that_diverges_after_a_shorter_budgets_end_has_lost_the_fresh_error_that_it_had_there(tmp_path):
+    spec, how = WILD.with_(check_every=1, updates=3), {"seeds": SEEDS, "device": "cpu"}
+    short = train(spec.with_(updates=1), **how, store=Store(tmp_path))
+    assert short["fresh_error"].notnull().any()
+    runs = train(spec, **how, store=Store(tmp_path))
+    assert (runs["diverged_at"].notnull() & short["fresh_error"].notnull()).any()
+    assert_same(runs, train(spec, **how))
 
 
 def test_a_longer_budget_starts_anew_where_the_shorter_one_ended_between_two_checks(tmp_path):

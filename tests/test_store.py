@@ -75,10 +75,40 @@ def test_the_folder_is_the_one_asked_for_or_the_users_own(monkeypatch, tmp_path)
     assert Store().folder == tmp_path / "a"
     assert not (tmp_path / "a").exists()
     assert Store("~/b").folder == Path("/home/x/b")
+    monkeypatch.setenv("RNNLAB_STORE", "~/c")
+    assert Store().folder == Path("/home/x/c")
+    monkeypatch.delenv("RNNLAB_STORE")
+    monkeypatch.setattr("sys.platform", "linux")
+    for data, folder in (("~/d", "/home/x/d/rnnlab"), ("relative", "/home/x/.local/share/rnnlab")):
+        monkeypatch.setenv("XDG_DATA_HOME", data)
+        assert Store().folder == Path(folder)
     (tmp_path / "file").touch()
-    for wrong in (tmp_path / "file", "a\0b"):
+    for wrong in (tmp_path / "file", tmp_path / "file" / "inside" / "of", "a\0b"):
         with pytest.raises(ValueError, match="folder must be the path of a folder"):
             Store(wrong)
+
+
+def test_without_a_home_folder_a_store_asks_for_its_own_and_takes_it(monkeypatch, tmp_path, capsys):
+    """As where HOME is not set and the user has no entry in the list of users."""
+    for name in ("HOME", "RNNLAB_STORE", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    for folder in (None, "~/x"):
+        with pytest.raises(ValueError, match=r"^folder must be a whole path .*; RNNLAB_STORE names a store's folder"):
+            Store(folder)
+    assert main(["store", "list"]) == 2
+    assert re.fullmatch("rnnlab: folder must be a whole path .*\n", capsys.readouterr().err)
+    monkeypatch.setenv("RNNLAB_STORE", str(tmp_path / "a"))
+    assert main(["store", "list"]) == 0
+    (tmp_path / "a").mkdir()
+    assert main(["store", "list"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/a is not there yet\n{tmp_path}/a holds no trainings\n"
+
+
+def test_summaries_know_the_home_folder(swept, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_summary(swept[0], "~/one.summary", command="")
+    assert read_summary("~/one.summary").identical(read_summary(tmp_path / "one.summary"))
 
 
 def test_a_sweep_in_a_store_is_a_sweep_without_one_and_has_a_file_for_every_ensemble(swept):
@@ -136,6 +166,25 @@ def test_a_store_with_holes_or_with_two_budgets_says_so(swept, tmp_path):
     assert sweeps.gather(part, updates=30).sizes["check"] == 3
     with pytest.raises(ValueError, match=r"updates must be the budget of a finished training in .*, got 40"):
         sweeps.gather(part, updates=40)
+
+
+def test_what_keeps_trainings_from_one_grid_is_named(tmp_path):
+    one = {"inits": {"it": INITS["sigmoid"]()}, "lengths": [10], "device": "cpu", "store": Store(tmp_path / "seeds")}
+    calm = {**one, "algorithms": {"MSGD": ALGORITHMS["MSGD"]}}
+    for seeds in (1, 2):
+        sweeps.run(BASE, **calm, seeds=seeds)
+    twice = "seed 0 of sigmoid, MSGD, 10 twice"
+    with pytest.raises(
+        ValueError, match=rf"{twice}, trained beside other seeds: (\[0\] and \[0, 1\]|\[0, 1\] and \[0\])\."
+    ):
+        sweeps.gather(one["store"])
+    one["store"] = Store(tmp_path / "rates")
+    for rate in (0.01, 0.1):
+        sweeps.run(BASE, **one, algorithms={"MSGD": Algorithm.named("MSGD", learning_rate=rate)}, seeds=1)
+    with pytest.raises(
+        ValueError, match=rf"{twice}, with algorithm.learning_rate 0.01, algorithm.learning_rate 0.1\. Give"
+    ):
+        sweeps.gather(one["store"])
 
 
 def test_a_summary_keeps_outcomes_and_provenance_exactly_and_series_to_eleven_bits(swept, tmp_path):

@@ -1,15 +1,18 @@
 """Sweeps: each cell is what `train` gives, under its own name, and success is counted with its interval."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
 
 from rnnlab import INITS, Algorithm, Elementwise, NoClip, Norm, Skip, Spec, Store, TemporalOrder, pages, train, wilson
-from rnnlab.records import OUTCOMES, TOTALS, totals
+from rnnlab.executors import Job
+from rnnlab.records import FRESH, OUTCOMES, TOTALS, totals
 from rnnlab.summaries import read_summary, write_summary
 from rnnlab.sweeps import Done, grid, run, success
+from rnnlab.watching import Watch
 
 BASE = Spec(units=6, batch=4, updates=25, check_every=10, check_sequences=50, confirm_sequences=50)
 TINY = {"inits": {n: INITS[n]() for n in ("smart tanh", "sigmoid")}, "lengths": [12, 10]}
@@ -30,6 +33,17 @@ def test_every_cell_of_a_sweep_is_what_training_its_specification_alone_returns(
             xarray.testing.assert_identical(
                 cell[name].drop_vars(["init", "algorithm", "length"]).variable, alone[name].variable
             )
+
+
+def test_what_comes_of_a_sweep_can_be_written_to_netcdf_by_any_engine(runs):
+    """Engines take words and numbers, not subclasses of them; and arrays of these."""
+    alone = train(BASE, seeds=2, device="cpu")
+    for found in (runs, alone, totals(runs)):
+        words = [found.attrs, *(found[name].attrs for name in found.variables)]
+        assert {type(value) for attrs in words for value in attrs.values()} <= {str, int, float}
+        for name in found.variables:
+            values = found[name].values
+            assert values.dtype.kind in "Uif" or {type(value) for value in values.ravel()} == {str}
 
 
 def test_a_sweep_keeps_the_order_it_was_asked_for_and_names_its_axes_and_units(runs):
@@ -63,6 +77,21 @@ def test_progress_counts_the_cells_one_by_one():
     ]
 
 
+def test_speed_and_time_left_are_what_the_clock_says(monkeypatch):
+    """4 s for 2,000 steps of 8,000, of which the summary then has 2,000: 12 s, and 6 s for 2,000 of what 4,000 take."""
+    clock = iter([1_000.0, 1_004.0, 1_006.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    labels, spec = ("smart tanh", "MSGD", 10), BASE.with_(task=TemporalOrder(10), updates=100)
+    jobs = [Job(labels, spec, seeds) for seeds in ([0, 1], [2, 3], [4, 5, 6, 7])]
+    result = xarray.Dataset(
+        {"error": (("seed", "check"), [[0.5, 0.5], [0.0, np.nan]]), "first_below_1_percent": ("seed", [np.nan, 50.0])}
+    ).assign_coords(update=("check", [50, 100]))
+    watch = Watch(jobs)
+    first, second = (watch.after(job, result, computed=job is jobs[0]) for job in jobs[:2])
+    assert (first.speed, first.left, first.runs, first.solved) == (150 / 4, 12, 2, 1)
+    assert (second.speed, second.left, second.runs, second.solved) == (150 / 6, 12, 4, 2)
+
+
 LUCKY = BASE.with_(updates=40, check_every=4, check_sequences=1, confirm_sequences=1, stop="no error")  # by chance
 ONE = {"inits": {"basic tanh": INITS["basic tanh"]()}, "lengths": [10], "seeds": 5, "device": "cpu"}
 
@@ -72,6 +101,35 @@ def summary(tmp_path_factory):
     path = tmp_path_factory.mktemp("kept") / "lucky.summary"
     write_summary(totals(run(LUCKY, algorithms=CALM, **ONE)), path, command="")
     return read_summary(path)
+
+
+def test_a_summary_from_before_there_were_fresh_tests_answers_with_nan_for_what_was_not_measured(tmp_path):
+    old = totals(run(LUCKY, algorithms=CALM, **ONE)).drop_vars(FRESH)
+    write_summary(old, tmp_path / "old.summary", command="")
+    known = read_summary(tmp_path / "old.summary")
+    assert all(known[name].isnull().all() and known[name].dims == known["final_error"].dims for name in FRESH)
+    runs = run(LUCKY.with_(updates=60), algorithms=CALM, **ONE, known=known)
+    assert (runs["fresh_error"].isnull() == runs["run"].isin(known["run"])).all()
+    assert 1 <= int(runs["fresh_error"].isnull().sum()) <= 9
+    book = read_summary(Path(__file__).parents[1] / "book" / "results" / "temporal_order.summary")
+    assert book["fresh_error"].shape == book["final_error"].shape
+
+
+def test_success_by_the_fresh_test_counts_the_networks_that_have_it_and_those_that_diverged():
+    """Of five seeds two are below 1 % again, one is not, one diverged, and one is older than the test."""
+    runs = xarray.Dataset(
+        {
+            "first_below_1_percent": ("seed", [100, 200, 300, np.nan, 100]),
+            "fresh_error": ("seed", [0.0, 0.0099, 0.01, np.nan, np.nan], {"units": "1"}),
+            "diverged_at": ("seed", [np.nan, np.nan, np.nan, 7, np.nan]),
+        }
+    )
+    rates = success(runs, event="fresh_below_1_percent")
+    assert (rates["rate"].item(), rates["trials"].item()) == (2 / 4, 4)
+    assert (rates["low"].item(), rates["high"].item()) == pytest.approx(wilson(2, 4))
+    assert success(runs)["rate"].item() == 4 / 5
+    with pytest.raises(ValueError, match="event must be one of"):
+        success(runs.drop_vars("fresh_error"), event="fresh_below_1_percent")
 
 
 def assert_as_trained(runs, spec, **grid):
@@ -85,7 +143,7 @@ def assert_as_trained(runs, spec, **grid):
     np.testing.assert_allclose(runs["rho"], alone["rho"], rtol=2.0**-11)
 
 
-@pytest.mark.parametrize(("updates", "taken"), [(40, "all"), (90, "early"), (20, "early")])
+@pytest.mark.parametrize(("updates", "taken"), [(40, "all"), (60, "early"), (20, "early")])
 def test_what_a_summary_holds_to_the_end_is_taken_from_it_and_only_the_rest_is_trained(summary, updates, taken):
     seen = []
     spec = LUCKY.with_(updates=updates)

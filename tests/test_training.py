@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from rnnlab.engine import batched, reference
 from rnnlab.engine.contract import Algorithm
 from rnnlab.ensembles import Ensemble, pick_device
 from rnnlab.inits import SmartTanh
+from rnnlab.omega import Code, Constant, InverseTime
 from rnnlab.records import Progress, wilson
 from rnnlab.specs import Spec
 from rnnlab.tasks import Addition, NoiselessMemorization, TemporalOrder
@@ -59,6 +61,20 @@ def test_training_is_the_reference_engines_descent():
     torch.testing.assert_close(ensemble.parameters.theta.double(), network.theta, rtol=0, atol=1e-6)
 
 
+def test_a_schedule_goes_on_over_chunks_and_calls_as_the_reference_engine_does_update_by_update():
+    """Chunks of one, then of three and two updates; alpha is 40, 40, 20, 20, 40/3 and 40/3 by hand."""
+    spec = TINY.with_(algorithm=Algorithm(learning_rate=0.1, clip=Norm(1.0), omega=Code(), alpha=InverseTime(40.0, 2)))
+    small, large = Ensemble(spec, 2, memory=1), Ensemble(spec, 2)
+    small.advance(6), large.advance(3), large.advance(3)
+    network = spec.init.parameters(spec.sizes, [0, 1], dtype=torch.float64)
+    for update, alpha in enumerate([40, 40, 20, 20, 40 / 3, 40 / 3]):
+        chunk = spec.task.chunk(torch.arange(2), torch.tensor([update]), batch=spec.batch)
+        now = replace(spec.algorithm, alpha=Constant(alpha))
+        reference.sgd(network, chunk, sigma=spec.init.sigma, loss=spec.task.loss, algorithm=now)
+    for ensemble in (small, large):
+        torch.testing.assert_close(ensemble.parameters.theta.double(), network.theta, rtol=0, atol=2e-6)
+
+
 def test_members_go_on_alike_in_other_company():
     """Batched products may round differently in other company; a member's data must not."""
     together, alone = Ensemble(TINY, [3, 1, 4]), Ensemble(TINY, [4])
@@ -88,6 +104,75 @@ def test_every_check_draws_sequences_of_its_own_also_the_last_of_an_odd_budget()
     for ensemble.update in (0, 10, 20, 25):  # the networks stay as they are
         seen.append(tuple(ensemble.errors(1_000).tolist()))
     assert len(set(seen)) == 4
+
+
+@pytest.fixture
+def tests_made(monkeypatch):
+    """The batches that tests draw, (stream, number, length), of networks that are never wrong."""
+    drawn = []
+
+    def never_wrong(ensemble, network, seeds, task, number, B, stream):
+        drawn.append((stream, number, task.length))
+        return torch.zeros(network.members, B, dtype=torch.bool)
+
+    monkeypatch.setattr(Ensemble, "_wrong", never_wrong)
+    return drawn
+
+
+def test_no_two_tests_share_a_sequence_and_the_deciding_and_the_fresh_ones_have_streams_of_their_own(tests_made):
+    """Of 1,000 sequences a batch: two for each check, three for the test that decides, three after the end."""
+    train(TINY.with_(check_sequences=2_000, confirm_sequences=3_000, updates=25, stop="never"), seeds=2)
+    length = TINY.task.length
+    checks = [(random.CHECK, number, length) for number in (2, 3, 4, 5, 6, 7)]
+    deciding = [(random.TEST, number, length) for number in (3, 4, 5, 6, 7, 8, 9, 10, 11)]
+    fresh = [(random.FRESH, number, task) for task in (length, 10, 13) for number in (9, 10, 11)]
+    assert sorted(tests_made, key=str) == sorted([*checks, *deciding, *fresh], key=str)
+    assert (random.TRAIN, random.CHECK, random.TEST, random.INIT, random.FRESH) == (0, 16, 32, 48, 64)
+
+
+def test_a_test_of_three_thousand_sequences_is_the_mean_of_three_batches_of_a_thousand():
+    """The second check of the networks: batches 3, 4 and 5 are the first check's, 6, 7 and 8 its own."""
+    ensemble, task = Ensemble(TINY, 2), TINY.task
+    ensemble.update = 20
+    chunk = task.chunk(torch.arange(2), torch.arange(6, 9), batch=1_000, stream=random.CHECK)
+    batches = []
+    for batch in chunk:
+        y, _ = batched.outputs(ensemble.parameters, batch, sigma=TINY.init.sigma, loss=task.loss)
+        batches.append((y[:, 0].argmax(dim=-1) != batch.targets[:, 0]).double().mean(dim=1))
+    torch.testing.assert_close(ensemble.errors(3_000), torch.stack(batches).mean(dim=0), rtol=0, atol=1e-12)
+    assert len(set(torch.stack(batches).flatten().tolist())) == 6
+
+
+@pytest.mark.parametrize("length", [11, (10, 14)])
+@pytest.mark.parametrize(("stop", "tested"), [("never", 50), ("below 1 %", 1)])
+def test_a_member_that_ends_is_tested_once_more_on_sequences_that_nothing_else_draws(length, stop, tested):
+    """The fresh errors are those of the final parameters, by the batched engine on sequences drawn here."""
+    spec = TINY.with_(task=TemporalOrder(length), stop=stop, check_sequences=1, confirm_sequences=tested, updates=45)
+    runs = train(spec, seeds=12)
+    ends = runs["update"].values[runs["error"].notnull().sum("check").values - 1]
+    assert (len(set(ends)) > 1) == (stop == "below 1 %")  # some by luck
+    shortest, longest = (length, length) if length == 11 else (10, 13)
+    for seed, update in enumerate(ends.tolist()):
+        network = ensembles.Parameters(torch.tensor(runs.theta.values[[seed]]), spec.sizes)
+        check = torch.tensor([-(-update // spec.check_every)])
+        for name, steps in (("", length), ("_shortest", shortest), ("_longest", longest)):
+            chunk = TemporalOrder(steps).chunk(torch.tensor([seed]), check, batch=tested, stream=64)
+            y, _ = batched.outputs(network, chunk[0], sigma=spec.init.sigma, loss=spec.task.loss)
+            wrong = (y[0, 0].argmax(dim=-1) != chunk[0].targets[0, 0]).double().mean().item()
+            assert runs[f"fresh_error{name}"].values[seed] == pytest.approx(wrong, abs=1e-12)
+
+
+def test_the_fresh_test_changes_nothing_else_and_a_member_that_diverged_has_none(monkeypatch):
+    wild = TINY.with_(algorithm=Algorithm(learning_rate=1e38, clip=NoClip()), init=SmartTanh())
+    runs = {"calm": train(TINY, seeds=3), "wild": train(wild, seeds=3)}
+    assert runs["calm"]["fresh_error"].notnull().all()
+    assert (runs["wild"]["fresh_error"].notnull() == runs["wild"]["diverged_at"].isnull()).all()
+    assert runs["wild"]["diverged_at"].notnull().any()
+    nothing = torch.full((3,), torch.nan)
+    monkeypatch.setattr(training, "_fresh", lambda ensemble: [nothing[: len(ensemble.seeds)]] * 3)
+    for name, spec in (("calm", TINY), ("wild", wild)):
+        kept = [variable for variable in runs[name] if not variable.startswith("fresh")]
+        assert same(runs[name][kept], train(spec, seeds=3)[kept])
 
 
 def test_short_sequences_are_learned_and_the_outcome_says_when():
