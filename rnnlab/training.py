@@ -118,7 +118,7 @@ def maker(ensemble: Ensemble) -> dict[str, str]:
     device = ensemble.parameters.theta.device
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
-        "engine": ensemble.engine.describe(),
+        "engine": ensemble.engine.describe(ensemble.spec.units),
         "device": f"{device.type} {processor}",
         "torch": torch.__version__,
     }

@@ -18,7 +18,7 @@ from rnnlab.omega import Omega
 from rnnlab.sequences import Batch, Chunk
 
 
-def describe() -> str:
+def describe(units: int) -> str:
     """Name for records."""
     return "batched"
 

@@ -88,9 +88,9 @@ def workspace(sizes: Sizes, *, batch: int, length: int, loss: Loss) -> int:
     return 4 * int(library(sizes.units).rnnlab_train_space(ctypes.byref(job)))
 
 
-def describe() -> str:
-    """Name for records: instruction set and kernel."""
-    return f"cpu {instruction_set()} {kernel_hash()}"
+def describe(units: int) -> str:
+    """Name for records: instruction set, and the kernel for so many units."""
+    return f"cpu {instruction_set()} {kernel_hash(units)}"
 
 
 def gradients(

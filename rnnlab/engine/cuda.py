@@ -57,7 +57,7 @@ def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def describe() -> str:
+def describe(units: int) -> str:
     """Name for records: GPU, precision, Triton and kernel."""
     import triton
 

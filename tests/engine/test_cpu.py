@@ -4,7 +4,6 @@ import functools
 import itertools
 import math
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import rnnlab
 from rnnlab.cells import Parameters, Sigmoid, Sizes, Tanh
 from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.engine import batched, choose, cpu, kernel, reference
@@ -292,15 +290,6 @@ def test_another_instruction_set_is_refused_by_name(monkeypatch):
     monkeypatch.setenv("RNNLAB_INSTRUCTIONS", "avx")
     with pytest.raises(ValueError, match=r"RNNLAB_INSTRUCTIONS must be one of .*'avx2'.*, got 'avx'"):
         kernel.instruction_set()
-
-
-def test_the_kernel_has_the_same_name_in_every_checkout(tmp_path):
-    shutil.copytree(Path(rnnlab.__file__).parent, tmp_path / "rnnlab")
-    program = "from rnnlab.engine import kernel; print(kernel.SOURCE, kernel.kernel_hash())"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", program]
-    there = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
-    assert there.stdout.split() == [str(tmp_path / "rnnlab" / "engine" / "kernel.cpp"), kernel.kernel_hash()]
 
 
 def test_a_chunk_of_mixed_lengths_trains_as_its_batches_one_by_one():
