@@ -293,8 +293,8 @@ class NoiselessMemorization(Task):
         if not self.every_pattern:
             flat = draws.integers(self.values, variable=_VALUES, count=self.positions * draws.batch)
             return flat.unflatten(-1, (self.positions, draws.batch))
-        number = torch.arange(draws.batch, device=draws.seeds.device)
-        powers = self.values ** torch.arange(self.positions, device=draws.seeds.device)
+        number = torch.arange(draws.batch, dtype=torch.int64, device=draws.seeds.device)
+        powers = self.values ** torch.arange(self.positions, dtype=torch.int64, device=draws.seeds.device)
         return (number // powers[:, None] % self.values).expand(K, M, -1, -1)
 
 

@@ -31,7 +31,7 @@ class Job(ctypes.Structure):
     """What the kernel is told: the same fields, in the same order, as `Job` in kernel.cpp."""
 
     _fields_ = (
-        [(name, ctypes.c_int32) for name in ("N", "I", "O", "B", "T", "K", "symbols")]
+        [(name, ctypes.c_int32) for name in ("N", "I", "O", "B", "T", "K", "symbols", "classes")]
         + [(name, ctypes.c_int32) for name in ("sigma", "loss", "omega", "clip", "guard")]
         + [(name, ctypes.c_float) for name in ("threshold", "guard_factor", "guard_limit", "rate", "bound")]
         + [(name, ctypes.c_int64) for name in ("input_stride", "target_stride", "trace_stride")]

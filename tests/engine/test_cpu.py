@@ -17,7 +17,7 @@ from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm,
 from rnnlab.engine import batched, choose, cpu, kernel, reference
 from rnnlab.engine.contract import Algorithm
 from rnnlab.inits import BasicTanh, SmartTanh
-from rnnlab.losses import LastSoftmax
+from rnnlab.losses import EverySoftmax, LastSoftmax
 from rnnlab.omega import Code, InverseTime
 from rnnlab.sequences import Batch, Chunk
 from rnnlab.tasks import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
@@ -62,6 +62,28 @@ def test_large_networks_agree_too():
     given = {"sigma": Tanh(), "loss": LastSoftmax(), "omega": Code(), "alpha": 1.0}
     want, got = reference.gradients(exact, batch, **given), cpu.gradients(network, batch, **given)
     torch.testing.assert_close(got.theta.double(), want.theta, rtol=0, atol=1e-5 * want.theta.abs().max().item())
+
+
+@pytest.mark.parametrize(("I", "O"), [(256, 256), (257, 3), (3, 300), (700, 257)])
+@pytest.mark.parametrize("loss", [LastSoftmax(), EverySoftmax()])
+def test_many_symbols_and_classes_agree_too(I, O, loss):
+    """More than a byte can number, and the last of them among what is read."""
+    network, exact, batch = in_float32(*random_case(2, 5, 6, 9, loss=loss, I=I, O=O, mixed=True))
+    batch.inputs[0, 1, 2], batch.targets[0, 0, 3] = I - 1, O - 1
+    batch.inputs[1, 1, 2], batch.targets[1, 0, 3] = min(I - 1, 255), min(O - 1, 255)
+    given = {"sigma": Tanh(), "loss": loss}
+    want = reference.gradients(exact, batch, omega=Code(), alpha=1.0, **given)
+    got = cpu.gradients(network, batch, omega=Code(), alpha=1.0, **given)
+    torch.testing.assert_close(got.theta.double(), want.theta, rtol=0, atol=1e-5 * want.theta.abs().max().item())
+    torch.testing.assert_close(got.loss.double(), want.loss, rtol=1e-5, atol=0)
+    y, _ = cpu.outputs(network, batch, **given)
+    torch.testing.assert_close(y.double(), want.outputs, rtol=0, atol=1e-5)
+    ends, chunk = [], Chunk(*(torch.stack([x, x.flip(-1)]) for x in vars(batch).values()))
+    for engine in (cpu, batched):
+        trained = network.clone()
+        engine.sgd(trained, chunk, algorithm=Algorithm.named("MSGD-CR", learning_rate=0.1), **given)
+        ends.append(trained.theta)
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [Tanh(), Sigmoid()])
