@@ -277,13 +277,9 @@ def _descend(theta, gradient, norm, smaller, rate, threshold, guard_limit, guard
     guarded = ((norm <= guard_limit) & finite) == 0
     clipped = (norm >= threshold) & (threshold < float("inf")) & (plan.clip == "Norm")
     scale = tl.where(clipped, threshold / norm, 1.0)
-    if clipped & finite & (scale < _TINY):  # a factor that no float holds, of a step that may be one: its root, twice
-        scale = tl.sqrt(threshold) / (32 * tl.sqrt(smaller))
-        for first in range(0, plan.P, plan.FLAT):
-            p = first + tl.arange(0, plan.FLAT)
-            g = tl.load(gradient + p, mask=p < plan.P, other=0.0)
-            tl.store(gradient + p, scale * g, mask=p < plan.P)
-        tl.debug_barrier()
+    # A factor that no float holds, of a step that may be one: its root, twice.
+    small, root = clipped & (guarded == 0) & finite & (scale < _TINY), tl.sqrt(threshold) / (32 * tl.sqrt(smaller))
+    scale, rate = tl.where(small, root, scale), tl.where(small, rate * root, rate)
     beyond = tl.zeros((FLAT,), tl.int32)
     for first in range(0, plan.P, plan.FLAT):
         p = first + tl.arange(0, plan.FLAT)
