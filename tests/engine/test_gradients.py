@@ -231,6 +231,21 @@ def test_forms_of_omega_are_right_where_n_or_d_is_zero_and_at_the_bound(engine, 
     check_edge(engine, dtype, form, w)
 
 
+@pytest.mark.parametrize("d", [1.0, 1e3])
+@pytest.mark.parametrize(("engine", "dtype"), ALL_ENGINES)
+def test_eq_9_pulls_a_signal_that_all_but_vanishes(engine, dtype, d):
+    """|n| = 1e-21: the quotient of squares is beyond float32, and the derivative, 2 (|w| - 1), is not."""
+    network = Parameters.zeros(Sizes(1, 1, 1), 1, dtype=dtype)
+    network.W_rec.fill_(1e-21 / d)
+    network.W_out.fill_(1.0)
+    real = torch.zeros(1, 1, 1, 1, dtype=dtype)
+    batch = Batch(real, real - d / 2, torch.ones(1, dtype=torch.int64))
+    g = engine.gradients(network, batch, sigma=Linear(), loss=LastSquaredError(), omega=Eq9(), alpha=3.0)
+    # n^2 = 1e-42 has three digits in float32
+    assert g.theta[0, 0].item() == pytest.approx(-6, rel=1e-3 if dtype == torch.float32 else 1e-12)
+    assert g.omega.item() == pytest.approx(1, rel=1e-6)
+
+
 @pytest.mark.parametrize("form", [Code(), Eq9(), Eq10AsPrinted()])
 def test_a_saturated_unit_leaves_every_form_finite(form):
     for engine, dtype in ALL_ENGINES:
