@@ -131,7 +131,7 @@ def check(parameters: Parameters, held: Batch | Chunk, *, loss: Loss | None, h_0
     if T * B > LARGEST:
         raise ValueError(f"inputs must have at most {LARGEST} pairs of a step and a sequence, got {T} steps of {B}")
     _check_numbers("inputs", inputs, parameters.theta, kind="symbols", below=sizes.inputs)
-    shortest = 1 if loss else 0
+    shortest = 0 if loss is None else 1
     if lengths.shape != (*K, M) or lengths.device.type != "cpu":
         raise ValueError(f"lengths must have shape {(*K, M)}, on the CPU, got {tuple(lengths.shape)}, {lengths.device}")
     if not shortest <= int(lengths.min()) <= int(lengths.max()) <= T:
@@ -141,7 +141,7 @@ def check(parameters: Parameters, held: Batch | Chunk, *, loss: Loss | None, h_0
         if tuple(h_0.shape) != (M, B, sizes.units):
             raise ValueError(f"h_0 must have shape {(M, B, sizes.units)}, got {tuple(h_0.shape)}")
         _check_numbers("h_0", h_0, parameters.theta)
-    if loss:
+    if loss is not None:
         _check_targets(parameters, held.targets, (*K, M, T if loss.every_step else 1, B), loss)
 
 
@@ -181,7 +181,7 @@ def check_algorithm(algorithm: Algorithm, alphas: Iterable[float], *, dtype: tor
     for name, value in numbers.items():
         if value > most:
             raise ValueError(f"{name} must be at most {most:.3g} in {dtype}, got {value}")
-    if algorithm.omega is not None and algorithm.omega.bound < least:
+    if algorithm.omega is not None and 0 < algorithm.omega.bound < least:
         raise ValueError(f"omega's bound must be at least {least:.3g} in {dtype}, got {algorithm.omega.bound}")
 
 
