@@ -176,6 +176,5 @@ def spectral_radius(W_rec: Float[Tensor, "*M N N"]) -> Float[Tensor, "*M"]:
     """rho, the largest modulus of an eigenvalue, in float64 on the CPU; NaN where W_rec is not finite."""
     W = W_rec.detach().to("cpu", torch.float64)
     finite = W.isfinite().all(dim=-1).all(dim=-1)
-    safe = W.where(finite[..., None, None], torch.zeros((), dtype=torch.float64))
-    rho = torch.linalg.eigvals(safe).abs().amax(dim=-1)
-    return rho.where(finite, torch.tensor(float("nan"), dtype=torch.float64))
+    rho = torch.linalg.eigvals(W.where(finite[..., None, None], 0.0)).abs().amax(dim=-1)
+    return rho.where(finite, float("nan"))

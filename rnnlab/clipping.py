@@ -35,11 +35,27 @@ def clip_norm(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]
         Pascanu et al. 2013, Algorithm 1.
     """
     threshold = positive("threshold", threshold)
-    return _rescale(g, g.norm(dim=-1), threshold)
+    return _rescale(g, norms(g), threshold)
+
+
+def norms(x: Float[Tensor, "*S P"]) -> Float[Tensor, "*S"]:
+    """Euclidean norm of each row, in its entries' unit; infinite only if it is itself beyond the dtype."""
+    plain, largest = x.norm(dim=-1), x.abs().amax(dim=-1)
+    # Squares below the smallest normal number lose digits, by no more than one of the sum's if that is large enough.
+    trusted = plain.isfinite() & (plain >= (x.shape[-1] * torch.finfo(x.dtype).tiny) ** 0.5)
+    scaled = largest * (x / largest[..., None]).norm(dim=-1)
+    return torch.where(trusted | (largest == 0) | ~largest.isfinite(), plain, scaled)
 
 
 def _rescale(g: Tensor, norm: Tensor, threshold: float) -> Tensor:
-    return g * (threshold / norm).clamp(max=1)[:, None]
+    longer = norm > threshold
+    factor = torch.where(longer, threshold / norm, 1.0)
+    largest = g.abs().amax(dim=-1)
+    direction = g / largest[:, None]
+    # A factor that the dtype does not hold, of a step that it may.
+    beyond = longer & (factor < torch.finfo(g.dtype).tiny) & largest.isfinite()
+    step = direction * (threshold / direction.norm(dim=-1))[:, None]
+    return torch.where(beyond[:, None], step, g * factor[:, None])
 
 
 @checked("threshold")
@@ -50,7 +66,8 @@ def clip_elementwise(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor,
         ValueError: `threshold` is not positive.
     """
     threshold = positive("threshold", threshold)
-    return g.clamp(-threshold, threshold)
+    limit = min(threshold, torch.finfo(g.dtype).max)
+    return g.clamp(-limit, limit)
 
 
 @runtime_checkable
@@ -202,11 +219,11 @@ def apply(
     Returns:
         The gradients to descend, their norms before clipping, and an `Event` for each member.
     """
-    norm = g.norm(dim=-1)
+    norm, finite = norms(g), g.isfinite().all(dim=-1)
     shortened, changed = clip.shorten(g, norm)
     events = changed.to(torch.uint8) * int(Event.CLIPPED)
     if clip.guard is None:
-        return shortened, norm, events.masked_fill_(~norm.isfinite(), int(Event.DIVERGED))
-    distrusted = ~(norm <= clip.guard.limit) | norm.isinf()
+        return shortened, norm, events.masked_fill_(~finite, int(Event.DIVERGED))
+    distrusted = ~(norm <= clip.guard.limit) | ~finite
     guarded = shortened.where(~distrusted[:, None], clip.guard.replacement(g, W_rec))
     return guarded, norm, events.masked_fill_(distrusted, int(Event.GUARDED))

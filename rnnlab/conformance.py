@@ -14,6 +14,7 @@ from rnnlab.losses import Loss
 from rnnlab.sequences import LONGEST, Chunk, Task, check_length, length_range
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_REAL = (torch.float32, torch.float16, torch.bfloat16)  # networks train in float32
 
 
 def check_task(task: object, *, batch: int = 4) -> list[str]:
@@ -123,8 +124,8 @@ def _array(
         yield f"{name} must have shape ({K}, {M}, {held}, {', '.join(map(str, rest))}), got {tuple(x.shape)}"
     elif x.device != device:
         yield f"{name} must be on the device of the seeds, {device}, got {x.device}"
-    elif real and not x.is_floating_point():
-        yield f"{name} must be real numbers, got {x.dtype}"
+    elif real and x.dtype not in _REAL:
+        yield f"{name} must be real numbers in float32, float16 or bfloat16, got {x.dtype}"
     elif real and not all(bound.isfinite() for bound in x.aminmax()):
         yield f"{name} must be finite, got {int((~x.isfinite()).sum())} numbers that are not"
     elif not real and x.dtype not in _INTEGERS:
@@ -145,7 +146,8 @@ def _differ(drawn: Chunk, part: Chunk, *, at: int = 0, start: int = 0) -> str | 
         ("targets", drawn.targets[:, :, :S], part.targets[:, :, :S], 0),
         ("inputs", drawn.inputs[:, :, at : at + n], part.inputs[:, :, :n], start),
     ):
-        live = torch.arange(first, first + a.shape[2]) < drawn.lengths[..., None]
+        steps = torch.arange(first, first + a.shape[2], dtype=torch.int64, device="cpu")
+        live = steps < drawn.lengths[..., None]
         # Numbers that are computed in other company may be rounded otherwise.
         same = torch.isclose(a, b.to(a.dtype), rtol=1e-4, atol=1e-5) if a.is_floating_point() else a == b
         if not bool(same[live.to(a.device)].all()):
@@ -183,7 +185,9 @@ def _words(task: object) -> Iterator[str]:
 
 def _draws(task: Task, batch: int) -> Iterator[str]:
     """What is wrong with what it draws."""
-    seeds, updates = torch.tensor([0, 1, 2**63 - 1]), torch.tensor([*range(8), 10**6])
+    seeds, updates = (
+        torch.tensor(numbers, dtype=torch.int64, device="cpu") for numbers in ([0, 1, 2**63 - 1], [*range(8), 10**6])
+    )
     draw = functools.partial(task.chunk, batch=batch)
     drawn = draw(seeds, updates)
     if said := list(_form(task, drawn, seeds, updates, batch=batch)):

@@ -106,7 +106,9 @@ class Ensemble:
             K = max(1, min(PARCEL, self.memory // per_update, _CALL // products))
             parts = []
             for first in range(self.update, self.update + updates, K):
-                numbers = torch.arange(first, min(first + K, self.update + updates), device=self._seeds.device)
+                numbers = torch.arange(
+                    first, min(first + K, self.update + updates), dtype=torch.int64, device=self._seeds.device
+                )
                 parts.append(
                     self.engine.sgd(
                         network,
@@ -145,7 +147,7 @@ class Ensemble:
         pieces = sequences // B
         # Rounded up: the last check of a budget that is no multiple of check_every has sequences of its own.
         first = math.ceil(self.update / self.spec.check_every) * pieces
-        wrong = torch.zeros(len(self.seeds), dtype=torch.float64)
+        wrong = torch.zeros(len(self.seeds), dtype=torch.float64, device="cpu")
         for tile in self._tiles(B, 1):
             network = Parameters(self.parameters.theta[tile], self.spec.sizes)
             for number in range(first, first + pieces):
@@ -156,7 +158,7 @@ class Ensemble:
     def _wrong(self, network: Parameters, seeds: Tensor, task: Task, number: int, B: int, stream: int) -> Tensor:
         """Which sequences of one test batch are wrong, `M B`; the inputs stream through in windows of steps."""
         window = max(1, _HISTORY // (4 * network.members * B * self.spec.units))
-        numbers = torch.tensor([number], device=seeds.device)
+        numbers = torch.tensor([number], dtype=torch.int64, device=seeds.device)
         loss, h, start = task.loss, None, 0
         wrong = torch.zeros(network.members, B, dtype=torch.bool, device=seeds.device)
         while True:

@@ -35,8 +35,8 @@ class Omega(Protocol):
         """The factor before the sum, shape `M`."""
 
 
-def _pairs(live: Bool[Tensor, "M T B"], like: Tensor) -> Float[Tensor, "M"]:
-    return live.sum(dim=(1, 2)).clamp(min=1).to(like.dtype)
+def _pairs(live: Bool[Tensor, "M T B"], dtype: torch.dtype) -> Float[Tensor, "M"]:
+    return live.sum(dim=(1, 2)).clamp(min=1).to(dtype)
 
 
 def _ratio2(d2: Tensor, n2: Tensor, live: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Code:
         self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
     ) -> Float[Tensor, "M"]:
         """Mean over live pairs, dimensionless; 0 where none is live."""
-        return (_ratio2(d2, n2, live) - 1).square().sum(dim=(1, 2)) / _pairs(live, d2)
+        return (_ratio2(d2, n2, live) - 1).square().sum(dim=(1, 2)) / _pairs(live, d2.dtype)
 
     def coefficient(self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"]) -> Float[Tensor, "M T B"]:
         """(q - 1)/|d|^2 with q = |n|^2/|d|^2."""
@@ -69,7 +69,7 @@ class Code:
 
     def scale(self, live: Bool[Tensor, "M T B"]) -> Float[Tensor, "M"]:
         """4 over the number of live pairs."""
-        return 4 / _pairs(live, torch.zeros((), dtype=torch.float64))
+        return 4 / _pairs(live, torch.float64)
 
 
 @value
@@ -86,11 +86,15 @@ class Eq9:
         self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
     ) -> Float[Tensor, "M"]:
         """Sum over steps, mean over sequences, dimensionless."""
-        return (_ratio2(d2, n2, live).sqrt() - 1).square().sum(dim=(1, 2)) / live.shape[-1]
+        ratio2 = _ratio2(d2, n2, live)
+        ratio = ratio2.where(ratio2 > 0, 1.0).sqrt() * (ratio2 > 0)  # at 0 the root has no derivative, but |n| has: 0
+        return (ratio - 1).square().sum(dim=(1, 2)) / live.shape[-1]
 
     def coefficient(self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"]) -> Float[Tensor, "M T B"]:
         """(1 - |d|/|n|)/|d|^2, and 0 where n = 0."""
-        return torch.where(n2 > 0, (1 - (d2 / n2).sqrt()) / d2, 0.0)
+        inverse = (d2 / n2).sqrt()
+        inverse = torch.where(inverse.isinf(), d2.sqrt() / n2.sqrt(), inverse)  # the square of it may be too large
+        return torch.where(n2 > 0, (1 - inverse) / d2, 0.0)
 
     def scale(self, live: Bool[Tensor, "M T B"]) -> Float[Tensor, "M"]:
         """2/B."""

@@ -72,7 +72,7 @@ def bits(
     if updates.numel() and not 0 <= int(updates.min()) <= int(updates.max()) < 2**56:
         raise ValueError(f"updates must be from 0 to 2**56 - 1, got {int(updates.min())} to {int(updates.max())}")
     first, last = start // WORDS, -(-(start + count) // WORDS)
-    position = torch.arange(first, last, device=seeds.device)
+    position = torch.arange(first, last, dtype=torch.int64, device=seeds.device)
     update = updates.to(seeds.device)[:, None, None]
     seed = seeds[None, :, None]
     words = philox(
@@ -101,7 +101,7 @@ def integers(
         return (bits(seeds, updates, stream=stream, start=start, count=count) * high) >> 32
     first, last = start // 4, -(-(start + count) // 4)
     words = bits(seeds, updates, stream=stream, start=first, count=last - first)
-    shifts = torch.arange(0, 32, 8, device=seeds.device)
+    shifts = torch.arange(0, 32, 8, dtype=torch.int64, device=seeds.device)
     bytes_ = (words[..., None] >> shifts).bitwise_and_(high - 1).flatten(-2)
     return bytes_[..., start - 4 * first :][..., :count]
 
@@ -115,8 +115,8 @@ def uniforms(
 
 def normals(seeds: Sequence[int], *, stream: int, count: int) -> Float64[Tensor, "M count"]:
     """Standard normal numbers by Box and Muller's transform of 53-bit uniforms, on the CPU in float64."""
-    seeds_ = torch.tensor(list(seeds), dtype=torch.int64)
-    words = bits(seeds_, torch.zeros(1, dtype=torch.int64), stream=stream, start=0, count=4 * count)[0]
+    seeds_ = torch.tensor(list(seeds), dtype=torch.int64, device="cpu")
+    words = bits(seeds_, seeds_.new_zeros(1), stream=stream, start=0, count=4 * count)[0]
     high, low = words[:, 0::2] >> 5, words[:, 1::2] >> 6
     u = (high * 2**26 + low).to(torch.float64) * 2.0**-53
     return (-2 * torch.log1p(-u[:, 0::2])).sqrt() * torch.cos(2 * math.pi * u[:, 1::2])
@@ -124,6 +124,6 @@ def normals(seeds: Sequence[int], *, stream: int, count: int) -> Float64[Tensor,
 
 def permutations(seeds: Sequence[int], *, stream: int, count: int, size: int) -> Int64[Tensor, "M count size"]:
     """`count` random orders of 0 .. size - 1 per member, on the CPU."""
-    seeds_ = torch.tensor(list(seeds), dtype=torch.int64)
-    keys = bits(seeds_, torch.zeros(1, dtype=torch.int64), stream=stream, start=0, count=count * size)[0]
+    seeds_ = torch.tensor(list(seeds), dtype=torch.int64, device="cpu")
+    keys = bits(seeds_, seeds_.new_zeros(1), stream=stream, start=0, count=count * size)[0]
     return keys.reshape(len(seeds_), count, size).argsort(dim=-1, stable=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rnnlab.cells import Parameters, Sigma
 from rnnlab.checking import checked
+from rnnlab.clipping import norms
 from rnnlab.engine import batched
 from rnnlab.ensembles import Ensemble
 from rnnlab.losses import Loss
@@ -72,9 +73,9 @@ def signal(parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, om
         of_error=of_error,
         of_omega=together - of_error,
         omega=bare.omega,
-        ratio=n.norm(dim=-1) / d.norm(dim=-1),
+        ratio=norms(n) / norms(d),
         live=d.square().sum(dim=-1) >= omega.bound,
-        delta=bare.delta.norm(dim=-1),
+        delta=norms(bare.delta),
     )
 
 
@@ -90,10 +91,11 @@ def along(ensemble: Ensemble, stops: Iterable[int]) -> Iterator[tuple[int, Signa
         The stop, the signal there, and the norms before clipping of the gradients since the last stop.
     """
     spec = ensemble.spec
-    seeds = torch.tensor(ensemble.seeds)
+    seeds = torch.tensor(ensemble.seeds, dtype=torch.int64, device="cpu")
     for stop in stops:
-        norms = torch.zeros(0, len(seeds))
+        passed = torch.zeros(0, len(seeds), dtype=torch.float32, device="cpu")
         if stop > ensemble.update:
-            norms = ensemble.advance(stop - ensemble.update).norm.cpu()
-        batch = spec.task.chunk(seeds, torch.tensor([stop]), batch=spec.batch)[0]
-        yield stop, signal(ensemble.parameters, batch, sigma=spec.init.sigma, loss=spec.task.loss), norms
+            passed = ensemble.advance(stop - ensemble.update).norm.cpu()
+        number = torch.tensor([stop], dtype=torch.int64, device="cpu")
+        batch = spec.task.chunk(seeds, number, batch=spec.batch)[0]
+        yield stop, signal(ensemble.parameters, batch, sigma=spec.init.sigma, loss=spec.task.loss), passed

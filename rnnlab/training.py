@@ -139,7 +139,7 @@ def maker(ensemble: Ensemble) -> dict[str, str]:
     device = ensemble.parameters.theta.device
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
-        "engine": ensemble.engine.describe(),
+        "engine": ensemble.engine.describe(ensemble.spec.units),
         "device": f"{device.type} {processor}",
         "torch": str(torch.__version__),  # whose type is a subclass, which netCDF refuses
     }

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip, apply, clip_norm
+from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip, apply, clip_norm, norms
 
 W_REC = torch.tensor([[[2.0, 4.0], [6.0, 8.0]]], dtype=torch.float64)
 
@@ -21,6 +21,59 @@ def test_clip_norm_shortens_long_gradients_and_leaves_the_rest(scale, threshold)
     g = scale * flat(3.0, -4.0)  # norm 5 scale
     want = g * min(1.0, threshold / (5 * scale))
     torch.testing.assert_close(clip_norm(g, threshold), want, rtol=1e-12, atol=0)
+
+
+RANGES = {torch.float32: 37, torch.float64: 305}  # powers of ten that the dtype holds
+DTYPES = sorted(RANGES, key=str)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(data=st.data())
+def test_no_square_of_a_gradient_is_too_large_or_too_small_to_clip_it_right(dtype, data):
+    """Of (3, -4), of norm 5, times any number that the dtype holds."""
+    scale, threshold, limit = (10 ** data.draw(st.floats(-RANGES[dtype], RANGES[dtype])) for _ in range(3))
+    g = torch.tensor([[3.0, -4.0, 0.0], [3.0, -4.0, 0.0]], dtype=torch.float64)
+    g *= torch.tensor([[scale], [1.0]], dtype=torch.float64)  # the neighbour is ordinary
+    g = g.to(dtype)
+    want = g.double().clone()
+    for row, size in zip(want, (scale, 1.0), strict=True):
+        if 5 * size > threshold:
+            row[:2] = threshold * torch.tensor([0.6, -0.8], dtype=torch.float64)
+    near = {"rtol": 8 * torch.finfo(dtype).eps, "atol": 0}
+    torch.testing.assert_close(clip_norm(g, threshold).double(), want, **near)
+    torch.testing.assert_close(norms(g).double(), torch.tensor([5 * scale, 5.0], dtype=torch.float64), **near)
+    assert norms(g)[1] == 5
+    for rule, guarded in ((Norm(threshold, None), False), (Norm(threshold, Skip(limit)), 5 * scale > limit)):
+        clipped, norm, events = apply(rule, g, torch.zeros(2, 1, 1, dtype=dtype))
+        clear = all(abs(x - 5 * scale) > 1e-5 * x for x in (threshold, limit))
+        assert torch.equal(norm, norms(g))
+        if clear:
+            event = Event.GUARDED if guarded else Event.CLIPPED if 5 * scale > threshold else Event.NONE
+            assert events[0] == event
+            torch.testing.assert_close(clipped[0].double(), 0 * want[0] if guarded else want[0], **near)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_norm_beyond_the_dtype_is_clipped_too(dtype):
+    most = torch.finfo(dtype).max
+    g = torch.tensor([[most, -most]], dtype=dtype)
+    want = torch.tensor([[0.5**0.5, -(0.5**0.5)]], dtype=torch.float64)
+    for rule in (Norm(1.0, None), Norm(1.0, Skip())):
+        clipped, _, events = apply(rule, g, torch.zeros(1, 1, 1, dtype=dtype))
+        torch.testing.assert_close(clipped.double(), want, rtol=2 * torch.finfo(dtype).eps, atol=0)
+        assert events.tolist() == [Event.CLIPPED]
+    torch.testing.assert_close(clip_norm(g, 1.0).double(), want, rtol=2 * torch.finfo(dtype).eps, atol=0)
+    assert apply(NoClip(), g, W_REC)[2].tolist() == [Event.NONE]
+
+
+@pytest.mark.parametrize("threshold", [1e-50, 1e40])
+def test_a_threshold_that_the_dtype_does_not_hold_makes_nothing_of_nothing(threshold):
+    g = torch.zeros(1, 4, dtype=torch.float32)
+    for rule in (Norm(threshold), Elementwise(threshold), Norm(threshold, None)):
+        assert apply(rule, g, W_REC.float())[0].tolist() == [[0, 0, 0, 0]]
+    one, kept = torch.tensor([[1.0, 0.0]], dtype=torch.float32), float(threshold > 1)
+    for rule in (Norm(threshold), Elementwise(threshold)):
+        assert apply(rule, one, W_REC.float()[:, :1, :1])[0].tolist() == [[kept, 0.0]]
 
 
 def test_members_are_clipped_each_by_its_own_norm():

@@ -208,8 +208,13 @@ DRAWN_WRONG = {
     ),
     "asks a squared error for classes": (
         changed(Sum)(lambda c, d, s: replace(c, targets=c.targets.long())),
-        "targets must be real numbers, got torch.int64",
-        "targets must be real numbers, got torch.int64",
+        "targets must be real numbers in float32, float16 or bfloat16, got torch.int64",
+        "targets must be real numbers in float32, float16 or bfloat16, got torch.int64",
+    ),
+    "gives numbers that networks would narrow": (
+        changed(Sum)(lambda c, d, s: replace(c, inputs=c.inputs.double())),
+        "inputs must be real numbers in float32, float16 or bfloat16, got torch.float64",
+        "inputs must be real numbers in float32, float16 or bfloat16, got torch.float64",
     ),
     "gives infinite numbers": (
         changed(Sum)(lambda c, d, s: replace(c, inputs=-c.inputs.log() / 0)),

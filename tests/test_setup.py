@@ -1,5 +1,6 @@
 """The files that say what rnnlab needs ask for the same, and the package's imports run one way."""
 
+import ast
 import re
 import shutil
 import socket
@@ -144,6 +145,28 @@ def test_imports_run_downward():
     program = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+FILLED = {"arange", "asarray", "as_tensor", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint"}
+FILLED |= {"randn", "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros"}
+
+
+def unnamed(source):
+    """Lines that make a tensor without a dtype or a device of its own."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    makes = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in FILLED]
+    torchs = [call for call in makes if isinstance(call.func.value, ast.Name) and call.func.value.id == "torch"]
+    return [call.lineno for call in torchs if not {"dtype", "device"} <= {word.arg for word in call.keywords}]
+
+
+def test_every_tensor_is_made_with_a_dtype_and_a_device():
+    assert unnamed("torch.zeros(2)\nx.new_zeros(2)\ntorch.tensor([1], dtype=d)\ntorch.eye(2, dtype=d, device=e)") == [
+        1,
+        3,
+    ]
+    found = {path: unnamed(path.read_text(encoding="utf8")) for path in (ROOT / "rnnlab").rglob("*.py")}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+    assert len(found) > 40
 
 
 def test_citation_and_metadata_agree_with_the_package():

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from rnnlab import signals
-from rnnlab.cells import Parameters, Sizes, Tanh
+from rnnlab.cells import Parameters, Sigmoid, Sizes, Tanh
 from rnnlab.engine import reference
 from rnnlab.engine.contract import Algorithm
 from rnnlab.ensembles import Ensemble
-from rnnlab.inits import BasicTanh
+from rnnlab.inits import BasicTanh, SigmoidInit
 from rnnlab.omega import Code, Eq9, Eq10AsPrinted
 from rnnlab.specs import Spec
 from rnnlab.tasks import TemporalOrder
@@ -44,6 +44,21 @@ def test_with_one_loss_at_the_end_the_ratio_is_that_of_neighbouring_norms():
     code = (parts.ratio.square() - 1).square().mean(dim=(1, 2))  # all pairs are live
     assert parts.live.all()
     torch.testing.assert_close(parts.omega, code, rtol=1e-10, atol=0)
+
+
+def test_a_signal_that_vanishes_keeps_its_ratio_until_it_is_no_number_any_more():
+    """Of two units that are one another's copy: |n_t|/|d_t| = w sigma'(a_t). Squares are below float64 halfway down."""
+    task = TemporalOrder(100)
+    network = SigmoidInit().parameters(Sizes(task.inputs, 2, task.outputs), [1], dtype=torch.float64)
+    network.W_rec.copy_(0.01 * torch.eye(2, dtype=torch.float64))
+    network.W_in[:, 1], network.W_out[:, :, 1] = network.W_in[:, 0], network.W_out[:, :, 0]
+    batch = task.chunk(torch.arange(1), torch.tensor([0]), batch=2)[0]
+    parts = signals.signal(network, batch, sigma=Sigmoid(), loss=task.loss)
+    h = reference.gradients(network, batch, sigma=Sigmoid(), loss=task.loss).states[:, 1:, :, 0]
+    held = parts.delta[:, :-1] > 1e-300  # of the later steps
+    assert parts.delta[:, :-1][held].min() < 1e-250
+    want = (0.01 * h * (1 - h))[held]
+    torch.testing.assert_close(parts.ratio[held], want, rtol=1e-10, atol=0)
 
 
 def test_the_cosine_is_that_of_the_angle_between_the_parts():

@@ -101,7 +101,8 @@ def log_norms(
         Pascanu et al. 2013, the left side of eq. (7).
     """
     every = whole("every", every)
-    product, scale, logs = start, torch.zeros(()), []
+    product, logs = start, []
+    scale: Tensor | float = 0.0
     for n, factor in enumerate(factors, start=1):
         product = factor if product is None else factor @ product
         largest = product.abs().amax(dim=(-2, -1))

@@ -34,7 +34,7 @@ def _compiled(units: int) -> bool:
     try:
         kernel.library(units)
     except (kernel.NoCompilerError, OSError) as reason:
-        return _without(reason)
+        return _without(str(reason))
     return True
 
 
@@ -47,6 +47,7 @@ def _reachable() -> bool:
     return reason is None or _without(reason)
 
 
-def _without(reason: object) -> bool:
+@functools.cache
+def _without(reason: str) -> bool:
     warnings.warn(f"training by the batched engine instead of the fused one, slower: {reason}", stacklevel=3)
     return False

@@ -11,14 +11,14 @@ from torch import Tensor
 from rnnlab import clipping
 from rnnlab.cells import Parameters, Sigma
 from rnnlab.engine import phases
-from rnnlab.engine.contract import Algorithm, Gradients, Trace, alive, check, counted
+from rnnlab.engine.contract import Algorithm, Gradients, Trace, alive, check, check_algorithm, counted
 from rnnlab.engine.graphs import Replay
 from rnnlab.losses import Loss
 from rnnlab.omega import Omega
 from rnnlab.sequences import Batch, Chunk
 
 
-def describe() -> str:
+def describe(units: int) -> str:
     """Name for records."""
     return "batched"
 
@@ -47,12 +47,13 @@ def gradients(
         h_0: states `M B N` to start from, or None for zeros.
 
     Raises:
-        ValueError: a shape or dtype does not fit.
+        ValueError: a shape, dtype or device does not fit, or a number is too large, or omega's bound too small for it.
 
     Source:
         Pascanu et al. 2013, eqs. (3) to (5), (9), (10), in the post-activation form; omega as in `rnnlab.omega`.
     """
     check(parameters, batch, loss=loss, h_0=h_0)
+    check_algorithm(Algorithm(omega=omega), [alpha], dtype=parameters.theta.dtype)
     with torch.no_grad():
         return _gradients(
             parameters,
@@ -133,7 +134,9 @@ def sgd(
     Raises:
         ValueError: a shape or dtype does not fit.
     """
-    check(parameters, chunk[0], loss=loss, h_0=None)
+    check(parameters, chunk, loss=loss)
+    alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
+    check_algorithm(algorithm, alphas, dtype=parameters.theta.dtype)
     space = phases.Workspace(parameters.theta)
 
     def update(batch: Batch, alpha: float | Tensor, within: Tensor | None) -> tuple[Tensor, ...]:
@@ -152,7 +155,6 @@ def sgd(
         parameters.theta.sub_(step, alpha=algorithm.learning_rate)
         return g.loss, norm, g.omega, events
 
-    alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
     with torch.no_grad():
         if _captured(parameters.theta, len(chunk)):
             traces = _replayed(update, parameters.theta, chunk, alphas)
@@ -194,7 +196,11 @@ def outputs(
     """What the networks answer, `M S B O`, and the states they end in, `M B N`.
 
     With `h_0` from an earlier window of the same sequences, long sequences stream through little memory.
+
+    Raises:
+        ValueError: a shape or dtype does not fit; targets are not looked at.
     """
+    check(parameters, batch, loss=None, h_0=h_0)
     with torch.no_grad():
         within = _within(batch, parameters.theta.device)
         h = phases.forward(

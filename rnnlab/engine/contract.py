@@ -1,6 +1,7 @@
 """What every engine is given, and what it returns."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from rnnlab.clipping import Clip, NoClip, Norm, apply
 from rnnlab.losses import Loss
 from rnnlab.naming import outside
 from rnnlab.omega import Code, Constant, Omega, Schedule
-from rnnlab.sequences import Batch
+from rnnlab.sequences import Batch, Chunk
 
 
 def _schedule(name: str, given: Any) -> Schedule:
@@ -132,45 +133,85 @@ class Trace:
     events: UInt8[Tensor, "K M"]
 
 
-def check(parameters: Parameters, batch: Batch, *, loss: Loss, h_0: Tensor | None) -> None:
-    """Refuse a batch that does not fit the networks.
+LARGEST = 2**30  # pairs of a step and a sequence, which 32 bits can number
+
+
+def check(parameters: Parameters, held: Batch | Chunk, *, loss: Loss | None, h_0: Tensor | None = None) -> None:
+    """Refuse sequences that do not fit the networks; without a loss their targets are not looked at.
 
     Raises:
-        ValueError: a shape or dtype is wrong; names the argument, what came and what is allowed.
+        ValueError: a shape, dtype, device or number is wrong; names the argument, what came and what is allowed.
     """
-    M, sizes = parameters.members, parameters.sizes
-    inputs, targets, lengths = batch.inputs, batch.targets, batch.lengths
+    M, sizes, inputs, lengths = parameters.members, parameters.sizes, held.inputs, held.lengths
+    K = (lengths.shape[0],) if isinstance(held, Chunk) else ()
     symbols = not inputs.is_floating_point()
-    if inputs.ndim != (3 if symbols else 4) or inputs.shape[0] != M or 0 in inputs.shape:
+    if inputs.ndim != len(K) + (3 if symbols else 4) or inputs.shape[: len(K) + 1] != (*K, M) or 0 in inputs.shape:
         shape = "(members, T, B) for symbols, (members, T, B, I) for real inputs"
-        raise ValueError(f"inputs must have shape {shape}, with {M} members, got {tuple(inputs.shape)}")
-    if not symbols and inputs.shape[3] != sizes.inputs:
-        raise ValueError(f"inputs must have {sizes.inputs} channels, got {inputs.shape[3]}")
-    if symbols and not 0 <= int(inputs.amin()) <= int(inputs.amax()) < sizes.inputs:
-        raise ValueError(f"inputs must be symbols from 0 to {sizes.inputs - 1}, got {inputs.amin()} to {inputs.amax()}")
-    T, B = inputs.shape[1:3]
-    _check_targets(targets, (M, T if loss.every_step else 1, B), loss=loss, O=sizes.outputs)
-    if lengths.shape != (M,) or int(lengths.min()) < 1 or int(lengths.max()) > T:
-        raise ValueError(f"lengths must hold {M} numbers of steps from 1 to {T}, got {lengths.tolist()}")
-    if h_0 is not None and tuple(h_0.shape) != (M, B, sizes.units):
-        raise ValueError(f"h_0 must have shape {(M, B, sizes.units)}, got {tuple(h_0.shape)}")
+        shape = f"{shape}, with {M} members" + ", and an axis of updates before them" * len(K)
+        raise ValueError(f"inputs must have shape {shape}, got {tuple(inputs.shape)}")
+    T, B = inputs.shape[len(K) + 1 : len(K) + 3]
+    if not symbols and inputs.shape[-1] != sizes.inputs:
+        raise ValueError(f"inputs must have {sizes.inputs} channels, got {inputs.shape[-1]}")
+    if T * B > LARGEST:
+        raise ValueError(f"inputs must have at most {LARGEST} pairs of a step and a sequence, got {T} steps of {B}")
+    _check_numbers("inputs", inputs, parameters.theta, kind="symbols", below=sizes.inputs)
+    shortest = 0 if loss is None else 1
+    if lengths.shape != (*K, M) or lengths.device.type != "cpu":
+        raise ValueError(f"lengths must have shape {(*K, M)}, on the CPU, got {tuple(lengths.shape)}, {lengths.device}")
+    if not shortest <= int(lengths.min()) <= int(lengths.max()) <= T:
+        said = f"{M} numbers of steps from {shortest} to {T}"
+        raise ValueError(f"lengths must hold {said}, got {lengths.tolist()!s:.100}")
+    if h_0 is not None:
+        if tuple(h_0.shape) != (M, B, sizes.units):
+            raise ValueError(f"h_0 must have shape {(M, B, sizes.units)}, got {tuple(h_0.shape)}")
+        _check_numbers("h_0", h_0, parameters.theta)
+    if loss is not None:
+        _check_targets(parameters, held.targets, (*K, M, T if loss.every_step else 1, B), loss)
 
 
-def _check_targets(targets: Tensor, pairs: tuple[int, int, int], *, loss: Loss, O: int) -> None:
-    real = loss.real_targets
+def _check_targets(parameters: Parameters, targets: Tensor, pairs: tuple[int, ...], loss: Loss) -> None:
+    real, O = loss.real_targets, parameters.sizes.outputs
     if targets.is_floating_point() != real:
         kind = "real numbers" if real else "classes (integers)"
         raise ValueError(f"targets must be {kind} for {type(loss).__name__}, got {targets.dtype}")
     wanted = (*pairs, O) if real else pairs
     if tuple(targets.shape) != wanted:
         raise ValueError(f"targets must have shape {wanted}, got {tuple(targets.shape)}")
-    if not real and not 0 <= int(targets.amin()) <= int(targets.amax()) < O:
-        raise ValueError(f"targets must be classes from 0 to {O - 1}, got {targets.amin()} to {targets.amax()}")
+    _check_numbers("targets", targets, parameters.theta, kind="classes", below=O)
+
+
+def _check_numbers(name: str, x: Tensor, theta: Tensor, *, kind: str = "", below: int = 0) -> None:
+    """Refuse integers out of range, real numbers that theta's dtype would narrow, and what lies elsewhere."""
+    if x.device != theta.device:
+        raise ValueError(f"{name} must be on {theta.device}, where the networks are, got {x.device}")
+    if x.is_floating_point() or not kind:
+        if torch.promote_types(x.dtype, theta.dtype) != theta.dtype:
+            raise ValueError(f"{name} must be of no wider dtype than the networks' {theta.dtype}, got {x.dtype}")
+        return
+    low, high = map(int, x.aminmax())
+    if not 0 <= low <= high < below:
+        raise ValueError(f"{name} must be {kind} from 0 to {below - 1}, got {low} to {high}")
+
+
+def check_algorithm(algorithm: Algorithm, alphas: Iterable[float], *, dtype: torch.dtype) -> None:
+    """Refuse numbers that are infinite in the networks' dtype, and a bound below which squares lose their digits.
+
+    Raises:
+        ValueError: names the number, what came and what is allowed.
+    """
+    most, least = torch.finfo(dtype).max, torch.finfo(dtype).tiny / torch.finfo(dtype).eps
+    numbers = {"learning_rate": algorithm.learning_rate, "alpha": max(map(abs, alphas), default=0)}
+    numbers["factor"] = getattr(algorithm.clip.guard, "factor", 0)
+    for name, number in numbers.items():
+        if number > most:
+            raise ValueError(f"{name} must be at most {most:.3g} in {dtype}, got {number}")
+    if algorithm.omega is not None and 0 < algorithm.omega.bound < least:
+        raise ValueError(f"omega's bound must be at least {least:.3g} in {dtype}, got {algorithm.omega.bound}")
 
 
 def alive(lengths: Tensor, T: int, *, device: torch.device | str = "cpu") -> Tensor:
     """Which steps lie within each member's length, `M T`."""
-    return torch.arange(T, device=device) < lengths.to(device)[:, None]
+    return torch.arange(T, dtype=torch.int64, device=device) < lengths.to(device)[:, None]
 
 
 def counted(batch: Batch, loss: Loss) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rnnlab.cells import Linear, Parameters, Sigma, Sigmoid, Sizes, Tanh
 from rnnlab.clipping import Clip, Elementwise, NoClip, Norm, Shrink, Skip
-from rnnlab.engine.contract import Algorithm, Gradients, Trace, check
+from rnnlab.engine.contract import Algorithm, Gradients, Trace, check, check_algorithm
 from rnnlab.engine.kernel import Job, instruction_set, kernel_hash, library
 from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
 from rnnlab.omega import Code, Eq9, Eq10AsPrinted, Omega
@@ -21,6 +21,7 @@ _LOSSES = {LastSoftmax: 0, EverySoftmax: 1, LastSquaredError: 2}
 _OMEGAS = {type(None): 0, Code: 1, Eq9: 2, Eq10AsPrinted: 3}
 _CLIPS = {NoClip: 0, Norm: 1, Elementwise: 2}
 _GUARDS = {type(None): 0, Shrink: 1, Skip: 2}
+_LEAST = 2.0**-149  # of float32: what is positive stays so
 
 
 def fits(*, sigma: Sigma, loss: Loss, omega: Omega | None, clip: Clip, dtype: torch.dtype = torch.float32) -> bool:
@@ -39,7 +40,8 @@ def _job(parameters: Parameters, batch: Batch, m: int, *, sigma: Sigma, loss: Lo
         B=inputs.shape[2],
         T=inputs.shape[1],
         K=1,
-        symbols=not inputs.is_floating_point(),
+        symbols=0 if inputs.is_floating_point() else inputs.element_size(),
+        classes=0 if loss.real_targets else batch.targets.element_size(),
         sigma=_SIGMAS[type(sigma)],
         loss=_LOSSES[type(loss)],
         omega=_OMEGAS[type(omega)],
@@ -50,17 +52,22 @@ def _job(parameters: Parameters, batch: Batch, m: int, *, sigma: Sigma, loss: Lo
     )
 
 
-def _plain(chunk: Chunk) -> Chunk:
-    """The chunk as the kernel reads it: contiguous, symbols and classes as bytes, numbers in float32."""
-    kinds = (torch.float32 if x.is_floating_point() else torch.uint8 for x in (chunk.inputs, chunk.targets))
-    inputs, targets = (x.to(kind).contiguous() for x, kind in zip((chunk.inputs, chunk.targets), kinds, strict=True))
-    return Chunk(inputs, targets, chunk.lengths.contiguous())
+def _plain(x: Tensor, kinds: int) -> Tensor:
+    """Numbers as the kernel reads them: contiguous, in float32; symbols or classes in one byte, or two for many."""
+    kind = torch.float32 if x.is_floating_point() else torch.uint8 if kinds <= 256 else torch.int16
+    return x.to(kind).contiguous()
 
 
-def _alone(batch: Batch) -> Batch:
-    """`_plain` for one batch."""
-    plain = _plain(Chunk(batch.inputs[None], batch.targets[None], batch.lengths[None]))
-    return Batch(plain.inputs[0], plain.targets[0], plain.lengths[0])
+def _alone(parameters: Parameters, batch: Batch) -> Batch:
+    """The batch as the kernel reads it."""
+    inputs, targets = _plain(batch.inputs, parameters.sizes.inputs), _plain(batch.targets, parameters.sizes.outputs)
+    return Batch(inputs, targets, batch.lengths.contiguous())
+
+
+def _filled(*shape: int, value: float | None = 0.0) -> Tensor:
+    """Memory for the kernel, whatever dtype and device are torch's default."""
+    new = torch.empty(shape, dtype=torch.float32, device="cpu")
+    return new if value is None else new.fill_(value)
 
 
 def _for_each(members: int, kind: str, job_of: Callable[[int], Job], *, units: int) -> None:
@@ -70,7 +77,7 @@ def _for_each(members: int, kind: str, job_of: Callable[[int], Job], *, units: i
 
     def call(m: int) -> None:
         job = job_of(m)
-        space = torch.empty(space_of(ctypes.byref(job)) + 16)
+        space = _filled(space_of(ctypes.byref(job)) + 16, value=None)
         job.space = -(-space.data_ptr() // 64) * 64
         run(ctypes.byref(job))
 
@@ -88,9 +95,9 @@ def workspace(sizes: Sizes, *, batch: int, length: int, loss: Loss) -> int:
     return 4 * int(library(sizes.units).rnnlab_train_space(ctypes.byref(job)))
 
 
-def describe() -> str:
-    """Name for records: instruction set and kernel."""
-    return f"cpu {instruction_set()} {kernel_hash()}"
+def describe(units: int) -> str:
+    """Name for records: instruction set, and the kernel for so many units."""
+    return f"cpu {instruction_set()} {kernel_hash(units)}"
 
 
 def gradients(
@@ -112,13 +119,13 @@ def gradients(
     """
     check(parameters, batch, loss=loss, h_0=h_0)
     _refuse(parameters, sigma=sigma, loss=loss, omega=omega, signal_threshold=signal_threshold)
-    batch = _alone(batch)
+    check_algorithm(Algorithm(omega=omega), [alpha], dtype=torch.float32)
+    batch = _alone(parameters, batch)
     M, T, B = batch.inputs.shape[:3]
     N, S = parameters.sizes.units, T if loss.every_step else 1
     theta = torch.empty_like(parameters.theta)
-    states, delta = torch.zeros(M, T + 1, B, N), torch.zeros(M, T + 1, B, N)
-    outputs_, traces = torch.zeros(M, S, B, parameters.sizes.outputs), torch.zeros(3, M)
-    weight = torch.tensor([alpha])
+    states, delta = _filled(M, T + 1, B, N), _filled(M, T + 1, B, N)
+    outputs_, traces, weight = _filled(M, S, B, parameters.sizes.outputs), _filled(3, M), _filled(1, value=alpha)
     start = None if h_0 is None else h_0.to(torch.float32).contiguous()
 
     def job_of(m: int) -> Job:
@@ -150,20 +157,23 @@ def sgd(
         ValueError: a shape or dtype does not fit, or the kernel does not know what is asked; see `fits`.
         NoCompilerError: the kernel cannot be compiled here.
     """
-    check(parameters, chunk[0], loss=loss, h_0=None)
+    check(parameters, chunk, loss=loss)
     clip, omega, guard = algorithm.clip, algorithm.omega, algorithm.clip.guard
     _refuse(parameters, sigma=sigma, loss=loss, omega=omega, signal_threshold=clip.signal_threshold)
     K, M = chunk.lengths.shape
-    whole = _plain(chunk)
-    first = Batch(whole.inputs[0], whole.targets[0], whole.lengths[0])
-    alpha = torch.tensor([algorithm.alpha(first_update + k) for k in range(K)])
-    events = torch.empty(K, M, dtype=torch.uint8)
-    trace = Trace(loss=torch.empty(K, M), norm=torch.empty(K, M), omega=torch.empty(K, M), events=events)
+    alphas = [algorithm.alpha(first_update + k) for k in range(K)]
+    check_algorithm(algorithm, alphas, dtype=torch.float32)
+    alpha = torch.tensor(alphas, dtype=torch.float32, device="cpu")
+    inputs, targets = _plain(chunk.inputs, parameters.sizes.inputs), _plain(chunk.targets, parameters.sizes.outputs)
+    lengths = chunk.lengths.contiguous()
+    first = Batch(inputs[0], targets[0], lengths[0])
+    loss_, norm, omega_ = _filled(3, K, M)
+    trace = Trace(loss_, norm, omega_, events=torch.empty(K, M, dtype=torch.uint8, device="cpu"))
 
     def job_of(m: int) -> Job:
         job = _job(parameters, first, m, sigma=sigma, loss=loss, omega=omega)
         job.K, job.clip, job.guard = K, _CLIPS[type(clip)], _GUARDS[type(guard)]
-        job.rate, job.threshold = algorithm.learning_rate, getattr(clip, "threshold", 0.0)
+        job.rate, job.threshold = algorithm.learning_rate, max(getattr(clip, "threshold", 0.0), _LEAST)
         job.guard_limit, job.guard_factor = getattr(guard, "limit", 0.0), getattr(guard, "factor", 0.0)
         job.input_stride, job.target_stride = first.inputs.numel(), first.targets.numel()
         job.trace_stride = M
@@ -182,13 +192,18 @@ def outputs(
     """What the networks answer, `M S B O`, and the states they end in, `M B N`, as `batched.outputs`.
 
     With a loss at every step, what lies beyond a member's own length is 0.
+
+    Raises:
+        ValueError: a shape or dtype does not fit, or the kernel does not know what is asked; targets are not looked at.
+        NoCompilerError: the kernel cannot be compiled here.
     """
+    check(parameters, batch, loss=None, h_0=h_0)
     _refuse(parameters, sigma=sigma, loss=loss)
-    batch = _alone(batch)
+    inputs = _plain(batch.inputs, parameters.sizes.inputs)
+    batch = Batch(inputs, batch.targets, batch.lengths.contiguous())
     M, T, B = batch.inputs.shape[:3]
-    y = torch.zeros(M, T if loss.every_step else 1, B, parameters.sizes.outputs)
-    h = torch.empty(M, B, parameters.sizes.units)
-    start = None if h_0 is None else h_0.contiguous()
+    y, h = _filled(M, T if loss.every_step else 1, B, parameters.sizes.outputs), _filled(M, B, parameters.sizes.units)
+    start = None if h_0 is None else h_0.to(torch.float32).contiguous()
 
     def job_of(m: int) -> Job:
         job = _job(parameters, batch, m, sigma=sigma, loss=loss)
@@ -208,8 +223,9 @@ def _refuse(
     omega: Omega | None = None,
     signal_threshold: float | None = None,
 ) -> None:
-    if parameters.theta.dtype != torch.float32 or parameters.theta.is_cuda or not parameters.theta.is_contiguous():
-        raise ValueError(f"theta must be contiguous, in float32, on the CPU, got {parameters.theta.dtype}")
+    theta = parameters.theta
+    if theta.dtype != torch.float32 or theta.device.type != "cpu" or not theta.is_contiguous():
+        raise ValueError(f"theta must be contiguous, in float32, on the CPU, got {theta.dtype} on {theta.device}")
     if signal_threshold is not None:
         raise ValueError("signal_threshold must be None here: the batched engine clips signals")
     if not fits(sigma=sigma, loss=loss, omega=omega, clip=NoClip()):

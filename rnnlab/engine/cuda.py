@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnnlab.cells import Linear, Parameters, Sigma, Sigmoid, Sizes, Tanh
 from rnnlab.clipping import Clip, Elementwise, NoClip, Norm, Shrink, Skip
-from rnnlab.engine.contract import Algorithm, Gradients, Trace, check
+from rnnlab.engine.contract import Algorithm, Gradients, Trace, check, check_algorithm
 from rnnlab.engine.plan import Plan, Work
 from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
 from rnnlab.omega import Code, Eq9, Eq10AsPrinted, Omega
@@ -57,7 +57,7 @@ def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def describe() -> str:
+def describe(units: int) -> str:
     """Name for records: GPU, precision, Triton and kernel."""
     import triton
 
@@ -90,6 +90,7 @@ def gradients(
     check(parameters, batch, loss=loss, h_0=h_0)
     algorithm = Algorithm(omega=omega)
     _refuse(parameters, sigma=sigma, loss=loss, algorithm=algorithm, signal_threshold=signal_threshold)
+    check_algorithm(algorithm, [alpha], dtype=torch.float32)
     chunk = Chunk(batch.inputs[None], batch.targets[None], batch.lengths[None])
     work = _train(parameters, chunk, sigma=sigma, loss=loss, algorithm=algorithm, alphas=[alpha], keep=True, h_0=h_0)
     N = parameters.sizes.units
@@ -114,9 +115,10 @@ def sgd(
     Raises:
         ValueError: a shape, dtype or device does not fit, or the kernel does not know what is asked; see `fits`.
     """
-    check(parameters, chunk[0], loss=loss, h_0=None)
+    check(parameters, chunk, loss=loss)
     _refuse(parameters, sigma=sigma, loss=loss, algorithm=algorithm, signal_threshold=algorithm.clip.signal_threshold)
     alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
+    check_algorithm(algorithm, alphas, dtype=torch.float32)
     work = _train(parameters, chunk, sigma=sigma, loss=loss, algorithm=algorithm, alphas=alphas)
     return Trace(loss=work.losses, norm=work.norms, omega=work.omegas, events=work.events)
 
@@ -127,20 +129,26 @@ def outputs(
     """What the networks answer, `M S B O`, and the states they end in, `M B N`, as `batched.outputs`.
 
     With a loss at every step, what lies beyond a member's own length is 0.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit, or the kernel does not know what is asked; targets are not
+            looked at.
     """
     from rnnlab.engine import cuda_kernels
 
+    check(parameters, batch, loss=None, h_0=h_0)
     _refuse(parameters, sigma=sigma, loss=loss, algorithm=Algorithm())
     theta, (M, T, B) = parameters.theta, batch.inputs.shape[:3]
     plan = _plan(parameters.sizes, B, batch.inputs, sigma=sigma, loss=loss, algorithm=Algorithm())
+    _refuse_size(plan, T)
     weights = theta.new_empty(M, plan.NP + plan.I, plan.NP)
     states = theta.new_empty(M, T + 1, B, plan.NP)
     y = theta.new_zeros(M, T if plan.every else 1, B, plan.O)
-    start = None if h_0 is None else h_0.contiguous()
+    start = None if h_0 is None else h_0.to(torch.float32).contiguous()
     given = theta, _plain(batch.inputs), batch.lengths.to(theta.device, torch.int32)
     _launch(cuda_kernels.prepare, (M,), *given, weights, states, T, plan=plan)
     _launch(cuda_kernels.respond, (M, -(-B // plan.ROWS)), *given, start, weights, states, y, T, plan=plan)
-    return y, states[torch.arange(M, device=theta.device), given[2].long(), :, : plan.N]
+    return y, states[torch.arange(M, dtype=torch.int64, device=theta.device), given[2].long(), :, : plan.N]
 
 
 def _plan(
@@ -158,6 +166,12 @@ def _plan(
         precision=PRECISION,
         **{name: type(part).__name__ for name, part in parts.items()},
     )
+
+
+def _refuse_size(plan: Plan, T: int) -> None:
+    largest = 2**31 // (plan.B * max(plan.NP, plan.IP, plan.OP)) - 2  # addresses within a member have 32 bits
+    if largest < T:
+        raise ValueError(f"inputs must have at most {largest} steps here, got {T}; the batched engine takes more")
 
 
 def _plain(x: Tensor) -> Tensor:
@@ -189,11 +203,12 @@ def _train(
     theta = parameters.theta
     (K, M), T, B = chunk.lengths.shape, chunk.inputs.shape[2], chunk.inputs.shape[3]
     plan = _plan(parameters.sizes, B, chunk.inputs, sigma=sigma, loss=loss, algorithm=algorithm, keep=keep)
+    _refuse_size(plan, T)
     work = Work.of(plan, K=K, M=M, T=T, device=theta.device)
     clip, guard = algorithm.clip, algorithm.clip.guard
     numbers = (
         algorithm.learning_rate,
-        getattr(clip, "threshold", 0),
+        max(getattr(clip, "threshold", 0), 2.0**-149),  # of float32 the least positive number
         getattr(guard, "limit", 0),
         getattr(guard, "factor", 0),
         getattr(algorithm.omega, "bound", 0),

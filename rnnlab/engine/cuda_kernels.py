@@ -16,6 +16,7 @@ from rnnlab.clipping import Event
 _CLIPPED = tl.constexpr(int(Event.CLIPPED))
 _GUARDED = tl.constexpr(int(Event.GUARDED))
 _DIVERGED = tl.constexpr(int(Event.DIVERGED))
+_TINY = tl.constexpr(2.0**-126)  # the least normal number of float32
 
 
 @triton.jit
@@ -254,24 +255,31 @@ def _collect_outputs(states, errors, gradient, L, plan: tl.constexpr):
 
 @triton.jit
 def _norm(gradient, plan: tl.constexpr):
-    """Joint norm of all parameters' gradients, summed in float64, where squares do not overflow."""
+    """Joint norm of all parameters' gradients, summed in float64, where squares neither over- nor underflow.
+
+    And that times 2^-10, which is finite if the gradients are.
+    """
     FLAT: tl.constexpr = plan.FLAT
     squares = tl.zeros((FLAT,), tl.float64)
     for first in range(0, plan.P, plan.FLAT):
         p = first + tl.arange(0, plan.FLAT)
         g = tl.load(gradient + p, mask=p < plan.P, other=0.0).to(tl.float64)
         squares += g * g
-    return tl.sqrt(tl.sum(squares, 0)).to(tl.float32)
+    norm = tl.sqrt(tl.sum(squares, 0))
+    return norm.to(tl.float32), (norm * 0.0009765625).to(tl.float32)
 
 
 @triton.jit
-def _descend(theta, gradient, norm, rate, threshold, guard_limit, guard_factor, plan: tl.constexpr):
+def _descend(theta, gradient, norm, smaller, rate, threshold, guard_limit, guard_factor, plan: tl.constexpr):
     """The clipped and guarded step; an `Event`."""
     FLAT: tl.constexpr = plan.FLAT
-    finite = norm < float("inf")
-    guarded = ((norm <= guard_limit) & finite) == 0
-    clipped = (norm >= threshold) & (plan.clip == "Norm")
+    finite = smaller < float("inf")
+    guarded = (((norm <= guard_limit) & finite) == 0) & (plan.guard != "NoneType")
+    clipped = (norm >= threshold) & (threshold < float("inf")) & (plan.clip == "Norm")
     scale = tl.where(clipped, threshold / norm, 1.0)
+    # A factor that no float holds, of a step that may be one: its root, twice.
+    small, root = clipped & (guarded == 0) & finite & (scale < _TINY), tl.sqrt(threshold) / (32 * tl.sqrt(smaller))
+    scale, rate = tl.where(small, root, scale), tl.where(small, rate * root, rate)
     beyond = tl.zeros((FLAT,), tl.int32)
     for first in range(0, plan.P, plan.FLAT):
         p = first + tl.arange(0, plan.FLAT)
@@ -339,10 +347,10 @@ def train(
         pull = tl.load(alphas + k) * ((4 if plan.omega == "Code" else 2) / pairs)
         _collect(u, states, delta, n, c, gradient, pull, L, plan)
         _collect_outputs(states, errors, gradient, L, plan)
-        norm = _norm(gradient, plan)
+        norm, smaller = _norm(gradient, plan)
         tl.store(norms + i, norm)
         if not plan.keep:
-            event = _descend(theta, gradient, norm, rate, threshold, guard_limit, guard_factor, plan)
+            event = _descend(theta, gradient, norm, smaller, rate, threshold, guard_limit, guard_factor, plan)
             tl.store(events + i, event.to(tl.uint8))
         tl.debug_barrier()
 

@@ -6,6 +6,7 @@
 // Compiled with WIDTH for one NP, which the inner loops then know (a fifth of the time); without it, for any.
 // Never compile with -ffast-math: tests for NaN must stay, and the process's floating-point mode is not ours.
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -25,15 +26,16 @@ enum Clip { NO_CLIP, NORM, ELEMENTWISE };
 enum Guard { NO_GUARD, SHRINK, SKIP };
 enum Event { NONE, CLIPPED, GUARDED, DIVERGED };
 
-// The same fields, in the same order, as `Job` in cpu.py. Strides count elements from one update to the next.
+// The same fields, in the same order, as `Job` in kernel.py. Strides count elements from one update to the next.
 struct Job {
-    int32_t N, I, O, B, T, K, symbols;
+    int32_t N, I, O, B, T, K;
+    int32_t symbols, classes;  // bytes of each: 1, or 2 where a network has more than 256; 0 for real numbers
     int32_t sigma, loss, omega, clip, guard;
     float threshold, guard_factor, guard_limit, rate, bound;
     int64_t input_stride, target_stride, trace_stride;
     float* theta;            // W_rec N N, W_in N I, b N, W_out O N, b_out O
-    const void* inputs;      // K times T B symbols (uint8), or T B I floats
-    const void* targets;     // K times S B classes (uint8), or S B O floats
+    const void* inputs;      // K times T B symbols, or T B I floats
+    const void* targets;     // K times S B classes, or S B O floats
     const int64_t* lengths;  // at k * trace_stride
     const float* alpha;      // K
     float *loss_out, *norm_out, *omega_out;
@@ -52,6 +54,8 @@ static INLINE float sum(vec v) {
     for (int i = 0; i < LANES; i++) s += v[i];
     return s;
 }
+// Number i of the symbols or classes, which have so many bytes.
+static INLINE int number(const void* p, int bytes, long i) { return bytes == 1 ? ((const uint8_t*)p)[i] : ((const int16_t*)p)[i]; }
 static int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 
 // The smaller and the larger of limit and x; x where that is NaN.
@@ -145,14 +149,15 @@ template <class F> static INLINE void tiles(int rows, int vectors, const F& f) {
 template <int S> struct Forward {
     const float *x, *W, *table;
     float* y;
-    const uint8_t* symbols;
+    const void* symbols;
+    int bytes;  // of a symbol
     const float *u, *b;
     int N, NP, I;
     template <int R, int C> INLINE void tile(int r, int v) const {  // R rows from r, C vectors from v
         vec acc[R][C];
         for (int i = 0; i < R; i++)
             for (int c = 0; c < C; c++)
-                acc[i][c] = load((symbols ? table + (long)symbols[r + i] * NP : b) + LANES * (v + c));
+                acc[i][c] = load((symbols ? table + (long)number(symbols, bytes, r + i) * NP : b) + LANES * (v + c));
         if (!symbols) multiply<R, C>(acc, u + (long)r * I, I, 1, table + LANES * v, NP, I);
         multiply<R, C>(acc, x + (long)r * NP, NP, 1, W + LANES * v, NP, N);
         for (int i = 0; i < R; i++)
@@ -238,9 +243,9 @@ static void start(const Job& j, const Space& s, long first) {
 // One step of B rows, whose inputs begin at number `at`.
 template <int S> static INLINE void advance(const Job& j, const Space& s, const void* inputs, long at, const float* now, float* next) {
     const int NP = WIDTH ? WIDTH : s.NP;
-    Forward<S> f = {now, s.W_T, s.table, next, nullptr, nullptr, s.b, j.N, NP, 0};
+    Forward<S> f = {now, s.W_T, s.table, next, nullptr, j.symbols, nullptr, s.b, j.N, NP, 0};
     if (j.symbols) {
-        f.symbols = (const uint8_t*)inputs + at;
+        f.symbols = (const char*)inputs + at * j.symbols;
         tiles(j.B, NP / LANES, f);
     } else {
         f.u = (const float*)inputs + at * j.I, f.I = j.I;
@@ -273,7 +278,7 @@ static double score(const Job& j, const Space& s, float* y, const void* targets,
             }
             continue;
         }
-        const int target = ((const uint8_t*)targets)[first + r];
+        const int target = number(targets, j.classes, first + r);
         float top = y[0];
         for (int o = 1; o < j.O; o++) top = y[o] > top ? y[o] : top;
         const float right = y[target] - top;
@@ -335,7 +340,7 @@ static Sums regularize(const Job& j, const Space& s, int T) {
         sums.live++;
         if (j.omega == CODE) s.c[i] = (q - 1) / d2, sums.omega += ((double)q - 1) * ((double)q - 1);
         if (j.omega == EQ9) {
-            const double ratio = std::sqrt((double)q);
+            const double ratio = std::sqrt(q >= FLT_MIN ? q : (double)n2 / d2);
             sums.omega += (ratio - 1) * (ratio - 1);
             if (n2 > 0) s.c[i] = (float)((1 - 1 / ratio) / d2);
         }
@@ -361,7 +366,7 @@ template <int S> static void collect(const Job& j, const Space& s, const void* i
         const float *d = s.delta + (t + 1) * step, *n = s.n + t * step;
         for (int r = 0; r < rows; r++) {
             const float pull = j.omega ? weight * s.c[(long)t * j.B + r] : 0;
-            float* into = j.symbols ? s.g_table + ((const uint8_t*)inputs)[(long)t * j.B + r] * (long)NP : s.g_b;
+            float* into = j.symbols ? s.g_table + (long)number(inputs, j.symbols, (long)t * j.B + r) * NP : s.g_b;
             for (long i = (long)r * NP; i < (long)(r + 1) * NP; i += LANES, into += LANES) {
                 const vec v = load(d + i) * slope<S>(load(h + step + i));
                 store(s.v + i, v);
@@ -401,8 +406,10 @@ static double squares(const float* x, int rows, int columns, int ld) {
     return sum;
 }
 
-static Event descend(const Job& j, const Space& s, float norm) {
-    const bool finite = std::isfinite(norm);
+// The norm is of double precision, in which no float's square over- or underflows.
+static Event descend(const Job& j, const Space& s, double total) {
+    const bool finite = std::isfinite(total);
+    const float norm = (float)total;
     if (j.guard != NO_GUARD && !(finite && norm <= j.guard_limit)) {
         if (j.guard == SHRINK)
             for (long i = 0; i < (long)j.N * j.N; i++) j.theta[i] -= j.rate * (j.guard_factor * j.theta[i]);
@@ -417,9 +424,14 @@ static Event descend(const Job& j, const Space& s, float norm) {
         });
         return finite ? changed ? CLIPPED : NONE : DIVERGED;
     }
-    const bool clipped = j.clip == NORM && norm >= limit;
+    const bool clipped = j.clip == NORM && norm >= limit && limit < INFINITY;
     const float rate = clipped ? j.rate * (limit / norm) : j.rate;
-    each(j, s, j.theta, [&](float& p, float g) { p -= rate * g; });
+    if (clipped && finite && !(limit / norm >= FLT_MIN)) {  // a factor that no float holds, of a step that may be one
+        const double factor = j.rate * (limit / total);
+        each(j, s, j.theta, [&](float& p, float g) { p -= (float)(factor * g); });
+    } else {
+        each(j, s, j.theta, [&](float& p, float g) { p -= rate * g; });
+    }
     return finite ? clipped ? CLIPPED : NONE : DIVERGED;
 }
 
@@ -431,8 +443,8 @@ static void copy_rows(const float* from, int ld, float* to, int width, long rows
 template <int S> static void update(const Job& j, const Space& s, int k) {
     const long i = k * j.trace_stride;
     const int T = (int)j.lengths[i];
-    const char* inputs = (const char*)j.inputs + k * j.input_stride * (j.symbols ? 1 : 4);
-    const char* targets = (const char*)j.targets + k * j.target_stride * (j.loss == LAST_SQUARED_ERROR ? 4 : 1);
+    const char* inputs = (const char*)j.inputs + k * j.input_stride * (j.symbols ? j.symbols : 4);
+    const char* targets = (const char*)j.targets + k * j.target_stride * (j.classes ? j.classes : 4);
     const bool every = j.loss == EVERY_SOFTMAX;
     unpack(j, s);
     forward<S>(j, s, inputs, T);
@@ -451,9 +463,9 @@ template <int S> static void update(const Job& j, const Space& s, int k) {
     collect<S>(j, s, inputs, T, (float)(j.alpha[k] * scale));
     const double total = squares(s.gW, j.N, j.N, s.NP) + squares(s.g_table, j.I, j.N, s.NP) + squares(s.g_b, 1, j.N, 0) +
                          squares(s.gW_out, j.O, j.N, s.NP) + squares(s.g_b_out, 1, j.O, 0);
-    const float norm = (float)std::sqrt(total);
+    const double norm = std::sqrt(total);
     j.loss_out[i] = (float)loss;
-    j.norm_out[i] = norm;
+    j.norm_out[i] = (float)norm;
     j.omega_out[i] = (float)(sums.omega / (j.omega == CODE ? pairs : j.B));
     if (j.gradient) {
         each(j, s, j.gradient, [&](float& p, float g) { p = g; });

@@ -5,14 +5,22 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
+_PATIENCE = 120  # seconds after which a compiler hangs
+_STALE = 3_600  # seconds after which nobody compiles into a temporary folder any more
+_SCRATCH = "rnnlab-compiling-"
 
 
 class NoCompilerError(RuntimeError):
@@ -23,7 +31,7 @@ class Job(ctypes.Structure):
     """What the kernel is told: the same fields, in the same order, as `Job` in kernel.cpp."""
 
     _fields_ = (
-        [(name, ctypes.c_int32) for name in ("N", "I", "O", "B", "T", "K", "symbols")]
+        [(name, ctypes.c_int32) for name in ("N", "I", "O", "B", "T", "K", "symbols", "classes")]
         + [(name, ctypes.c_int32) for name in ("sigma", "loss", "omega", "clip", "guard")]
         + [(name, ctypes.c_float) for name in ("threshold", "guard_factor", "guard_limit", "rate", "bound")]
         + [(name, ctypes.c_int64) for name in ("input_stride", "target_stride", "trace_stride")]
@@ -35,7 +43,7 @@ class Job(ctypes.Structure):
 
 def _compiler() -> str:
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and shutil.which(name):
+        if name and shutil.which(shlex.split(name)[0]):
             return name
     raise NoCompilerError("no C++ compiler (c++, g++ or clang++) is on the PATH")
 
@@ -69,7 +77,7 @@ def instruction_set() -> str:
     if platform.machine() in ("aarch64", "arm64"):
         return "neon"
     capability = torch.backends.cpu.get_cpu_capability().lower()
-    if capability == "avx512" and {"AuthenticAMD", "25"} <= _processor().keys():
+    if capability == "avx512" and {("vendor_id", "AuthenticAMD"), ("cpu family", "25")} <= _processor():
         return "avx512vl"
     return capability if capability in _TILES else "baseline"
 
@@ -84,7 +92,7 @@ def _command(compiler: str, target: Path, width: int) -> list[str]:
     instructions = instruction_set()
     lanes, panel, rows = _TILES[instructions]
     return [
-        compiler,
+        *shlex.split(compiler),
         "-std=c++17",
         "-O3",
         *_TARGETS[instructions],
@@ -104,56 +112,174 @@ def _command(compiler: str, target: Path, width: int) -> list[str]:
     ]
 
 
-def _cache() -> Path:
-    base = os.environ.get("RNNLAB_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "rnnlab"
+def _ran(command: list[str], folder: Path) -> str:
+    """What a compiler says; what it has started ends with it, after a while or when we are interrupted."""
+    try:
+        with subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            try:
+                said, complaint = process.communicate(timeout=_PATIENCE)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoCompilerError(f"the C++ compiler failed: {error}") from error
+    if process.returncode:
+        reason = complaint.strip()[-500:] or f"{command[0]} ended with status {process.returncode}"
+        raise NoCompilerError(f"the C++ compiler failed: {reason}")
+    return said
 
 
 @functools.cache
-def kernel_hash() -> str:
-    """Name of the compiled kernel: a hash of source, command, compiler and machine."""
-    compiler = _compiler()
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    command = [word for word in _command(compiler, Path("kernel.so"), 0) if word != str(SOURCE)]
-    parts = [SOURCE.read_text(), *command, version, platform.machine()]
-    return hashlib.sha256("\0".join([*parts, *sorted(_processor())]).encode()).hexdigest()[:16]
-
-
-def _processor() -> dict[str, str]:
-    """What -march=native may depend on: values of /proc/cpuinfo, each with its name."""
+def _processor() -> frozenset[tuple[str, str]]:
+    """What -march=native may depend on: names and values of /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return {platform.processor(): "processor"}
+        return frozenset({("processor", platform.processor())})
     named = (line.partition(":")[::2] for line in lines)
     kept = ("vendor_id", "cpu family", "model name", "flags", "Features")
-    return {value.strip(): name.strip() for name, value in named if name.strip() in kept}
+    return frozenset((name.strip(), value.strip()) for name, value in named if name.strip() in kept)
+
+
+def _key() -> str:
+    """What a kernel is made of and for, whichever compiler makes it: source, flags, machine and processor."""
+    flags = [word for word in _command("", Path("kernel.so"), 0) if word != str(SOURCE)]
+    parts = [SOURCE.read_text(encoding="utf8"), *flags, platform.machine(), *map(": ".join, sorted(_processor()))]
+    return _sum("\0".join(parts).encode())[:10]
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _cache() -> Path:
+    """The folder of kernels, which need not be there.
+
+    Raises:
+        OSError: others may write to it, and what they write would be executed.
+        RuntimeError: there is no home that it could be in.
+    """
+    base = os.environ.get("RNNLAB_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(base).expanduser() / "rnnlab"
+    if folder.exists() and not _ours(folder):
+        raise PermissionError(f"{folder} belongs to another user, or all may write to it")
+    return folder
+
+
+def _ours(path: Path) -> bool:
+    """Whether only we, or who owns the machine, can have written it."""
+    state = path.stat()
+    return state.st_uid in (0, os.geteuid()) and not state.st_mode & 0o002
+
+
+def _kept(width: int) -> list[Path]:
+    """Kernels of the cache that are what was once compiled; others are removed, with a warning."""
+    found = []
+    with suppress(OSError, RuntimeError):  # what is wrong is said once something is to be kept
+        for path in sorted(_cache().glob(f"kernel-{_key()}??????-{width}-*.so")):
+            if _ours(path) and path.stem.endswith(_sum(path.read_bytes())):
+                found.append(path)
+            else:
+                warnings.warn(f"{path} is damaged or another user's, and is not used", stacklevel=3)
+                with suppress(OSError):
+                    path.unlink()
+    return found
+
+
+def _keep(made: Path) -> Path:
+    """Where a new kernel lies in the cache, written whole or not at all; where it is, with a warning, if that fails."""
+    try:
+        folder = _cache()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as aside:
+            part = Path(shutil.copy(made, aside))
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            return part.replace(folder / made.name)
+    except (OSError, RuntimeError) as reason:
+        said = "each process compiles the kernel anew, since it cannot be kept (RNNLAB_CACHE names another folder)"
+        warnings.warn(f"{said}: {reason}", stacklevel=3)
+        return made
+
+
+def _sweep() -> None:
+    """Remove what compilations that were killed have left."""
+    with suppress(OSError, RuntimeError):
+        left = [
+            *Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"),
+            *_cache().glob(f"{_SCRATCH}*"),
+            *_cache().glob("tmp*"),
+        ]
+        for path in left:
+            if _ours(path) and time.time() - path.stat().st_mtime > _STALE:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _compiled(width: int, folder: Path) -> Path:
+    """A new kernel in this folder, with its name: what it is made of, by which compiler, its width and its sum."""
+    compiler, made = _compiler(), folder / "kernel.so"
+    version = _ran([*shlex.split(compiler), "--version"], folder)
+    _ran(_command(compiler, Path(made.name), width), folder)  # a full path might become a part of it
+    if not made.is_file():
+        raise NoCompilerError(f"the C++ compiler failed: {compiler} wrote nothing")
+    return made.replace(folder / f"kernel-{_key()}{_sum(version.encode())[:6]}-{width}-{_sum(made.read_bytes())}.so")
+
+
+def _opened(path: Path) -> ctypes.CDLL | None:
+    """The kernel in this file, or None if it cannot be loaded from there."""
+    try:
+        library = ctypes.CDLL(str(path))
+        for name in ("train", "respond"):
+            getattr(library, f"rnnlab_{name}").restype = None
+            getattr(library, f"rnnlab_{name}_space").restype = ctypes.c_int64
+    except (OSError, AttributeError):
+        return None
+    return library
 
 
 @functools.cache
-def _library(width: int) -> ctypes.CDLL:
-    path = _cache() / f"kernel-{kernel_hash()}-{width}.so"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / "kernel.so"
-            run = subprocess.run(_command(_compiler(), made, width), capture_output=True, text=True, check=False)
-            if run.returncode:
-                raise NoCompilerError(f"the C++ compiler failed: {run.stderr.strip()[-500:]}")
-            os.replace(made, path)
-    loaded = ctypes.CDLL(str(path))
-    for name in ("train", "respond"):
-        getattr(loaded, f"rnnlab_{name}").restype = None
-        getattr(loaded, f"rnnlab_{name}_space").restype = ctypes.c_int64
-    return loaded
+def _library(width: int) -> tuple[ctypes.CDLL, Path]:
+    """A kernel of this width, and the file that it is from."""
+    kept = _kept(width)
+    for path in kept:
+        if library := _opened(path):
+            return library, path
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
+        for path in kept:  # there may be folders in which nothing is executed
+            if library := _opened(Path(shutil.copy(path, folder))):
+                return library, path
+        made = _compiled(width, Path(folder))
+        path = _keep(made)
+        library = _opened(path) or _opened(made)
+        if library is None:
+            path.unlink()
+            raise NoCompilerError(f"the C++ compiler failed: what {_compiler()} wrote cannot be loaded")
+        return library, path
+
+
+def kernel_hash(units: int) -> str:
+    """Name of the kernel for so many units: a hash of source, command, machine and compiler."""
+    return _library(width(units))[1].name.split("-")[1]
 
 
 def library(units: int) -> ctypes.CDLL:
     """The kernel for so many units, compiled if this machine has not yet done so.
 
-    Processes that compile at once do not harm each other: each writes a file of its own and renames it.
+    A kernel that is kept needs no compiler, and is checked by its sum. Processes that compile at once do not harm each
+    other: each writes a file of its own and renames it.
 
     Raises:
         NoCompilerError: there is no compiler, or it fails; the message says what it said.
     """
-    return _library(width(units))
+    return _library(width(units))[0]

@@ -41,8 +41,8 @@ def _drive(parameters: Parameters, inputs: Tensor, out: Tensor) -> None:
 
 def _rows(inputs: Tensor, I: int) -> Tensor:
     """Where each symbol's row stands in a table of all members' rows, `MI N`; flat, in the order `T M B`."""
-    symbols = inputs.transpose(0, 1).long()
-    return (symbols + torch.arange(0, inputs.shape[0] * I, I, device=inputs.device)[:, None]).flatten()
+    first = torch.arange(0, inputs.shape[0] * I, I, dtype=torch.int64, device=inputs.device)
+    return (inputs.transpose(0, 1).long() + first[:, None]).flatten()
 
 
 def forward(
@@ -102,9 +102,10 @@ def backward(
     n = delta[:-1] if carried else space.take("n", v.shape)
     delta[T] = immediate[-1]
     hs, deltas, vs, ns = h.unbind(0), delta.unbind(0), v.unbind(0), n.unbind(0)
+    limit = min(signal_threshold or 0.0, torch.finfo(delta.dtype).max)
     for t in range(T, 0, -1):
         if signal_threshold is not None:
-            deltas[t].clamp_(-signal_threshold, signal_threshold)
+            deltas[t].clamp_(-limit, limit)
         torch.mul(deltas[t], sigma.derivative(hs[t]), out=vs[t - 1])  # M B N
         if within is not None:
             vs[t - 1].masked_fill_(~within[:, t - 1, None, None], 0.0)

@@ -121,7 +121,7 @@ class Work:
         """Uninitialized, but for outputs: those beyond a member's own length are 0."""
 
         def take(*shape: int) -> Tensor:
-            return torch.empty(shape, device=device)
+            return torch.empty(shape, dtype=torch.float32, device=device)
 
         S = T if plan.every else 1
         delta = take(M, T + 1, plan.B, plan.NP)
@@ -133,7 +133,7 @@ class Work:
             c=take(M, T, plan.B),
             errors=take(M, S, plan.B, plan.OP),
             gradient=take(M, plan.P),
-            outputs=torch.zeros(M, S, plan.B, plan.O, device=device) if plan.keep else take(0),
+            outputs=take(M, S, plan.B, plan.O).zero_() if plan.keep else take(0),
             losses=take(K, M),
             norms=take(K, M),
             omegas=take(K, M),

@@ -55,7 +55,7 @@ def _member(
     network = Parameters(network.theta.requires_grad_(), network.sizes)
     T, L = batch.inputs.shape[1], int(batch.lengths[0])
     u = _as_real(batch.inputs[0], network.sizes.inputs)  # T B I
-    start = torch.zeros(u.shape[1], network.sizes.units, dtype=u.dtype) if h_0 is None else h_0
+    start = u.new_zeros(u.shape[1], network.sizes.units) if h_0 is None else h_0
     states = [start.clone().requires_grad_()]
     for t in range(L):
         h = sigma(states[-1] @ network.W_rec[0].mT + u[t] @ network.W_in[0].mT + network.b[0])
@@ -73,7 +73,7 @@ def _member(
     h = torch.stack(states).detach()
     theta = network.theta.grad
     assert theta is not None
-    Omega_ = torch.zeros(1, dtype=torch.float64)
+    Omega_ = u.new_zeros(1)
     if omega is not None:
         Omega_, W_rec_grad = _omega(omega, network.W_rec[0].detach(), delta[1:], sigma.derivative(h[1:]))
         theta[0, : W_rec_grad.numel()] += alpha * W_rec_grad.flatten()
@@ -119,6 +119,7 @@ def sgd(
     first_update: int = 0,
 ) -> Trace:
     """K whole updates of every member, in place, as `batched.sgd`."""
+    check(parameters, chunk, loss=loss)
     traces = []
     for k, batch in enumerate(chunk):
         g = gradients(

@@ -149,7 +149,6 @@ def build(name: str, units: int) -> ctypes.CDLL:
     """A variant of the kernel."""
 
     def forget() -> None:
-        kernel.kernel_hash.cache_clear()
         kernel._library.cache_clear()
 
     with mock.patch.multiple(kernel, **variants()[name]):
@@ -295,7 +294,7 @@ def measure(case: Case, rounds: int, grid: Sequence[Case], bar: tqdm) -> dict[st
     aimed = {name: target for name, target in TARGETS.items() if name in ratio}
     return {
         **provenance(),
-        "case": {**asdict(case), "rounds": rounds, "threads": torch.get_num_threads(), "engine": cpu.describe()},
+        "case": {**asdict(case), "rounds": rounds, "threads": torch.get_num_threads(), "engine": cpu.describe(case.N)},
         "ms": ms,
         "ratio": ratio,
         "targets": {name: {**asdict(t), "verdict": t.verdict(ratio[name])} for name, t in aimed.items()},

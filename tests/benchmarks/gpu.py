@@ -203,7 +203,7 @@ class Bench:
 def provenance(device: torch.device) -> dict[str, str]:
     """Where and by what the numbers were measured; others are not gone on with."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
-    return {"device": name, "torch": torch.__version__, "engine": cuda.describe()}
+    return {"device": name, "torch": torch.__version__, "engine": cuda.describe(50)}
 
 
 def line(result: dict) -> str:

@@ -23,7 +23,16 @@ from rnnlab.losses import EverySoftmax, LastSoftmax
 from rnnlab.omega import Code, InverseTime
 from rnnlab.sequences import Batch, Chunk
 from rnnlab.tasks import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
-from tests.engine.test_gradients import LOSSES, OMEGAS, SHAPES, SIGMAS, random_case
+from tests.engine.test_gradients import (
+    EDGES,
+    LOSSES,
+    OMEGAS,
+    SHAPES,
+    SIGMAS,
+    check_clipping,
+    check_edge,
+    random_case,
+)
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
@@ -211,6 +220,16 @@ def test_outputs_streamed_in_windows_are_those_of_one_pass_to_the_bit_and_right(
     assert torch.equal(torch.cat(parts, dim=1) if task.loss.every_step else parts[-1], y)
 
 
+@pytest.mark.parametrize(("scale", "threshold"), [(1e20, 1.0), (1e20, 1e-25), (3e38, 1.0), (1e-30, 1e-30), (1.0, 9.0)])
+def test_a_gradient_of_any_scale_is_clipped(scale, threshold):
+    check_clipping(cuda, torch.float32, scale, threshold, DEVICE)
+
+
+@pytest.mark.parametrize(("form", "w"), EDGES)
+def test_forms_of_omega_are_right_where_n_or_d_is_zero_and_at_the_bound(form, w):
+    check_edge(cuda, torch.float32, form, w, DEVICE)
+
+
 def test_a_training_by_it_is_that_of_the_batched_engine(monkeypatch):
     task = NoiselessMemorization((2, 4), 2, 2)
     algorithm = Algorithm.named("MSGD-CR", learning_rate=0.1)
@@ -239,3 +258,7 @@ def test_what_the_kernel_does_not_know_is_refused_by_name():
     wide, batch = random_case(1, 2, 2, 129, loss=LastSoftmax())
     with pytest.raises(ValueError, match=r"sizes must be at most 128 here, got .*units=129"):
         cuda.gradients(wide.to(DEVICE, torch.float32), there(batch), **given)
+    wide, batch = random_case(1, 2, 1, 128, loss=LastSoftmax())
+    long = batch.inputs[:, :1].to(DEVICE).expand(1, 2**24, 1)
+    with pytest.raises(ValueError, match="inputs must have at most 16777214 steps here, got 16777216"):
+        cuda.outputs(wide.to(DEVICE, torch.float32), Batch(long, batch.targets.to(DEVICE), batch.lengths), **given)

@@ -9,7 +9,7 @@ from threading import Lock
 import pytest
 
 from rnnlab.engine import cpu, kernel
-from rnnlab.losses import EverySoftmax, LastSquaredError
+from rnnlab.losses import EverySoftmax
 from rnnlab.tasks import NoiselessMemorization, TemporalOrder
 from tests.engine import test_cpu
 from tests.engine.test_gradients import LOSSES, SIGMAS
@@ -24,15 +24,14 @@ def extents(job, kind):
     """Bytes behind each pointer of a job; 0 where there is none."""
     whole, every = job.K - 1, job.loss == cpu._LOSSES[EverySoftmax]
     outputs = (job.T if every else 1) * job.B
-    number = 1 if job.symbols else 4 * job.I
-    target = 4 * job.O if job.loss == cpu._LOSSES[LastSquaredError] else 1
+    number, target = job.symbols or 4 * job.I, job.classes or 4 * job.O
     theta = 4 * (job.N * (job.N + job.I + 1 + job.O) + job.O)
     states = 4 * job.B * job.N * (job.T + 1 if kind == "train" else 1)
     traces = whole * job.trace_stride + 1
     found = {
         "theta": theta,
-        "inputs": whole * job.input_stride * min(number, 4) + job.T * job.B * number,
-        "targets": whole * job.target_stride * min(target, 4) + outputs * target,
+        "inputs": whole * job.input_stride * (job.symbols or 4) + job.T * job.B * number,
+        "targets": whole * job.target_stride * (job.classes or 4) + outputs * target,
         "lengths": 8 * traces,
         "alpha": 4 * job.K,
         "loss_out": 4 * traces,

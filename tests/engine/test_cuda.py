@@ -43,7 +43,7 @@ def passed(done):
 
 
 @needs_interpreter
-@pytest.mark.parametrize(("chosen", "cases"), [("gradients_agree", 28), ("not gradients_agree", 17)])
+@pytest.mark.parametrize(("chosen", "cases"), [("gradients_agree", 28), ("not gradients_agree", 31)])
 def test_in_the_interpreter_the_kernels_do_what_the_reference_does(chosen, cases):
     assert passed(run("-k", chosen, TRITON_INTERPRET="1")) >= cases
 
@@ -69,7 +69,7 @@ import sys, warnings
 import torch
 from tests.engine.test_cuda import GIVEN, choose, Algorithm
 for name in ("MSGD", "MSGD-CR"):
-    print(choose(algorithm=Algorithm.named(name), **GIVEN).describe())
+    print(choose(algorithm=Algorithm.named(name), **GIVEN).describe(50))
 """
 
 

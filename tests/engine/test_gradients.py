@@ -5,15 +5,17 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import nn
 
 from rnnlab.cells import Linear, Parameters, Sigmoid, Sizes, Tanh
-from rnnlab.clipping import Elementwise, ElementwiseSignal, NoClip, Norm, Skip
-from rnnlab.engine import batched, reference
+from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
+from rnnlab.engine import batched, cpu, reference
 from rnnlab.engine.contract import ALGORITHMS, Algorithm
 from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError
 from rnnlab.omega import Code, Eq9, Eq10AsPrinted, InverseTime
-from rnnlab.sequences import Batch
+from rnnlab.sequences import Batch, Chunk
 from rnnlab.tasks import Addition, NoiselessMemorization, TemporalOrder
 
 ENGINES = {"reference": reference, "batched": batched}
@@ -32,7 +34,7 @@ def random_case(M, T, B, N, *, loss, symbols=True, mixed=False, I=5, O=3):
     classes = torch.randint(0, O, (M, S, B), generator=generator)
     values = torch.randn(M, S, B, O, dtype=torch.float64, generator=generator)
     batch = Batch(
-        inputs=torch.randint(0, I, (M, T, B), generator=generator, dtype=torch.uint8)
+        inputs=torch.randint(0, I, (M, T, B), generator=generator, dtype=torch.uint8 if I <= 256 else torch.int16)
         if symbols
         else torch.randn(M, T, B, I, dtype=torch.float64, generator=generator),
         targets=values if isinstance(loss, LastSquaredError) else classes,
@@ -155,6 +157,174 @@ def test_engines_make_the_same_updates(task, clip):
     assert (ends[0] - start).abs().max() > 1e-3
     for name in ("loss", "norm", "omega", "events"):
         torch.testing.assert_close(getattr(traces[1], name), getattr(traces[0], name), rtol=1e-9, atol=1e-10)
+
+
+ALL_ENGINES = [(reference, torch.float64), (batched, torch.float64), (batched, torch.float32), (cpu, torch.float32)]
+
+
+def steep(scale, *, dtype, device="cpu"):
+    """A network whose loss has the gradient scale (3/4, 1) for W_out and b_out, and 0 for all else; and a batch."""
+    network = Parameters.zeros(Sizes(1, 1, 1), 1, dtype=dtype, device=device)
+    network.b.fill_(0.75)  # h = b, by a linear unit, and y = 0
+    given = {"dtype": dtype, "device": device}
+    target = torch.full((1, 1, 1, 1, 1), -scale / 2, **given)
+    lengths = torch.ones(1, 1, dtype=torch.int64)
+    return network, Chunk(torch.zeros(1, 1, 1, 1, 1, **given), target, lengths)
+
+
+def check_clipping(engine, dtype, scale, threshold, device="cpu"):
+    """A gradient of any scale is clipped, of which none is called diverged."""
+    for clip in (Norm(threshold, None), Norm(threshold, Skip()), NoClip()):
+        network, chunk = steep(scale, dtype=dtype, device=device)
+        algorithm = Algorithm(learning_rate=1.0, clip=clip)
+        trace = engine.sgd(network, chunk, sigma=Linear(), loss=LastSquaredError(), algorithm=algorithm)
+        clipped = clip != NoClip() and 1.25 * scale > threshold
+        want = -(threshold * np.array([0.6, 0.8]) if clipped else scale * np.array([0.75, 1.0]))
+        np.testing.assert_allclose(network.theta[0, 3:].cpu().numpy(), want, rtol=1e-5)
+        if abs(1.25 * scale - threshold) > 1e-5 * threshold:
+            assert trace.events.item() == (Event.CLIPPED if clipped else Event.NONE)
+        np.testing.assert_allclose(trace.norm.item(), torch.tensor(1.25 * scale, dtype=trace.norm.dtype), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("engine", "dtype"), ALL_ENGINES)
+@given(power=st.floats(-37, 37), threshold=st.floats(-37, 37))
+@example(power=np.log10(3e38), threshold=0.0)  # whose norm is beyond float32
+@example(power=20.0, threshold=-25.0)
+def test_engines_clip_a_gradient_of_any_scale(engine, dtype, power, threshold):
+    check_clipping(engine, dtype, 10**power, 10**threshold)
+
+
+def at_the_bound(w, form, *, dtype, device="cpu"):
+    """A linear unit, dE/dh of four sequences around the form's bound, by a loss that is exact in float32."""
+    network = Parameters.zeros(Sizes(1, 1, 1), 1, dtype=dtype, device=device)
+    network.W_rec.fill_(w)
+    network.W_out.fill_(1.0)
+    root = form.bound**0.5
+    d = torch.tensor([0.0, root, root * (1 - 2**-10), 8 * root], dtype=dtype, device=device)
+    inputs = torch.zeros(1, 1, 4, 1, dtype=dtype, device=device)
+    return network, Batch(inputs, -2 * d[None, None, :, None], torch.ones(1, dtype=torch.int64))
+
+
+BOUND = 2.0**-66
+EDGES = [(form, w) for form in (Code(BOUND), Eq9(BOUND), Eq10AsPrinted(BOUND)) for w in (0.0, 0.5, -2.0)]
+
+
+def check_edge(engine, dtype, form, w, device="cpu"):
+    """Two of four pairs are live, the one at the bound too; |n|/|d| is |w|, and at w = 0 eq. (9) is flat in w."""
+    network, batch = at_the_bound(w, form, dtype=dtype, device=device)
+    given = {"sigma": Linear(), "loss": LastSquaredError(), "omega": form, "alpha": 3.0}
+    g = engine.gradients(network, batch, **given)
+    value, slope = {
+        Code: ((w * w - 1) ** 2, 4 * w * (w * w - 1)),
+        Eq9: ((abs(w) - 1) ** 2 / 2, np.sign(w) * (abs(w) - 1)),
+        Eq10AsPrinted: ((w * w - 1) / 2, w),
+    }[type(form)]
+    assert g.delta[0, 1, 1].item() == form.bound**0.5
+    assert g.omega.item() == pytest.approx(value, rel=1e-6)
+    assert g.theta[0, 0].item() == pytest.approx(3 * slope, rel=1e-6, abs=1e-12)
+    assert bool(g.theta.isfinite().all())
+
+
+@pytest.mark.parametrize(("engine", "dtype"), ALL_ENGINES)
+@pytest.mark.parametrize(("form", "w"), EDGES)
+def test_forms_of_omega_are_right_where_n_or_d_is_zero_and_at_the_bound(engine, dtype, form, w):
+    check_edge(engine, dtype, form, w)
+
+
+@pytest.mark.parametrize("d", [1.0, 1e3])
+@pytest.mark.parametrize(("engine", "dtype"), ALL_ENGINES)
+def test_eq_9_pulls_a_signal_that_all_but_vanishes(engine, dtype, d):
+    """|n| = 1e-21: the quotient of squares is beyond float32, and the derivative, 2 (|w| - 1), is not."""
+    network = Parameters.zeros(Sizes(1, 1, 1), 1, dtype=dtype)
+    network.W_rec.fill_(1e-21 / d)
+    network.W_out.fill_(1.0)
+    real = torch.zeros(1, 1, 1, 1, dtype=dtype)
+    batch = Batch(real, real - d / 2, torch.ones(1, dtype=torch.int64))
+    g = engine.gradients(network, batch, sigma=Linear(), loss=LastSquaredError(), omega=Eq9(), alpha=3.0)
+    # n^2 = 1e-42 has three digits in float32
+    assert g.theta[0, 0].item() == pytest.approx(-6, rel=1e-3 if dtype == torch.float32 else 1e-12)
+    assert g.omega.item() == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("form", [Code(), Eq9(), Eq10AsPrinted()])
+def test_a_saturated_unit_leaves_every_form_finite(form):
+    for engine, dtype in ALL_ENGINES:
+        network = Parameters.zeros(Sizes(6, 1, 4), 1, dtype=dtype)
+        network.W_rec.fill_(0.5)
+        network.b.fill_(40.0)  # tanh' is 0
+        network.W_out[0, :, 0] = torch.tensor([1.0, -1.0, 0.5, 0.0], dtype=dtype)
+        batch = Batch(
+            torch.zeros(1, 2, 3, dtype=torch.uint8), torch.zeros(1, 1, 3, dtype=torch.uint8), torch.tensor([2])
+        )
+        g = engine.gradients(network, batch, sigma=Tanh(), loss=LastSoftmax(), omega=form, alpha=4.0)
+        assert bool(g.theta.isfinite().all())
+        if engine is not cpu:  # whose tanh stops a little below 1
+            assert not g.theta[0, 0]
+            assert g.omega.item() == (-1 if form == Eq10AsPrinted() else 1)  # the last step alone is live
+
+
+@pytest.mark.parametrize(("engine", "dtype"), ALL_ENGINES)
+def test_what_does_not_fit_is_refused_wherever_in_a_chunk_it_stands(engine, dtype):
+    network, batch = random_case(2, 4, 3, 5, loss=LastSoftmax())
+    network = network.to(dtype)
+    given = {"sigma": Tanh(), "loss": LastSoftmax()}
+    plain = [torch.stack([x.long()] * 3) for x in (batch.inputs, batch.targets, batch.lengths)]
+    for part, at, value, said in (
+        (0, (2, 1, 3, 2), 5, "inputs must be symbols from 0 to 4, got 0 to 5"),
+        (0, (2, 1, 3, 2), -256, "inputs must be symbols from 0 to 4, got -256 to"),
+        (1, (2, 0, 0, 1), 259, "targets must be classes from 0 to 2, got 0 to 259"),
+        (2, (1, 1), 5, "lengths must hold 2 numbers of steps from 1 to 4"),
+    ):
+        parts = [x.clone() for x in plain]
+        parts[part][at] = value
+        with pytest.raises(ValueError, match=said):
+            engine.sgd(network, Chunk(*parts), algorithm=Algorithm(), **given)
+    for lacking in range(3):
+        parts = [x[:2] if part == lacking else x for part, x in enumerate(plain)]
+        with pytest.raises(ValueError, match="must have shape"):
+            engine.sgd(network, Chunk(*parts), algorithm=Algorithm(), **given)
+    with pytest.raises(ValueError, match="inputs must be on cpu, where the networks are, got meta"):
+        engine.gradients(network, Batch(batch.inputs.to("meta"), batch.targets, batch.lengths), **given)
+    vast = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(2, 2**16, 2**15)
+    with pytest.raises(ValueError, match="inputs must have at most 1073741824 pairs of a step and a sequence"):
+        engine.gradients(network, Batch(vast, batch.targets, batch.lengths), **given)
+
+
+@pytest.mark.parametrize("engine", [batched, cpu])
+def test_numbers_are_never_narrowed(engine):
+    loss = LastSquaredError()
+    network, wide = random_case(2, 4, 3, 5, loss=loss, symbols=False)
+    network, given = network.to(torch.float32), {"sigma": Tanh(), "loss": loss}
+    batch = Batch(wide.inputs.float(), wide.targets.float(), wide.lengths)
+    h_0 = torch.zeros(2, 3, 5, dtype=torch.float64)
+    said = "must be of no wider dtype than the networks' torch.float32, got torch.float64"
+    for name, bad in (
+        ("inputs", Batch(wide.inputs, batch.targets, batch.lengths)),
+        ("targets", Batch(batch.inputs, wide.targets, batch.lengths)),
+    ):
+        with pytest.raises(ValueError, match=f"{name} {said}"):
+            engine.gradients(network, bad, **given)
+    for call in (engine.gradients, engine.outputs):
+        with pytest.raises(ValueError, match=f"h_0 {said}"):
+            call(network, batch, h_0=h_0, **given)
+        with pytest.raises(ValueError, match="h_0 must have shape"):
+            call(network, batch, h_0=h_0[:1].float(), **given)
+    with pytest.raises(ValueError, match="inputs must have 5 channels"):
+        engine.outputs(network, Batch(batch.inputs[..., :3], batch.targets, batch.lengths), **given)
+    with pytest.raises(ValueError, match="lengths must hold"):
+        engine.outputs(network, Batch(batch.inputs[:, :2], batch.targets, batch.lengths), **given)
+    for rule, said in (
+        (Algorithm(learning_rate=1e40), r"learning_rate must be at most 3.4e\+38 in torch.float32, got 1e\+40"),
+        (Algorithm(omega=Code(), alpha=InverseTime(1e39)), "alpha must be at most"),
+        (Algorithm(clip=Norm(1.0, Shrink(factor=1e40))), "factor must be at most"),
+        (Algorithm(omega=Code(bound=1e-50)), "omega's bound must be at least 9.86e-32 in torch.float32, got 1e-50"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            engine.sgd(network, Chunk(*(x[None] for x in vars(batch).values())), algorithm=rule, **given)
+    half = batch.inputs.half(), torch.full((2, 3, 5), 0.25, dtype=torch.float16)  # wider is no loss
+    narrow = engine.outputs(network, Batch(half[0], batch.targets, batch.lengths), h_0=half[1], **given)
+    same = engine.outputs(network, Batch(half[0].float(), batch.targets, batch.lengths), h_0=half[1].float(), **given)
+    assert all(torch.equal(a, b) for a, b in zip(narrow, same, strict=True))
 
 
 def test_an_update_is_the_gradient_step():

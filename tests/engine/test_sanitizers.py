@@ -22,6 +22,7 @@ def exercise(jobs):
     from rnnlab import Algorithm, Elementwise, InverseTime, NoClip, Norm, Shrink, Skip
     from rnnlab.engine import cpu
     from rnnlab.sequences import Chunk
+    from tests.engine.test_cpu import in_float32
     from tests.engine.test_gradients import LOSSES, OMEGAS, SIGMAS, random_case
 
     draw, finite = random.Random(0), 0
@@ -32,7 +33,7 @@ def exercise(jobs):
         loss, sigma, omega = LOSSES[number % 3], SIGMAS[number // 3 % 3], OMEGAS[number // 9 % 4]
         kind = {"symbols": draw.random() < 0.5, "mixed": draw.random() < 0.5, "I": draw.randint(1, 9)}
         network, batch = random_case(M, T, B, N, loss=loss, **kind, O=draw.randint(1, 9))
-        network = network.to(torch.float32)
+        network, _, batch = in_float32(network, batch)
         h_0 = torch.rand(M, B, N) if draw.random() < 0.5 else None
         g = cpu.gradients(network, batch, sigma=sigma, loss=loss, omega=omega, alpha=0.5, h_0=h_0)
         cpu.outputs(network, batch, sigma=sigma, loss=loss, h_0=h_0)
@@ -47,17 +48,17 @@ def exercise(jobs):
 
 def overrun():
     """Have the kernel read one step beyond its inputs, which it must not be told to."""
-    import torch
 
     from rnnlab import LastSoftmax, Tanh
     from rnnlab.engine import cpu
+    from tests.engine.test_cpu import in_float32
     from tests.engine.test_gradients import random_case
 
     for check in [name for name in vars(cpu) if name.startswith("check")]:
         setattr(cpu, check, lambda *_, **__: None)
-    network, batch = random_case(1, 4, 3, 5, loss=LastSoftmax(), symbols=False)
+    network, _, batch = in_float32(*random_case(1, 4, 3, 5, loss=LastSoftmax(), symbols=False))
     batch.lengths[0] = 5
-    cpu.outputs(network.to(torch.float32), batch, sigma=Tanh(), loss=LastSoftmax())
+    cpu.outputs(network, batch, sigma=Tanh(), loss=LastSoftmax())
 
 
 def sanitized(code, cache):
