@@ -121,8 +121,11 @@ def test_the_ceilings_of_a_core_are_above_what_torch_does():
             start = time.perf_counter()
             a @ a
             seconds.append(time.perf_counter() - start)
-    # Twice as much would be a ceiling of something else: torch's product is a good one.
-    assert 0.5 < 2 * 384**3 / min(seconds) / max(found["multiply_adds"].values()) < 1.05
+    # Torch's product is a good one, by vectors of one of these widths, but not always the widest (MKL on AMD); twice as
+    # much or half would be a ceiling of something else.
+    shares = [2 * 384**3 / min(seconds) / ceiling for ceiling in found["multiply_adds"].values()]
+    assert min(shares) < 1.05
+    assert any(0.6 < share < 1.05 for share in shares)
 
 
 def test_the_processor_and_its_caches_are_named():

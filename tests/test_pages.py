@@ -49,7 +49,7 @@ def test_a_bar_counts_its_calls_and_is_silent_in_a_published_page(state, capsys,
     assert ("2/2" in shown and "cells" in shown) if state == "" else shown == ""
 
 
-@pytest.mark.parametrize("last", [Progress(100, 900, 5, 0, 5), Further(100, True, True, np.zeros(3))])
+@pytest.mark.parametrize("last", [Progress(100, 900, 5, 0, 5), Further(100, True, True, np.zeros(3), np.zeros(1))])
 def test_a_bar_ends_with_the_training_that_it_is_called_with(last, capsys, monkeypatch):
     monkeypatch.setenv("RNNLAB_BAR", "")
     move = pages.bar("tests", 9)
