@@ -90,8 +90,10 @@ static INLINE vec exp_of(vec x) {
 }
 
 // tanh(a) to five units in the last place, at most 1: a ratio of polynomials in a^2, of degrees 5 and 3, fitted for the
-// least relative error (2.4e-8) up to 8.2. Beyond, tanh is 1 - 1.5e-7 or nearer to 1.
+// least relative error (2.4e-8) up to 8.2. Beyond, tanh is 1 - 1.5e-7 or nearer to 1; beyond 9.02 it rounds to 1, and has
+// to be 1, since a slope that is not 0 there would be all that is left of a gradient.
 static INLINE vec tanh_of(vec a) {
+    const auto far = a * a > 81.36f;
     a = at_least(-8.2f, at_most(8.2f, a));
     const vec s = a * a;
     vec p = s * 2.2355948e-11f - 1.4305087e-8f, q = s * 2.3541910e-4f + 2.3976821e-2f;
@@ -99,7 +101,7 @@ static INLINE vec tanh_of(vec a) {
     p = p * s + 2.9732268e-3f, q = q * s + 1.0f;
     p = p * s + 1.2967668e-1f;
     p = p * s + 1.0f;
-    return a * p / q;
+    return (far ? a : a * p) / (far ? fill(8.2f) : q);
 }
 
 template <int S> static INLINE vec apply(vec a) {

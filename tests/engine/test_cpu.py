@@ -96,6 +96,22 @@ def test_units_are_right_in_saturation_and_keep_what_is_not_a_number(sigma):
     right = sigma(u.double())
     torch.testing.assert_close(h[0, :, 0].double(), right, rtol=0, atol=5 * 2 * EPSILON, equal_nan=True)
     assert h[0, :-1].abs().max() <= 1
+    if sigma == Tanh():
+        far = u.abs() > 9.02  # where tanh rounds to 1
+        assert torch.equal(h[0, far, 0], u[far].sign())
+
+
+@pytest.mark.parametrize("omega", [None, Code()])
+def test_where_all_units_are_saturated_no_gradient_is_left_to_be_amplified(omega):
+    network, exact, batch = in_float32(*random_case(2, 4, 5, 40, loss=LastSoftmax()))
+    for one in (network, exact):
+        one.W_rec.mul_(1e5)
+        one.b.fill_(30.0)
+    given = {"sigma": Tanh(), "loss": LastSoftmax(), "omega": omega, "alpha": 1.0}
+    want, got = reference.gradients(exact, batch, **given), cpu.gradients(network, batch, **given)
+    assert want.states[:, 1:].abs().eq(1).all()
+    torch.testing.assert_close(got.theta.double(), want.theta, rtol=0, atol=1e-6)
+    torch.testing.assert_close(got.omega.double(), want.omega, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("task", [TemporalOrder((10, 15)), Addition(12), NoiselessMemorization((3, 6), 2, 2)])
