@@ -1,5 +1,6 @@
 """Arguments are what a public function says that it takes, or they are refused by name."""
 
+import contextlib
 import functools
 import inspect
 import types
@@ -8,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 import numpy as np
+import torch
 from jaxtyping import jaxtyped
 from torch import Tensor
 
@@ -122,17 +124,42 @@ def plain(name: str, value: object) -> None:
         for i, item in enumerate(value):
             plain(f"{name}[{i}]", item)
     elif (how := vars(type(value)).get("__dataclass_params__")) is not None and how.frozen:
-        for field in fields(value):  # type: ignore[arg-type]
-            plain(f"{name}.{field.name}", getattr(value, field.name))
+        named = [field.name for field in fields(value)]  # type: ignore[arg-type]
+        for field in named:
+            plain(f"{name}.{field}", getattr(value, field))
+        for other in set(getattr(value, "__dict__", ())).difference(named):
+            if not isinstance(getattr(type(value), other, None), functools.cached_property):
+                raise ValueError(f"{name} must keep all that it holds in its fields, got {other} beside {named}")
     else:
         allowed = "plain (numbers, words, None, tuples and frozen dataclasses of such, as no checkpoint keeps state)"
         raise ValueError(f"{name} must be {allowed}, got {_said(value)}{_remedy(value, to_be='plain')}")
 
 
+def exactly(function: F) -> F:
+    """Have a function make products in the dtype of what it is given, whatever this process has told PyTorch."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        precision = torch.get_float32_matmul_precision()
+        mixed = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+        if precision == "highest" and not mixed:
+            return function(*args, **given)
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with contextlib.ExitStack() as stack:
+                for kind in mixed:
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+                return function(*args, **given)
+        finally:
+            torch.set_float32_matmul_precision(precision)
+
+    return call  # type: ignore[return-value]
+
+
 def checked(*but: str) -> Callable[[F], F]:
     """Have a function refuse arguments that are not of the kinds, shapes and dtypes that its signature says.
 
-    NumPy's numbers are taken as Python's, and one-dimensional arrays as lists.
+    NumPy's numbers are taken as Python's, and one-dimensional arrays as lists. Products are made `exactly`.
 
     Args:
         but: parameters that the function checks itself, with more to say.
@@ -155,7 +182,7 @@ def checked(*but: str) -> Callable[[F], F]:
                 for name, value in bound.arguments.items():
                     if name in hints():
                         bound.arguments[name] = taken(name, value, hints()[name])
-            return function(*bound.args, **bound.kwargs)
+            return exactly(function)(*bound.args, **bound.kwargs)
 
         return call  # type: ignore[return-value]
 

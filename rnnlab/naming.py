@@ -16,11 +16,12 @@ import inspect
 import json
 import linecache
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,7 +34,13 @@ _OWN = __name__.partition(".")[0]
 _WORDS = (type(None), bool, int, float, complex, str, bytes, range, slice, torch.dtype, torch.device, torch.Size)
 _GENERATED = {f"__{name}__" for name in ("init", "repr", "eq", "hash", "setattr", "delattr", "lt", "le", "gt", "ge")}
 _BOOKKEEPING = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "__annotate__", "__annotate_func__"}
+_BOOKKEEPING |= {"__annotations__", "__orig_bases__", "__slots__", "__type_params__", "__weakref__"}
 _IDLE = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}  # what is written and computes nothing
+
+
+@dataclass(frozen=True)
+class _Bare(Protocol):
+    """What any class has, and any dataclass."""
 
 
 class UnnamedError(ValueError):
@@ -90,9 +97,10 @@ def _class(kind: type) -> dict[str, Any]:
         return said
     try:
         told = json.dumps(_Reader(kind).told(kind))
-    except UnnamedError as reason:
+    except Exception as reason:  # whatever reading a user's code may raise
+        why = reason if isinstance(reason, UnnamedError) else f"{type(reason).__name__}: {reason}"
         raise UnnamedError(
-            f"{qualified(kind)} cannot be named, and so not stored: {reason}; give it a line "
+            f"{qualified(kind)} cannot be named, and so not stored: {why}; give it a line "
             f"`numerics: ClassVar[int] = 1`, and raise that number whenever what it computes changes"
         ) from None
     return said | {"source": hashlib.sha256(told.encode()).hexdigest()[:16]}
@@ -100,7 +108,7 @@ def _class(kind: type) -> dict[str, Any]:
 
 def _plain(name: str, value: Any) -> bool:
     """Whether a member of a class is a variable with a plain value; others are told with the code."""
-    if name in _BOOKKEEPING or name.startswith("__"):
+    if name in _BOOKKEEPING | vars(_Bare).keys():
         return False
     with contextlib.suppress(ValueError):
         plain(name, value)
@@ -180,9 +188,11 @@ class _Reader:
             return False
         if not (name.startswith("__") and name.endswith("__")):
             return True
+        if isinstance(value, staticmethod | classmethod):
+            return name not in ("__new__", "__init_subclass__", "__class_getitem__", "__subclasshook__")
         inner = inspect.unwrap(value) if callable(value) else None
         if not isinstance(inner, FunctionType):
-            return inner is not None and not isinstance(inner, type | BuiltinFunctionType)
+            return inner is not None and not isinstance(inner, type)
         generated = name in _GENERATED and inner.__code__.co_filename == "<string>"
         return not (generated or _library(inner.__globals__["__name__"], self.home))
 
@@ -213,9 +223,10 @@ class _Reader:
 def _library(module: str, home: str) -> bool:
     """Whether a module is Python's, the package's own, or installed and no sister of `home`."""
     top = module.partition(".")[0]
-    if top == _OWN or top in sys.stdlib_module_names:
-        return True
     file = getattr(sys.modules.get(module), "__file__", None) or ""
+    pythons = not file or Path(file).is_relative_to(sysconfig.get_path("stdlib"))  # one of its names may be a user's
+    if top == _OWN or (top in sys.stdlib_module_names and pythons):
+        return True
     here = top in ("__main__", "__mp_main__", home.partition(".")[0])
     return not here and not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
 

@@ -110,7 +110,7 @@ class Spec:
         """
         try:
             made = _made(json.loads(text)["spec"])
-        except (AttributeError, KeyError, TypeError) as reason:
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as reason:
             raise ValueError(f"text must be canonical JSON whose parts were imported, got {text}") from reason
         if not isinstance(made, cls) or made.canonical() != text:
             raise ValueError(f"text must be canonical JSON of the package and the parts as they are now, got {text}")

@@ -14,7 +14,7 @@ import xarray
 from rnnlab.checking import checked
 from rnnlab.executors import Job
 from rnnlab.records import FRESH, OUTCOMES, SERIES, TOTALS
-from rnnlab.specs import Spec
+from rnnlab.specs import Spec, named
 from rnnlab.store import SUMMARY, DamagedError, File, decode, encode, expanded, put
 
 AXES = ("init", "algorithm", "length")
@@ -125,7 +125,9 @@ def answers(known: xarray.Dataset, jobs: Sequence[Job]) -> list[tuple[Job, Job, 
     origin = {name: value for name, value in known.attrs.items() if name not in ("command", "checks", "wall_s")}
     found = []
     for job in jobs:
-        spec, text = job.spec, job.spec.canonical()
+        spec, text = job.spec, named(job.spec)
+        if not text:
+            continue
         asked, numbers = _Asked.of(text), {}
         for seed in job.seeds:
             fit = [one for one in held.get((asked.question, seed), ()) if one.answers(asked, spec)]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import rnnlab
-from rnnlab import sweeps
+from rnnlab import naming, sweeps
 from rnnlab.clipping import Elementwise, ElementwiseSignal, Norm, Skip
 from rnnlab.engine.contract import Algorithm
 from rnnlab.ensembles import Ensemble
@@ -147,6 +147,9 @@ class Sigma:
         return a.tanh_()
 
     __neg__ = functools.partial(halved, 6.0)
+    __pos__ = staticmethod(torch.cos)
+    __invert__ = torch.exp
+    __gain__ = 0.25
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,9 @@ CHANGES = [
     ("own", "return a.tanh()", "return a.sin()"),
     ("own", "return a.tanh_()", "return a.sin_()"),
     ("own", "functools.partial(halved, 6.0)", "functools.partial(halved, 7.0)"),
+    ("own", "staticmethod(torch.cos)", "staticmethod(torch.sin)"),
+    ("own", "torch.exp", "torch.expm1"),
+    ("own", "__gain__ = 0.25", "__gain__ = 0.75"),
     ("own", "    gamma = 1.0", "    gamma = 2.0"),
     ("own", "temperature: ClassVar[float] = 1.0", "temperature: ClassVar[float] = 2.0"),
     ("own", "chunk.targets * 1", "chunk.targets * 0"),
@@ -238,6 +244,40 @@ def test_whatever_is_edited_in_a_part_of_ones_own_gives_it_another_name(module, 
     text = {"other": OTHER, "own": OWN}[module]
     assert text.count(old) == 1
     assert name(load(**{module: text.replace(old, new)})) != name(load())
+
+
+def test_a_module_of_ones_own_may_be_called_like_one_of_pythons(load, monkeypatch):
+    names = []
+    for factor in "2", "4":
+        own = load(own=OWN.replace("FACTOR = 2.0", f"FACTOR = {factor}.0"))
+        monkeypatch.setitem(sys.modules, "profile", own)
+        own.__name__ = "profile"
+        for kind in own.Alpha, own.Init, own.Sigma, own.Task, own.Shared, own.Clip:
+            kind.__module__ = "profile"
+        naming._library.cache_clear()
+        names.append(name(own))
+    naming._library.cache_clear()
+    assert names[0] != names[1]
+
+
+def test_a_value_that_keeps_something_beside_its_fields_is_refused(load):
+    text = """
+    def __post_init__(self):
+        object.__setattr__(self, "seen", 0)
+
+    def __call__(self, update):
+        return self.value
+"""
+    own = load(own=OWN.replace("\n    def __call__(self, update):\n        return self.value\n", text))
+    refused = r"^alpha must keep all that it holds in its fields, got seen beside \['value'\]"
+    with pytest.raises(ValueError, match=refused):
+        Algorithm(alpha=own.Alpha())
+
+
+def test_whatever_reading_a_class_raises_is_said_with_the_remedy(load):
+    own = load(own=OWN.replace("torch.tensor([0.5, 1.5])", "torch.eye(2).to_sparse()"))
+    with pytest.raises(UnnamedError, match=r"cannot be named, and so not stored: \w+Error: .*numerics: ClassVar"):
+        name(own)
 
 
 def test_comments_layout_and_line_endings_change_no_name(load):
