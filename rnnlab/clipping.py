@@ -49,7 +49,10 @@ def norms(x: Float[Tensor, "*S P"]) -> Float[Tensor, "*S"]:
 
 def _rescale(g: Tensor, norm: Tensor, threshold: float) -> Tensor:
     longer = norm > threshold
-    factor = torch.where(longer, threshold / norm, 1.0)
+    # Not `threshold / norm`, which multiplies by a reciprocal, where that is beyond the dtype.
+    most = torch.full_like(norm, min(threshold, torch.finfo(norm.dtype).max))
+    divided = torch.where(norm.reciprocal().isfinite(), threshold / norm, most / norm)
+    factor = torch.where(longer, divided, 1.0)
     largest = g.abs().amax(dim=-1)
     direction = g / largest[:, None]
     # A factor that the dtype does not hold, of a step that it may.

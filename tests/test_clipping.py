@@ -152,3 +152,12 @@ def test_thresholds_that_are_not_positive_and_finite_are_refused(rule, threshold
 
 def test_shrink_says_what_it_does_in_its_fields():
     assert Shrink() == Shrink(factor=0.02, limit=1e10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_gradients_whose_norm_has_no_finite_reciprocal_are_rescaled_too(dtype):
+    least = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps  # the smallest number of all
+    g = torch.tensor([[48.0, -64.0], [0.0, 10.0]], dtype=torch.float64) * least  # norms 80 and 10
+    want = torch.tensor([[24.0, -32.0], [0.0, 10.0]], dtype=torch.float64) * least
+    clipped = clip_norm(g.to(dtype), 40 * least).double()
+    torch.testing.assert_close(clipped / least, want / least, rtol=0, atol=1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rnnlab import clipping
 from rnnlab.cells import Parameters, Sigma
+from rnnlab.checking import exactly
 from rnnlab.engine import phases
 from rnnlab.engine.contract import Algorithm, Gradients, Trace, alive, check, check_algorithm, counted
 from rnnlab.engine.graphs import Replay
@@ -23,6 +24,7 @@ def describe(units: int) -> str:
     return "batched"
 
 
+@exactly
 def gradients(
     parameters: Parameters,
     batch: Batch,
@@ -112,6 +114,7 @@ def _gradients(
     return Gradients(gradient.theta, h.transpose(0, 1), sweep.delta.transpose(0, 1), E, Omega_, y)
 
 
+@exactly
 def sgd(
     parameters: Parameters,
     chunk: Chunk,
@@ -190,6 +193,7 @@ def _replayed(
     return [once(*(argument[k] for argument in arguments)) for k in range(len(chunk))]
 
 
+@exactly
 def outputs(
     parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, h_0: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -41,9 +41,17 @@ class Job(ctypes.Structure):
     )
 
 
+def _words(command: str) -> list[str]:
+    """A compiler and its flags."""
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise NoCompilerError(f"CXX must be a command, got {command!r}: {error}") from None
+
+
 def _compiler() -> str:
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and shutil.which(shlex.split(name)[0]):
+    for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
+        if shutil.which("".join(_words(name)[:1])):
             return name
     raise NoCompilerError("no C++ compiler (c++, g++ or clang++) is on the PATH")
 
@@ -92,7 +100,7 @@ def _command(compiler: str, target: Path, width: int) -> list[str]:
     instructions = instruction_set()
     lanes, panel, rows = _TILES[instructions]
     return [
-        *shlex.split(compiler),
+        *_words(compiler),
         "-std=c++17",
         "-O3",
         *_TARGETS[instructions],
@@ -154,6 +162,7 @@ def _processor() -> frozenset[tuple[str, str]]:
 def _key() -> str:
     """What a kernel is made of and for, whichever compiler makes it: source, flags, machine and processor."""
     flags = [word for word in _command("", Path("kernel.so"), 0) if word != str(SOURCE)]
+    flags += _words(os.environ.get("CXX", ""))[1:]
     parts = [SOURCE.read_text(encoding="utf8"), *flags, platform.machine(), *map(": ".join, sorted(_processor()))]
     return _sum("\0".join(parts).encode())[:10]
 
@@ -187,7 +196,7 @@ def _kept(width: int) -> list[Path]:
     found = []
     with suppress(OSError, RuntimeError):  # what is wrong is said once something is to be kept
         for path in sorted(_cache().glob(f"kernel-{_key()}??????-{width}-*.so")):
-            if _ours(path) and path.stem.endswith(_sum(path.read_bytes())):
+            if path.is_file() and _ours(path) and path.stem.endswith(_sum(path.read_bytes())):
                 found.append(path)
             else:
                 warnings.warn(f"{path} is damaged or another user's, and is not used", stacklevel=3)
@@ -228,7 +237,7 @@ def _sweep() -> None:
 def _compiled(width: int, folder: Path) -> Path:
     """A new kernel in this folder, with its name: what it is made of, by which compiler, its width and its sum."""
     compiler, made = _compiler(), folder / "kernel.so"
-    version = _ran([*shlex.split(compiler), "--version"], folder)
+    version = _ran([*_words(compiler), "--version"], folder)
     _ran(_command(compiler, Path(made.name), width), folder)  # a full path might become a part of it
     if not made.is_file():
         raise NoCompilerError(f"the C++ compiler failed: {compiler} wrote nothing")

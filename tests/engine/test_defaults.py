@@ -1,4 +1,4 @@
-"""What another library has made torch's default dtype or device changes no bit of what is trained or measured."""
+"""What another library has told torch, of dtypes, devices or precision, changes no bit of what is computed."""
 
 import hashlib
 import itertools
@@ -81,15 +81,21 @@ def usual():
     return everything()
 
 
-@pytest.fixture(params=["float64", "bfloat16", "float16", "meta"])
+@pytest.fixture(params=["float64", "bfloat16", "float16", "meta", "medium", "mixed"])
 def default(request, usual):
-    """Another default: of dtypes, or of devices, with one on which nothing can be computed."""
+    """Another default: of dtypes, of devices, with one on which nothing can be computed, of products' precision."""
     dtype = torch.get_default_dtype()
     if request.param == "meta":
         torch.set_default_device("meta")
+    elif request.param == "medium":
+        torch.set_float32_matmul_precision("medium")
+    elif request.param == "mixed":
+        torch.set_autocast_enabled("cpu", True)
     else:
         torch.set_default_dtype(getattr(torch, request.param))
     yield request.param
+    torch.set_float32_matmul_precision("highest")
+    torch.set_autocast_enabled("cpu", False)
     torch.set_default_device(None)
     torch.set_default_dtype(dtype)
 

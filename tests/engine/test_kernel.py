@@ -118,7 +118,30 @@ def test_a_compiler_that_does_not_work_is_one_warning_and_the_batched_engine(
 def test_a_compiler_may_be_named_with_arguments(compiler, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", f"sh {tmp_path / 'stub'}")
     assert chosen() == (cpu, [])
-    assert cache.exists()
+    assert len([*cache.iterdir()]) == 1
+    monkeypatch.delenv("CXX")
+    forget()
+    assert kernel._kept(0) == []  # which other arguments might have made otherwise
+
+
+@pytest.mark.parametrize("command", [" ", "'", "none-of-this-name -O3"])
+def test_a_command_that_names_no_compiler_is_no_traceback(command, compiler, monkeypatch):
+    monkeypatch.setenv("CXX", command)
+    monkeypatch.setenv("PATH", "")
+    forget()
+    used, said = chosen()
+    assert used is batched
+    assert len(said) == 1
+
+
+def test_what_is_no_file_is_not_read_for_a_kernel(compiler, cache):
+    assert chosen() == (cpu, [])
+    kept = kernel._library(0)[1]
+    kept.unlink()
+    os.mkfifo(kept)  # whoever reads it waits for ever
+    forget()
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert kernel._kept(0) == []
 
 
 DAMAGED = """
