@@ -91,12 +91,20 @@ class Ensemble:
         return chosen
 
     def advance(self, updates: int) -> Trace:
-        """Make so many updates of every member, and return what they left behind (`K M`).
+        """Make so many updates of every member, or none if it is interrupted; return what they left behind (`K M`).
 
         Raises:
             ValueError: `updates` is not a positive integer, or the task breaks its contract.
         """
         updates = whole("updates", updates)
+        before = self.parameters.theta.clone()
+        try:
+            return self._advance(updates)
+        except BaseException:  # Ctrl-C among them; threads of the engine may still be writing into what they were given
+            self.parameters = Parameters(before, self.spec.sizes)
+            raise
+
+    def _advance(self, updates: int) -> Trace:
         spec, traces = self.spec, []
         tiles = self._tiles(spec.batch, spec.task.longest)
         for tile in tiles:

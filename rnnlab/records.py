@@ -56,6 +56,7 @@ OUTCOMES = {
     "fresh_error_shortest": ("the same at the shortest length of the task", "1"),
     "fresh_error_longest": ("the same at the longest length of the task", "1"),
 }
+EVENTS = ("first_below_1_percent", "first_no_error", "diverged_at")  # NaN where they did not happen
 FRESH = ("fresh_error", "fresh_error_shortest", "fresh_error_longest")  # what older files lack
 TOTALS = {
     "final_rho": ("spectral radius of W_rec at the last check", "1"),

@@ -16,7 +16,7 @@ from rnnlab.engine.contract import Algorithm
 from rnnlab.executors import Job, results_by
 from rnnlab.inits import INITS, Init
 from rnnlab.naming import called
-from rnnlab.records import merged, totals, wilson
+from rnnlab.records import EVENTS, merged, totals, wilson
 from rnnlab.specs import Spec
 from rnnlab.store import RUN, Store
 from rnnlab.summaries import AXES, answers, due
@@ -304,11 +304,12 @@ def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xa
     if event == "fresh_below_1_percent" and "fresh_error" in runs:
         fresh = runs["fresh_error"]
         reached, tested = fresh < 0.01, fresh.notnull() | runs["diverged_at"].notnull()
-    elif event in runs and "seed" in runs[event].dims:
+    elif event in EVENTS and event in runs:
         reached, tested = runs[event].notnull(), xarray.ones_like(runs[event], dtype=bool)
     else:
-        known = [str(name) for name in runs if runs[name].attrs.get("units") == "updates"] + ["fresh_below_1_percent"]
-        raise ValueError(f"event must be one of {known}, got {event!r}")
+        raise ValueError(f"event must be one of {[*EVENTS, 'fresh_below_1_percent']} that runs holds, got {event!r}")
+    if "seed" not in reached.dims:
+        raise ValueError(f"runs must have a dimension seed, got {dict(runs.sizes)}")
     count, trials = reached.sum("seed"), (tested & ran(runs) if "run" in runs else tested).sum("seed")
     low, high = xarray.apply_ufunc(
         np.vectorize(lambda k, n: wilson(int(k), int(n)) if n else (np.nan, np.nan), otypes=[float, float]),

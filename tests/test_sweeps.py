@@ -291,3 +291,13 @@ def test_a_pages_bar_shows_how_many_are_solved_how_fast_and_how_long_it_will_tak
     assert "10 runs, 3 solved, 1,234 updates/s, 0:00:00 left" in said
     assert done.status == "5 runs, 3 solved, 1,234 updates/s, 1:01:40 left"
     assert replace(done, left=np.nan).status.endswith("? left")
+
+
+@pytest.mark.parametrize("event", ["guarded", "final_error", "fresh_error", "rho", "run"])
+def test_success_is_of_events_alone(event):
+    runs = train(Spec(task=TemporalOrder(10), updates=2, check_every=1, check_sequences=10, units=3), seeds=2)
+    assert event in runs
+    with pytest.raises(ValueError, match=r"^event must be one of \['first_below_1_percent', .* got"):
+        success(runs, event=event)
+    with pytest.raises(ValueError, match=r"^runs must have a dimension seed, got \{"):
+        success(runs.isel(seed=0))

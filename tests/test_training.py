@@ -287,3 +287,25 @@ def test_a_gpu_that_is_not_there_is_refused():
 def test_a_gpu_trains_on_the_same_data():
     here, there = Ensemble(TINY, 3, device="cpu"), Ensemble(TINY, 3, device="cuda")
     torch.testing.assert_close(there.advance(10).loss.cpu(), here.advance(10).loss, rtol=1e-4, atol=0)
+
+
+def test_an_ensemble_that_is_interrupted_stands_where_it_stood(monkeypatch):
+    spec = Spec(task=TemporalOrder(10), units=4, batch=3)
+    whole, torn = (Ensemble(spec, 2, device="cpu", memory=2**12) for _ in range(2))
+    torn.advance(3)
+    calls, sgd = [], torn.engine.sgd
+
+    def interrupted(*args, **given):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(sgd(*args, **given))
+        return calls[0]
+
+    monkeypatch.setattr(torn.engine, "sgd", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        torn.advance(200)
+    assert calls
+    monkeypatch.undo()
+    torn.advance(2)
+    whole.advance(5)
+    assert torch.equal(torn.parameters.theta, whole.parameters.theta)
