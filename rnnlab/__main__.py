@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--jobs", type=int, help="pages executed at a time; as many as there are cores, unless told")
     command.set_defaults(run=rebuild)
     command = commands.add_parser("script", help="print a page as plain Python, its parameters put in")
-    command.add_argument("page", type=Path, help="such as book/5_experiments/temporal_order.md")
+    command.add_argument("page", type=_page, help="such as book/5_experiments/temporal_order.md")
     command.add_argument("-f", "--parameters-file", type=Path, help="parameters, in YAML")
     command.add_argument("-p", "--parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     command.set_defaults(run=script)
@@ -93,6 +93,13 @@ def rebuild(given: argparse.Namespace) -> int:
         return 1
     print(f"\nThe site: {rebuilding.build(profile) / 'index.html'}")
     return 0
+
+
+def _page(address: str) -> Path:
+    """A page's path, also where it is written as for papermill."""
+    from rnnlab.myst import SCHEME
+
+    return Path(address.removeprefix(SCHEME))
 
 
 def script(given: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from rnnlab.checking import as_seeds, checked, whole
 from rnnlab.conformance import require
 from rnnlab.engine import choose
 from rnnlab.engine.contract import Trace, check_steady, counted
+from rnnlab.naming import outside
 from rnnlab.sequences import Batch, Chunk, Task
 from rnnlab.specs import PIECE, Spec, tested
 
@@ -37,12 +38,16 @@ def pick_device(device: str = "auto") -> torch.device:
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device must be 'auto' or 'cpu' here, got 'cuda': PyTorch reaches no GPU")
     try:
-        return torch.device(device)
+        chosen = torch.device(device)
     except RuntimeError:
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        reached = f"{torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "no GPU"
+        raise ValueError(f"device must be 'auto' or 'cpu' here, got {str(device)!r}: PyTorch reaches {reached}")
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {str(device)!r}")
+    return chosen
 
 
 class Ensemble:
@@ -97,6 +102,8 @@ class Ensemble:
             ValueError: `updates` is not a positive integer, or the task breaks its contract.
         """
         updates = whole("updates", updates)
+        if not self.seeds:
+            raise ValueError("members must be at least one to be trained, got an ensemble of none")
         before = self.parameters.theta.clone()
         try:
             return self._advance(updates)
@@ -194,10 +201,11 @@ class Ensemble:
         stream: int = random.TRAIN,
         steps: range | None = None,
     ) -> Chunk:
-        """What a task draws, held to its contract: thoroughly at first, and in its ranges at every time."""
+        """What a task draws, held to its contract: thoroughly at first, then a task from outside in its ranges."""
         chunk = task.chunk(seeds, updates, batch=batch, stream=stream, steps=steps)
         new = task is not self._held
-        require(task, chunk, seeds, updates, batch=batch, stream=stream, steps=steps, thoroughly=new)
+        if new or outside(type(task)):
+            require(task, chunk, seeds, updates, batch=batch, stream=stream, steps=steps, thoroughly=new)
         self._held = task
         return chunk
 

@@ -453,7 +453,7 @@ def test_gather_refuses_trainings_of_two_tasks_or_thresholds_under_one_label(tmp
 
 
 KEPT = """
-from rnnlab import Skip
+from rnnlab import Code, Skip
 
 SEEN = []
 
@@ -488,6 +488,13 @@ class Counting:
 
 
 @dataclass(frozen=True)
+class Waning(Code):
+    def coefficient(self, d2, n2):
+        SEEN.append(1)
+        return super().coefficient(d2, n2) / len(SEEN)
+
+
+@dataclass(frozen=True)
 class Half(Norm):
     def shorten(self, g, norm):
         return g / 2, norm > 0
@@ -518,7 +525,10 @@ class Thawed(Nested.__base__):
 """
 
 
-@pytest.mark.parametrize("parts", ["clip=History()", "clip=Late()", "clip=Norm(1.0, Guard())", "alpha=Counting()"])
+STATES = ["clip=History()", "clip=Late()", "clip=Norm(1.0, Guard())", "alpha=Counting()", "omega=Waning()"]
+
+
+@pytest.mark.parametrize("parts", STATES)
 def test_a_rule_that_keeps_state_is_refused_when_an_ensemble_is_made(parts, load):
     algorithm = eval(f"Algorithm({parts})", {"Algorithm": Algorithm} | vars(load(own=OWN + KEPT)))
     with pytest.raises(ValueError, match=f"{parts.partition('=')[0]} must .* as it can keep no state yet, got "):

@@ -269,6 +269,8 @@ def test_wilson_ends_solve_his_equation(trials, share):
         (lambda: as_seeds([1, 1]), "seeds must be different integers"),
         (lambda: as_seeds([-1]), "seeds must be different integers"),
         (lambda: pick_device("tpu3"), "device must be 'auto', 'cpu' or 'cuda'"),
+        (lambda: pick_device("meta"), "device must be 'auto', 'cpu' or 'cuda', got 'meta'"),
+        (lambda: Ensemble(Spec(units=3), 2).select([]).advance(1), "members must be at least one to be trained"),
         (lambda: wilson(3, 2), "successes must be from 0 to trials"),
     ],
 )
@@ -279,8 +281,9 @@ def test_arguments_out_of_range_are_refused_by_name(make, named):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="PyTorch reaches no GPU"):
-        pick_device("cuda")
+    for device in ("cuda", "cuda:0"):
+        with pytest.raises(ValueError, match=f"got '{device}': PyTorch reaches no GPU"):
+            pick_device(device)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

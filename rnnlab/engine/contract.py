@@ -74,7 +74,7 @@ ALGORITHMS = ("MSGD", "MSGD-C", "MSGD-CR", "MSGD-R")
 
 
 def check_steady(algorithm: Algorithm, network: Parameters) -> None:
-    """Refuse a clipping rule or a schedule from outside the package that keeps state, as no checkpoint holds it.
+    """Refuse a clipping rule, a schedule or an omega from outside the package that keeps state: no checkpoint holds it.
 
     Each is asked the same again and again, since what has a history may answer differently only after a while.
 
@@ -84,6 +84,11 @@ def check_steady(algorithm: Algorithm, network: Parameters) -> None:
     clip, alpha = algorithm.clip, algorithm.alpha
     if outside(type(alpha)) and [alpha(k) for k in (0, 1, 1000)] != [alpha(k) for k in (0, 1, 1000)]:
         raise ValueError(f"alpha must be the same whenever it is asked, as it can keep no state yet, got {alpha}")
+    omega, d2 = algorithm.omega, network.theta.new_ones(1, 1, 1)
+    if omega is not None and outside(type(omega)):
+        factors = torch.stack([omega.coefficient(d2, 2 * d2) for _ in range(200)])
+        if not torch.equal(factors, factors[:1].expand_as(factors)):
+            raise ValueError(f"omega must answer equal signals equally, as it can keep no state yet, got {omega}")
     if not any(outside(type(part)) for part in (clip, clip.guard) if part is not None):
         return
     theta, W_rec = network.theta[:2], network.W_rec[:2]

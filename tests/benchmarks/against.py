@@ -32,7 +32,8 @@ calls = {
 }
 steps = {name: (lambda e=e: e.advance(16)) for name, e in calls.items()}
 steps["tests of 1,000"] = lambda: calls["MSGD-CR, symbols"].errors(1_000)
-short = rnnlab.Spec(task=rnnlab.TemporalOrder(30), updates=400, check_every=100, stop="never")
+tests = {"check_sequences": 100, "confirm_sequences": 100}  # a test after the end is no cost of training
+short = rnnlab.Spec(task=rnnlab.TemporalOrder(30), updates=400, check_every=100, stop="never", **tests)
 steps["a whole training"] = lambda: rnnlab.train(short, seeds=4, device="cpu")
 print(rnnlab.__file__, flush=True)
 for line in sys.stdin:
