@@ -193,7 +193,7 @@ def test_what_was_written_before_there_were_fresh_tests_is_read_and_goes_on_and_
 
 
 def test_a_member_that_diverges_after_a_shorter_budgets_end_has_lost_the_fresh_error_that_it_had_there(tmp_path):
-    spec, how = WILD.with_(check_every=1, updates=3), {"seeds": SEEDS, "device": "cpu"}
+    spec, how = WILD.with_(check_every=1, updates=8), {"seeds": SEEDS, "device": "cpu"}
     short = train(spec.with_(updates=1), **how, store=Store(tmp_path))
     assert short["fresh_error"].notnull().any()
     runs = train(spec, **how, store=Store(tmp_path))
