@@ -80,6 +80,33 @@ def require(
         if said is None and (name := _differ(_part(chunk, *one), alone, at=some.start - first, start=some.start)):
             said = f"{name}, drawn alone for one seed and update, are not those that were drawn with others"
         said = said and f"for steps={some}, {said}"
+    _refuse(task, said)
+
+
+def require_windows(task: Task, seeds: Tensor, updates: Tensor, *, stream: int, window: int) -> None:
+    """Refuse a task whose sequences, drawn in windows as a test draws them, are not those of the whole.
+
+    Args:
+        task: that draws two sequences a batch here.
+        seeds: of these,
+        updates: for these, and
+        stream: for this purpose.
+        window: steps of a window; the first begins at 0.
+
+    Raises:
+        ValueError: the task breaks its contract; names the task and the window.
+    """
+    whole = task.chunk(seeds, updates, batch=2, stream=stream)
+    for start in range(0, int(whole.lengths.max()), window):
+        steps = range(start, start + window)
+        part = task.chunk(seeds, updates, batch=2, stream=stream, steps=steps)
+        said = next(_form(task, part, seeds, updates, batch=2, steps=steps), None)
+        if said is None and (name := _differ(whole, part, at=start, start=start)):
+            said = f"{name} are not those of the whole"
+        _refuse(task, said and f"for steps={steps}, {said}")
+
+
+def _refuse(task: Task, said: str | None) -> None:
     if said is not None:
         raise ValueError(f"task {task.name!r} breaks its contract: {said} (rnnlab.check_task says more)")
 

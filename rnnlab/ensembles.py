@@ -14,7 +14,7 @@ from torch import Tensor
 from rnnlab import random
 from rnnlab.cells import Parameters
 from rnnlab.checking import as_seeds, checked, whole
-from rnnlab.conformance import require
+from rnnlab.conformance import require, require_windows
 from rnnlab.engine import choose
 from rnnlab.engine.contract import Trace, check_steady, counted
 from rnnlab.naming import outside
@@ -79,6 +79,7 @@ class Ensemble:
         )
         self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
         self._held: Task | None = None  # the task that was last held to its contract
+        self._streamed: tuple[Task, int] | None = None  # and the one last held to it in windows of so many steps
 
     @checked()
     def select(self, members: Sequence[int]) -> "Ensemble":
@@ -174,6 +175,9 @@ class Ensemble:
         """Which sequences of one test batch are wrong, `M B`; the inputs stream through in windows of steps."""
         window = max(1, _HISTORY // (4 * network.members * B * self.spec.units))
         numbers = torch.tensor([number], dtype=torch.int64, device=seeds.device)
+        if outside(type(task)) and self._streamed != (task, window):
+            require_windows(task, seeds[:1], numbers, stream=stream, window=window)
+            self._streamed = task, window
         loss, h, start = task.loss, None, 0
         wrong = torch.zeros(network.members, B, dtype=torch.bool, device=seeds.device)
         while True:

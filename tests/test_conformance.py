@@ -338,4 +338,15 @@ def test_a_task_is_drawn_once_more_and_then_no_more():
         ensemble.advance(2)
     ensemble.errors(20, stream=random.TEST)
     assert asked[:4] == [(2, 5, None), (1, 1, range(6, 10)), (2, 5, None), (2, 5, None)]
-    assert len(asked) == 5
+    assert [draw[:2] for draw in asked[4:]] == [(1, 1), (1, 1), (1, 5)]  # whole, in windows, and the test
+    ensemble.errors(20, stream=random.TEST)
+    assert len(asked) == 8
+
+
+def test_a_task_that_draws_late_windows_wrongly_is_refused_when_it_is_tested_in_them(monkeypatch):
+    monkeypatch.setattr("rnnlab.ensembles._HISTORY", 3 * 4 * 2 * 20 * 4)  # three steps at a time
+    late = changed()(lambda c, d, s: replace(c, inputs=c.inputs.roll(1, 2)) if s and s.start >= 9 else c)
+    ensemble = Ensemble(spec_of(late), 2, device="cpu")
+    ensemble.advance(1)
+    with pytest.raises(ValueError, match=r"breaks its contract: for steps=range\(9, 12\), inputs are not those of the"):
+        ensemble.errors(20)
