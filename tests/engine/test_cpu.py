@@ -133,7 +133,7 @@ def test_its_updates_are_those_of_the_batched_engine(task, clip):
 
 
 MIXED = TemporalOrder((45, 56))
-UPDATES = 1_000
+UPDATES = 1_300
 
 
 def naming_the_last_symbol(chunk):
@@ -176,7 +176,7 @@ def test_a_member_ends_with_the_same_bits_alone_and_in_company_by_any_threads_an
     algorithm = Algorithm.named(name, learning_rate=0.1)
     members = list(range(8))
     theta, losses, events = trained(members, algorithm=algorithm, threads=2)
-    assert losses[-100:, 0].mean() < 0.05  # it has learned; how much depends on the instruction set
+    assert losses[-100:, 0].mean() < 0.01  # it has learned
     seen = set(events.unique().tolist())
     assert ({Event.NONE, Event.DIVERGED} if name == "MSGD" else {Event.CLIPPED, Event.GUARDED}) <= seen
     assert same_bits(trained(members, algorithm=algorithm, threads=1), (theta, losses, events))
