@@ -69,15 +69,18 @@ def bits(
             from 0 to 2**40.
     """
     stream, start, count = _checked(stream, start, count)
-    if updates.numel() and not 0 <= int(updates.min()) <= int(updates.max()) < 2**56:
-        raise ValueError(f"updates must be from 0 to 2**56 - 1, got {int(updates.min())} to {int(updates.max())}")
+    low, high = map(int, updates.aminmax()) if updates.numel() else (0, 0)
+    if not 0 <= low <= high < 2**56:
+        raise ValueError(f"updates must be from 0 to 2**56 - 1, got {low} to {high}")
     first, last = start // WORDS, -(-(start + count) // WORDS)
     position = torch.arange(first, last, dtype=torch.int64, device=seeds.device)
     update = updates.to(seeds.device)[:, None, None]
     seed = seeds[None, :, None]
+    top = position >> 32
+    if high >> 32:  # positions end below 2**39, so their high word has room for an update's
+        top = top | update >> 32 << 8
     words = philox(
-        # Positions end below 2**39, so their high word has room for an update's.
-        (position & _MASK, update & _MASK, torch.full_like(update, stream), position >> 32 | update >> 32 << 8),
+        (position & _MASK, update & _MASK, torch.full_like(update, stream), top),
         (seed & _MASK, (seed >> 32) & _MASK),
     )
     flat = torch.stack(torch.broadcast_tensors(*words), dim=-1).flatten(-2)  # K M 4(last - first)
