@@ -35,6 +35,8 @@ _WORDS = (type(None), bool, int, float, complex, str, bytes, range, slice, torch
 _GENERATED = {f"__{name}__" for name in ("init", "repr", "eq", "hash", "setattr", "delattr", "lt", "le", "gt", "ge")}
 _BOOKKEEPING = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "__annotate__", "__annotate_func__"}
 _BOOKKEEPING |= {"__annotations__", "__orig_bases__", "__slots__", "__type_params__", "__weakref__"}
+_HIDDEN = {"__import__", "eval", "exec", "getattr", "globals", "locals", "open", "vars"}  # find what is not named
+_HIDDEN |= {"environ", "getenv"}
 _IDLE = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}  # what is written and computes nothing
 
 
@@ -142,13 +144,13 @@ class _Reader:
             return self.met[id(thing)][0]
         self.met[id(thing)] = len(self.met), thing
         match thing:
-            case tuple() | list():
+            case tuple() | list() if type(thing) in (tuple, list):
                 return [type(thing).__name__, *map(self.told, thing)]
             case set() | frozenset():
                 return ["set", *map(self.told, sorted(thing, key=ascii))]
-            case dict():
+            case dict() if type(thing) is dict:
                 return ["dict", *([self.told(key), self.told(value)] for key, value in thing.items())]
-            case enum.Enum():
+            case enum.Enum() if not any(isinstance(one, FunctionType) for one in self._of(type(thing))):
                 return [qualified(type(thing)), thing.name, self.told(thing.value)]
             case np.ndarray() | np.generic() | torch.Tensor() if thing.dtype != object:
                 return [str(thing.dtype), ascii(tuple(thing.shape)), ascii(thing.tolist())]
@@ -160,7 +162,7 @@ class _Reader:
                 return ["partial", self.told(thing.func), self.told(thing.args), self.told(thing.keywords)]
             case type():
                 return self._class(thing)
-            case FunctionType():
+            case FunctionType() if not (vars(thing).keys() - functools.WRAPPER_ASSIGNMENTS - {"__wrapped__"}):
                 return self._function(thing)
             case ModuleType():
                 return thing.__name__
@@ -168,11 +170,16 @@ class _Reader:
                 return thing.__qualname__
             case np.ufunc(__name__=name) if getattr(np, name, None) is thing:
                 return name
-        if hasattr(thing, "__wrapped__"):
+        if hasattr(thing, "__wrapped__") and not isinstance(thing, FunctionType):
             return self.told(thing.__wrapped__)
         if is_dataclass(thing):
             return [self.told(type(thing)), *(self.told(getattr(thing, field.name)) for field in fields(thing))]
         raise UnnamedError(f"what {thing!r:.60} holds, which it uses, cannot be read")
+
+    def _of(self, kind: type) -> list[Any]:
+        """What a class and its bases that are no libraries hold."""
+        own = (one for one in kind.__mro__ if not _library(one.__module__, self.home))
+        return [value for one in own for value in vars(one).values()]
 
     def _class(self, kind: type) -> Any:
         if _library(kind.__module__, self.home):
@@ -250,6 +257,8 @@ def _read(code: CodeType, file: str, home: str) -> tuple[Any, list[str], list[st
     if any(step.opname == "STORE_GLOBAL" for step in steps):
         raise UnnamedError(f"{code.co_name} changes a global, and no checkpoint keeps that")
     used = {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    if hidden := _HIDDEN.intersection(name for one in _codes(code) for name in one.co_names):
+        raise UnnamedError(f"{code.co_name} uses {min(hidden)}, by which anything can be reached")
     return _spelled(node), sorted(used), sorted({name for one in _codes(code) for name in one.co_names})
 
 

@@ -383,6 +383,30 @@ def test_a_part_that_uses_what_cannot_be_named_is_refused(text, reason, load):
         Spec(algorithm=Algorithm(alpha=own.Odd())).canonical()
 
 
+@pytest.mark.parametrize(
+    ("before", "body", "reason"),
+    [
+        ("", "globals()['FACTOR']", "__call__ uses globals, by which anything can be reached"),
+        ("", "getattr(other, 'GA' + 'IN')", "__call__ uses getattr, by which anything can be reached"),
+        ("import os", "float(os.environ.get('GAIN', 1))", "__call__ uses environ, by which anything can be reached"),
+        ("DEFAULT = __import__('collections').defaultdict(int)", "DEFAULT[0]", "what .* holds, which it uses"),
+        ("class Words(list): pass\nHELD = Words()", "HELD[0]", "what .* holds, which it uses"),
+        ("def f(x): return f.gain\nf.gain = 2.0", "f(1)", "what .* holds, which it uses"),
+        ("@functools.singledispatch\ndef f(x): return 1.0", "f(1)", "what .* holds, which it uses"),
+        (
+            "import enum\nclass Kind(enum.Enum):\n    A = 1\n    def gain(self): return 2.0\nHELD = Kind.A",
+            "HELD.gain()",
+            "what .* holds, which it uses",
+        ),
+    ],
+)
+def test_a_part_that_finds_what_it_uses_by_ways_that_cannot_be_read_is_refused(before, body, reason, load):
+    odd = f"{before}\n@dataclass(frozen=True)\nclass Odd:\n    def __call__(self, update):\n        return {body}\n"
+    own = load(own=OWN + odd)
+    with pytest.raises(UnnamedError, match=reason):
+        Spec(algorithm=Algorithm(alpha=own.Odd())).canonical()
+
+
 def test_a_specification_comes_back_from_its_name_as_the_same_value(load):
     own = load()
     mine = TINY.with_(task=own.Task((10, 12), weight=0.5), init=own.Init(0.3), algorithm=Algorithm(alpha=own.Alpha(2)))
