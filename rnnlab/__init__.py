@@ -15,15 +15,18 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = {
-    "rnnlab.cells": ("Linear", "Parameters", "Sigmoid", "Sizes", "Tanh", "spectral_radius"),
-    "rnnlab.clipping": ("Elementwise", "ElementwiseSignal", "Event", "NoClip", "Norm", "Shrink", "Skip"),
-    "rnnlab.engine.contract": ("ALGORITHMS", "Algorithm", "Gradients", "Trace"),
-    "rnnlab.inits": ("INITS", "BasicTanh", "SigmoidInit", "SmartTanh"),
-    "rnnlab.losses": ("EverySoftmax", "LastSoftmax", "LastSquaredError"),
-    "rnnlab.omega": ("Code", "Constant", "Eq9", "Eq10AsPrinted", "InverseTime"),
-    "rnnlab.sequences": ("Batch", "Chunk"),
-    "rnnlab.conformance": ("check_task",),
-    "rnnlab.tasks": (
+    "rnnlab.network.cells": ("Linear", "Sigmoid", "Tanh"),
+    "rnnlab.network.parameters": ("Parameters", "Sizes", "spectral_radius"),
+    "rnnlab.descent.clipping": ("Elementwise", "ElementwiseSignal", "Event", "NoClip", "Norm", "Shrink", "Skip"),
+    "rnnlab.network.inits": ("INITS", "BasicTanh", "SigmoidInit", "SmartTanh"),
+    "rnnlab.network.losses": ("EverySoftmax", "LastSoftmax", "LastSquaredError"),
+    "rnnlab.descent.omega": ("Code", "Eq9", "Eq10AsPrinted"),
+    "rnnlab.descent.schedules": ("Constant", "InverseTime"),
+    "rnnlab.descent.algorithm": ("ALGORITHMS", "Algorithm"),
+    "rnnlab.engine.contract": ("Gradients", "Trace"),
+    "rnnlab.tasks.task": ("Batch", "Chunk"),
+    "rnnlab.tasks.conformance": ("check_task",),
+    "rnnlab.tasks.pathological": (
         "TASKS",
         "Addition",
         "Multiplication",
@@ -32,11 +35,12 @@ _MODULES = {
         "TemporalOrder",
         "ThreeBitTemporalOrder",
     ),
-    "rnnlab.records": ("Progress", "wilson"),
-    "rnnlab.specs": ("Spec",),
-    "rnnlab.ensembles": ("Ensemble",),
-    "rnnlab.store": ("Store",),
-    "rnnlab.training": ("train",),
+    "rnnlab.training.records": ("Progress",),
+    "rnnlab.training.specs": ("Spec",),
+    "rnnlab.training.ensembles": ("Ensemble",),
+    "rnnlab.training.store": ("Store",),
+    "rnnlab.training.loop": ("train",),
+    "rnnlab.statistics": ("success", "wilson"),
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_PUBLIC)

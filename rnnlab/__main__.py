@@ -12,7 +12,7 @@ from tqdm import tqdm
 from rnnlab import __version__
 
 if TYPE_CHECKING:
-    from rnnlab.store import Store
+    from rnnlab.training.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def rebuild(given: argparse.Namespace) -> int:
     """Execute what is not finished, then build the site."""
-    from rnnlab import execution, rebuilding
+    from rnnlab.book import execution, rebuilding
 
     if given.jobs is not None and given.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {given.jobs}")
@@ -97,14 +97,14 @@ def rebuild(given: argparse.Namespace) -> int:
 
 def _page(address: str) -> Path:
     """A page's path, also where it is written as for papermill."""
-    from rnnlab.myst import SCHEME
+    from rnnlab.book.myst import SCHEME
 
     return Path(address.removeprefix(SCHEME))
 
 
 def script(given: argparse.Namespace) -> int:
     """Print a page as a script."""
-    from rnnlab import notebooks, scripting
+    from rnnlab.book import notebooks, scripting
 
     values = notebooks.values(given.parameters_file) if given.parameters_file else {}
     values |= {name: notebooks.value(text) for name, text in given.parameters}
@@ -152,7 +152,8 @@ def clean(given: argparse.Namespace) -> int:
 
 def export(given: argparse.Namespace) -> int:
     """Write a summary of what is finished."""
-    from rnnlab import summaries, sweeps
+    from rnnlab import sweeps
+    from rnnlab.sweeps import summaries
 
     summaries.write_summary(sweeps.gather(_store(given), updates=given.updates), given.file, command=given.command)
     print(f"{given.file}: {given.file.stat().st_size:,} bytes")
@@ -172,7 +173,7 @@ def unpack(given: argparse.Namespace) -> int:
 
 
 def _store(given: argparse.Namespace) -> "Store":
-    from rnnlab.store import Store
+    from rnnlab.training.store import Store
 
     return Store(given.folder)
 

@@ -26,9 +26,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from rnnlab.checking import plain
+from rnnlab.values import plain
 
-FORM = 1  # of names from outside, which hold it: raised when the same code would be called something else
+FORM = 2  # of names from outside, which hold it: raised when the same code would be called something else
 
 _OWN = __name__.partition(".")[0]
 _WORDS = (type(None), bool, int, float, complex, str, bytes, range, slice, torch.dtype, torch.device, torch.Size)

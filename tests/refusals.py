@@ -24,8 +24,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import rnnlab
-from rnnlab import checking, clipping, pages, random, records, signals, store, summaries, sweeps, training
-from rnnlab.dynamics import jacobians, settling
+from rnnlab import bits, statistics, sweeps, values
+from rnnlab.book import pages
+from rnnlab.descent import clipping
+from rnnlab.dynamics import backward, jacobians, settling
+from rnnlab.sweeps import summaries
+from rnnlab.training import loop, store
 
 PATIENCE, MEMORY = 5, 8 * 2**30  # seconds for a call, bytes for all
 NAN = float("nan")
@@ -197,10 +201,10 @@ CASES = [
             "stop": choice,
         },
     ),
-    (checking.as_seeds, {"seeds": 3}, {"seeds": seeds}),
+    (values.as_seeds, {"seeds": 3}, {"seeds": seeds}),
     (spec.id, {"seed": 3}, {"seed": natural}),
     (
-        records.wilson,
+        statistics.wilson,
         {"successes": 1, "trials": 2},
         {"successes": natural | st.just(3), "trials": update, "z": positive},
     ),
@@ -231,7 +235,7 @@ CASES = [
         },
     ),
     (
-        training.finished,
+        loop.finished,
         {"spec": spec, "seeds": 2, "store": rnnlab.Store(folder)},
         {"spec": thing, "seeds": seeds, "store": thing},
     ),
@@ -255,7 +259,7 @@ CASES = [
             "known": some_thing | st.just(runs),
         },
     ),
-    (sweeps.success, {"runs": runs}, {"runs": thing, "event": choice}),
+    (statistics.success, {"runs": runs}, {"runs": thing, "event": choice}),
     (sweeps.gather, {"store": rnnlab.Store(folder)}, {"store": thing, "updates": but(natural, None) | st.just(7)}),
     (rnnlab.Store, {}, {"folder": some_thing.filter(lambda x: not isinstance(x, str)) | st.just("a\0b")}),
     (store.decode, {"data": store.encode(store.File("a", {}, {}))}, {"data": but(thing, b"")}),
@@ -289,13 +293,13 @@ CASES = [
         {"W_rec": matrices, "h": states, "sigma": thing},
     ),
     (
-        signals.signal,
+        backward.signal,
         {"parameters": network, "batch": batch, "sigma": rnnlab.Tanh(), "loss": task.loss},
         {"parameters": thing, "batch": thing, "sigma": thing, "loss": thing, "omega": some_thing},
     ),
     *(
         (
-            getattr(random, name),
+            getattr(bits, name),
             {"seeds": torch.arange(2), "updates": torch.arange(2), "stream": 0, "count": 3} | more,
             bad,
         )

@@ -8,7 +8,9 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from rnnlab.engine import batched, cpu, kernel
+from rnnlab.engine import batched
+from rnnlab.engine.cpu import fused as cpu
+from rnnlab.engine.cpu import kernel
 from tests.benchmarks import engines, roofline
 from tests.benchmarks.peers import PEERS, Case, Peer, check, run_engine, run_nn_rnn
 

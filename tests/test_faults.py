@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnnlab import Spec, Store, TemporalOrder, ensembles, store, sweeps, train
+from rnnlab import Spec, Store, TemporalOrder, sweeps, train
 from rnnlab.engine import batched
-from rnnlab.store import CHECKPOINT, RUN, DamagedError, encode
-from rnnlab.summaries import read_summary, write_summary
-from rnnlab.training import OtherEngineError
-from tests.test_resume import Ending, Interruption, assert_same
+from rnnlab.sweeps.summaries import read_summary, write_summary
+from rnnlab.training import ensembles, store
+from rnnlab.training.loop import OtherEngineError
+from rnnlab.training.store import CHECKPOINT, RUN, DamagedError, encode
+from tests.training.test_resume import Ending, Interruption, assert_same
 
 SPEC = Spec(
     task=TemporalOrder(10), units=8, batch=5, updates=60, check_every=20, check_sequences=20, confirm_sequences=20
@@ -160,13 +161,14 @@ def test_what_another_engine_has_finished_is_a_result(files, whole, tmp_path, ot
 
 GO_ON = """
 import sys
-from rnnlab import Spec, Store, TemporalOrder, train, training
+from rnnlab import Spec, Store, TemporalOrder, train
+from rnnlab.training import loop
 spec = Spec(task=TemporalOrder(10), units=8, batch=5, updates=60, check_every=20, check_sequences=20,
             confirm_sequences=20)
 given = {"seeds": 3, "device": "cpu", "store": Store(sys.argv[1])}
 try:
     train(spec, **given)
-except training.OtherEngineError as refusal:
+except loop.OtherEngineError as refusal:
     print(refusal)
 print(train(spec, **given, restart=True).engine)
 """

@@ -1,7 +1,7 @@
 """Golden values: what is drawn, how networks begin and where three updates lead, for each NUMERICS.
 
 Numbers that change make stored results and ids lie, unless NUMERICS is raised. Whoever changes them on purpose raises
-`rnnlab.specs.NUMERICS` and has
+`rnnlab.training.specs.NUMERICS` and has
 
     python -m tests.test_golden
 
@@ -17,9 +17,9 @@ import pytest
 import torch
 
 import rnnlab
-from rnnlab import random
+from rnnlab import bits
 from rnnlab.engine import reference
-from rnnlab.specs import NUMERICS
+from rnnlab.training.specs import NUMERICS
 
 FILE = Path(__file__).with_name("golden.json")
 SEEDS, UPDATES = torch.tensor([0, 3, 2**62 + 1]), torch.tensor([0, 7, 2_000_000])
@@ -37,7 +37,7 @@ TASKS = {
     ),
 }
 # The whole, and a window that begins within the sequences; each purpose once.
-VIEWS = {"train": (random.TRAIN, None), "check": (random.CHECK, range(3, 9)), "test": (random.TEST, None)}
+VIEWS = {"train": (bits.TRAIN, None), "check": (bits.CHECK, range(3, 9)), "test": (bits.TEST, None)}
 
 
 def digest(chunk, first):

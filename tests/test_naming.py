@@ -12,17 +12,16 @@ import pytest
 import torch
 
 import rnnlab
-from rnnlab import naming, sweeps
-from rnnlab.clipping import Elementwise, ElementwiseSignal, Norm, Skip
-from rnnlab.engine.contract import Algorithm
-from rnnlab.ensembles import Ensemble
-from rnnlab.inits import BasicTanh, SigmoidInit, SmartTanh
+from rnnlab import naming, statistics, sweeps
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Norm, Skip
+from rnnlab.descent.omega import Eq9, Eq10AsPrinted
+from rnnlab.descent.schedules import InverseTime
 from rnnlab.naming import UnnamedError
-from rnnlab.omega import Eq9, Eq10AsPrinted, InverseTime
-from rnnlab.specs import Spec
-from rnnlab.store import Store
-from rnnlab.summaries import _Asked
-from rnnlab.tasks import (
+from rnnlab.network.inits import BasicTanh, SigmoidInit, SmartTanh
+from rnnlab.sweeps import sweep
+from rnnlab.sweeps.summaries import _Asked
+from rnnlab.tasks.pathological import (
     Addition,
     Multiplication,
     NoiselessMemorization,
@@ -30,7 +29,10 @@ from rnnlab.tasks import (
     TemporalOrder,
     ThreeBitTemporalOrder,
 )
-from rnnlab.training import train
+from rnnlab.training.ensembles import Ensemble
+from rnnlab.training.loop import train
+from rnnlab.training.specs import Spec
+from rnnlab.training.store import Store
 
 ROOT = Path(__file__).parents[1]
 TINY = Spec(
@@ -95,7 +97,7 @@ import torch
 
 import other
 from rnnlab import BasicTanh, LastSoftmax, Norm, TemporalOrder
-from rnnlab.sequences import Chunk
+from rnnlab.tasks.task import Chunk
 
 FACTOR = 2.0
 TABLE = {"a": [1, 2], "b": torch.tensor([0.5, 1.5])}
@@ -340,7 +342,7 @@ def test_a_part_without_source_trains_and_no_store_takes_it_unless_it_has_numeri
     runs = train(spec, seeds=2, device="cpu")
     assert runs["run"].values.tolist() == ["unnamed", "unnamed"]
     assert runs.attrs["spec"] == ""
-    assert sweeps.ran(runs).all()
+    assert statistics.ran(runs).all()
     with pytest.raises(UnnamedError, match=r"typed:Alpha cannot be named.* `numerics: ClassVar\[int\] = 1`"):
         train(spec, seeds=2, device="cpu", store=Store(tmp_path))
     assert not list(tmp_path.glob("*.run"))
@@ -448,7 +450,7 @@ def test_nothing_but_a_dataclass_is_called_on_the_way_back(load):
 def test_labels_of_a_sweep_tell_classes_of_one_name_apart(load):
     text = OWN.replace("class Init(BasicTanh)", "class SmartTanh(BasicTanh)") + "\nInit = SmartTanh\n"
     for init, label in ((SmartTanh(), "smart tanh"), (load(own=text).Init(), "own:SmartTanh")):
-        assert sweeps._labels(json.loads(Spec(init=init).canonical())["spec"])[0] == label
+        assert sweep._labels(json.loads(Spec(init=init).canonical())["spec"])[0] == label
 
 
 def test_a_summary_answers_for_no_clipping_rule_or_guard_from_outside(load):
@@ -599,7 +601,8 @@ def test_the_parts_that_a_class_names_must_be_plain_too(load):
         Spec(init=own.Init())
 
 
-# The name was written down when form 1 was made; the line is never edited.
+# By `naming.FORM`: each name was written down when its form was made, and is never edited.
+NAMES = {1: "ffa6731e662809ab", 2: "036d1cab3eb39665"}
 SCRIPT = """
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -631,7 +634,7 @@ def test_a_script_its_workers_and_every_machine_give_a_part_one_name(tmp_path):
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
     run = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == ["ffa6731e662809ab"] * 2
+    assert run.stdout.split() == [NAMES[naming.FORM]] * 2
 
 
 NOTEBOOK = """
@@ -651,5 +654,5 @@ def test_cells_of_a_notebook_name_their_parts_by_what_they_say():
     code = NOTEBOOK.format(parts=(top, alpha))
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, same, edited, factor = run.stdout.split()
-    assert first == same == "ffa6731e662809ab"  # as in a script
+    assert first == same == NAMES[naming.FORM]  # as in a script
     assert len({first, edited, factor}) == 3

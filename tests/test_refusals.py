@@ -139,6 +139,6 @@ def test_no_argument_of_a_public_function_or_class_is_left_out(explored):
 
 
 def test_importing_the_package_alone_pulls_in_no_torch():
-    code = "import sys, rnnlab, rnnlab.myst; print('torch' in sys.modules, rnnlab.TemporalOrder.name)"
+    code = "import sys, rnnlab, rnnlab.book.myst; print('torch' in sys.modules, rnnlab.TemporalOrder.name)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False", "temporal", "order"]

@@ -1,1 +1,1 @@
-"""The network as a dynamical system: Jacobians of its steps and what becomes of their products."""
+"""The network as a map, and what its Jacobians do to errors on their way back."""

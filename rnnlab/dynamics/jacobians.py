@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnlab.cells import Sigma
-from rnnlab.checking import checked, whole
+from rnnlab.network.cells import Sigma
+from rnnlab.values import checked, whole
 
 
 @checked()

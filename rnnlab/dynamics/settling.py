@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnlab.cells import Sigma
-from rnnlab.checking import checked
 from rnnlab.dynamics.jacobians import log_norms, post_activation
+from rnnlab.network.cells import Sigma
+from rnnlab.values import checked
 
 
 @checked()

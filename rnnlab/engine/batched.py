@@ -8,15 +8,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rnnlab import clipping
-from rnnlab.cells import Parameters, Sigma
-from rnnlab.checking import exactly
+from rnnlab.descent import clipping
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.omega import Omega
 from rnnlab.engine import phases
-from rnnlab.engine.contract import Algorithm, Gradients, Trace, alive, check, check_algorithm, counted
+from rnnlab.engine.contract import Gradients, Trace, alive, check, check_algorithm, counted
 from rnnlab.engine.graphs import Replay
-from rnnlab.losses import Loss
-from rnnlab.omega import Omega
-from rnnlab.sequences import Batch, Chunk
+from rnnlab.network.cells import Sigma
+from rnnlab.network.losses import Loss
+from rnnlab.network.parameters import Parameters
+from rnnlab.tasks.task import Batch, Chunk
+from rnnlab.values import exactly
 
 
 def describe(units: int) -> str:
@@ -52,7 +54,8 @@ def gradients(
         ValueError: a shape, dtype or device does not fit, or a number is too large, or omega's bound too small for it.
 
     Source:
-        Pascanu et al. 2013, eqs. (3) to (5), (9), (10), in the post-activation form; omega as in `rnnlab.omega`.
+        Pascanu et al. 2013, eqs. (3) to (5), (9), (10), in the post-activation form; omega as in
+        `rnnlab.descent.omega`.
     """
     check(parameters, batch, loss=loss, h_0=h_0)
     check_algorithm(Algorithm(omega=omega), [alpha], dtype=parameters.theta.dtype)

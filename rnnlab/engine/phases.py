@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnnlab.cells import Parameters, Sigma
-from rnnlab.omega import Omega
+from rnnlab.descent.omega import Omega
+from rnnlab.network.cells import Sigma
+from rnnlab.network.parameters import Parameters
 
 
 class Workspace:

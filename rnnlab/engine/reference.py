@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
-from rnnlab import clipping
-from rnnlab.cells import Parameters, Sigma
-from rnnlab.engine.contract import Algorithm, Gradients, Trace, check, counted
-from rnnlab.losses import Loss
-from rnnlab.omega import Omega
-from rnnlab.sequences import Batch, Chunk
+from rnnlab.descent import clipping
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.omega import Omega
+from rnnlab.engine.contract import Gradients, Trace, check, counted
+from rnnlab.network.cells import Sigma
+from rnnlab.network.losses import Loss
+from rnnlab.network.parameters import Parameters
+from rnnlab.tasks.task import Batch, Chunk
 
 
 def gradients(

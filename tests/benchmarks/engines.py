@@ -31,8 +31,9 @@ from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 import rnnlab
-from rnnlab import execution
-from rnnlab.engine import cpu, kernel
+from rnnlab.book import execution
+from rnnlab.engine.cpu import fused as cpu
+from rnnlab.engine.cpu import kernel
 from tests.benchmarks import roofline
 from tests.benchmarks.peers import PEERS, Case, Peer, Problem, Run, check, run_engine
 
@@ -131,7 +132,7 @@ def one_thread() -> Iterator[None]:
 
 
 def variants() -> dict[str, dict[str, object]]:
-    """The kernel compiled in other ways: names of `rnnlab.engine.kernel` with other values."""
+    """The kernel compiled in other ways: names of `rnnlab.engine.cpu.kernel` with other values."""
     own, flags = kernel.instruction_set(), kernel._TARGETS
     found: dict[str, dict[str, object]] = {"strides at run time": {"_SPECIALIZED": sys.maxsize}}
     if own in ("avx512", "avx512vl"):

@@ -24,7 +24,8 @@ from torch import nn
 from tqdm import tqdm
 
 import rnnlab
-from rnnlab.engine import batched, cuda
+from rnnlab.engine import batched
+from rnnlab.engine.cuda import fused as cuda
 from tests.benchmarks.peers import Case, Problem, jax_update, pulled
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import rnnlab
-from rnnlab.engine import cuda, cuda_kernels
+from rnnlab.engine.cuda import fused as cuda
+from rnnlab.engine.cuda import kernels
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 PHASES = {"_forward": "forward", "_backward": "backward", "_collect": "collect"}
@@ -93,7 +94,7 @@ def tool(name: str, *arguments: str) -> str:
 
 def functions() -> dict[int, str]:
     """Which of the phases each line of the kernels' source belongs to."""
-    tree = ast.parse(Path(cuda_kernels.__file__).read_text())
+    tree = ast.parse(Path(kernels.__file__).read_text())
     spans = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in PHASES]
     return {line: PHASES[n.name] for n in spans for line in range(n.lineno, n.end_lineno + 1)}
 
@@ -103,7 +104,7 @@ def loops(disassembly: str) -> dict[str, Counter]:
     lines, phase_of = [], functions()
     labels, line = {}, 0
     for text in disassembly.splitlines():
-        if found := re.search(r'//## File ".*cuda_kernels\.py", line (\d+)', text):
+        if found := re.search(r'//## File ".*kernels\.py", line (\d+)', text):
             line = int(found[1])
         elif found := re.match(r"\s*(\.L_x_\d+):", text):
             labels[found[1]] = len(lines)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import rnnlab
-from rnnlab.cells import Sigma
-from rnnlab.engine import batched, cpu
+from rnnlab.engine import batched
+from rnnlab.engine.cpu import fused as cpu
+from rnnlab.network.cells import Sigma
 
 TANH = rnnlab.Tanh()
 

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from rnnlab.engine import kernel
+from rnnlab.engine.cpu import kernel
 
 SOURCE = Path(__file__).with_name("roofline.cpp")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from rnnlab import BasicTanh, Spec, Store, TemporalOrder, sweeps, train
-from rnnlab.engine.contract import Algorithm
+from rnnlab.descent.algorithm import Algorithm
 
 SPEC = Spec(
     task=TemporalOrder(50), algorithm=Algorithm.named("MSGD-CR"), updates=4_000, check_every=1_000, stop="never"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd.functional import jacobian
 
-from rnnlab.cells import Linear, Sigmoid, Tanh
 from rnnlab.dynamics.jacobians import largest_singular_value, log_norms, post_activation, pre_activation, trajectory
+from rnnlab.network.cells import Linear, Sigmoid, Tanh
 
 SIGMAS = [Tanh(), Sigmoid(), Linear()]
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnnlab.cells import Linear, Sigmoid, Tanh
 from rnnlab.dynamics.jacobians import trajectory
 from rnnlab.dynamics.settling import largest_exponent, nearest, spread
+from rnnlab.network.cells import Linear, Sigmoid, Tanh
 
 
 def draw(*shape, seed=0):

@@ -13,16 +13,19 @@ import pytest
 import torch
 
 import rnnlab
-from rnnlab import ensembles
-from rnnlab.cells import Linear, Parameters, Sigmoid, Sizes, Tanh
-from rnnlab.clipping import Elementwise, Event, NoClip, Norm, Shrink, Skip
-from rnnlab.engine import batched, cuda, reference
-from rnnlab.engine.contract import Algorithm
-from rnnlab.inits import BasicTanh, SmartTanh
-from rnnlab.losses import EverySoftmax, LastSoftmax
-from rnnlab.omega import Code, InverseTime
-from rnnlab.sequences import Batch, Chunk
-from rnnlab.tasks import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.clipping import Elementwise, Event, NoClip, Norm, Shrink, Skip
+from rnnlab.descent.omega import Code
+from rnnlab.descent.schedules import InverseTime
+from rnnlab.engine import batched, reference
+from rnnlab.engine.cuda import fused as cuda
+from rnnlab.network.cells import Linear, Sigmoid, Tanh
+from rnnlab.network.inits import BasicTanh, SmartTanh
+from rnnlab.network.losses import EverySoftmax, LastSoftmax
+from rnnlab.network.parameters import Parameters, Sizes
+from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
+from rnnlab.tasks.task import Batch, Chunk
+from rnnlab.training import ensembles
 from tests.engine.test_gradients import (
     EDGES,
     LOSSES,

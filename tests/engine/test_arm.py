@@ -8,9 +8,10 @@ from threading import Lock
 
 import pytest
 
-from rnnlab.engine import cpu, kernel
-from rnnlab.losses import EverySoftmax
-from rnnlab.tasks import NoiselessMemorization, TemporalOrder
+from rnnlab.engine.cpu import fused as cpu
+from rnnlab.engine.cpu import kernel
+from rnnlab.network.losses import EverySoftmax
+from rnnlab.tasks.pathological import NoiselessMemorization, TemporalOrder
 from tests.engine import test_cpu
 from tests.engine.test_gradients import LOSSES, SIGMAS
 

@@ -12,15 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnnlab.cells import Parameters, Sigmoid, Sizes, Tanh
-from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
-from rnnlab.engine import batched, choose, cpu, kernel, reference
-from rnnlab.engine.contract import Algorithm
-from rnnlab.inits import BasicTanh, SmartTanh
-from rnnlab.losses import EverySoftmax, LastSoftmax
-from rnnlab.omega import Code, InverseTime
-from rnnlab.sequences import Batch, Chunk
-from rnnlab.tasks import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
+from rnnlab.descent.omega import Code
+from rnnlab.descent.schedules import InverseTime
+from rnnlab.engine import batched, reference
+from rnnlab.engine.choosing import choose
+from rnnlab.engine.cpu import fused as cpu
+from rnnlab.engine.cpu import kernel
+from rnnlab.network.cells import Sigmoid, Tanh
+from rnnlab.network.inits import BasicTanh, SmartTanh
+from rnnlab.network.losses import EverySoftmax, LastSoftmax
+from rnnlab.network.parameters import Parameters, Sizes
+from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
+from rnnlab.tasks.task import Batch, Chunk
 from tests.engine.test_gradients import LOSSES, OMEGAS, SHAPES, SIGMAS, random_case
 
 EPSILON = 2.0**-24  # half a unit in the last place of 1, in float32

@@ -11,12 +11,16 @@ import torch
 from packaging.version import Version
 
 from rnnlab import TASKS
-from rnnlab.cells import Parameters, Sizes, Tanh
-from rnnlab.clipping import ElementwiseSignal, Norm, Skip
-from rnnlab.engine import batched, choose, cuda, graphs
-from rnnlab.engine.contract import Algorithm
-from rnnlab.losses import LastSoftmax
-from rnnlab.omega import Code, InverseTime
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.clipping import ElementwiseSignal, Norm, Skip
+from rnnlab.descent.omega import Code
+from rnnlab.descent.schedules import InverseTime
+from rnnlab.engine import batched, graphs
+from rnnlab.engine.choosing import choose
+from rnnlab.engine.cuda import fused as cuda
+from rnnlab.network.cells import Tanh
+from rnnlab.network.losses import LastSoftmax
+from rnnlab.network.parameters import Parameters, Sizes
 
 ROOT = Path(__file__).parents[2]
 CASES = "tests/engine/cuda_cases.py"

@@ -6,16 +6,20 @@ import itertools
 import pytest
 import torch
 
-from rnnlab import Spec, ensembles, signals, train
-from rnnlab.cells import Tanh
+from rnnlab import Spec, train
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.omega import Code, Eq9
+from rnnlab.dynamics import backward
 from rnnlab.dynamics.jacobians import log_norms, post_activation, trajectory
 from rnnlab.dynamics.settling import largest_exponent, nearest, spread
-from rnnlab.engine import batched, cpu, reference
-from rnnlab.engine.contract import Algorithm
-from rnnlab.inits import BasicTanh, SmartTanh
-from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError
-from rnnlab.omega import Code, Eq9
-from rnnlab.tasks import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
+from rnnlab.engine import batched, reference
+from rnnlab.engine.cpu import fused as cpu
+from rnnlab.network.cells import Tanh
+from rnnlab.network.inits import BasicTanh, SmartTanh
+from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
+from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
+from rnnlab.training import ensembles
+from rnnlab.training.along import along
 from tests.engine.test_gradients import random_case
 
 TASKS = [TemporalOrder((10, 12)), Addition(10), NoiselessMemorization(2, 2, 2), RandomPermutation(4)]
@@ -61,10 +65,10 @@ def everything():
     for engine, task in itertools.product((batched, cpu), TASKS):
         found[engine.__name__, task.name] = digest(*trained(task, engine))
     network, batch = CASES[-1]
-    parts = signals.signal(network, batch, sigma=Tanh(), loss=LastSoftmax(), omega=Code())
+    parts = backward.signal(network, batch, sigma=Tanh(), loss=LastSoftmax(), omega=Code())
     found["signal"] = digest(*vars(parts).values(), parts.cosine, parts.kept)
     ensemble = ensembles.Ensemble(Spec(task=TASKS[0], units=5, batch=3), 2, device="cpu")
-    for stop, sweep, norms in signals.along(ensemble, [0, 2]):
+    for stop, sweep, norms in along(ensemble, [0, 2]):
         found["along", stop] = digest(sweep.ratio, norms)
     for dtype in (torch.float32, torch.float64):
         W = network.W_rec.to(dtype)

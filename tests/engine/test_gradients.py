@@ -9,14 +9,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from rnnlab.cells import Linear, Parameters, Sigmoid, Sizes, Tanh
-from rnnlab.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
-from rnnlab.engine import batched, cpu, reference
-from rnnlab.engine.contract import ALGORITHMS, Algorithm
-from rnnlab.losses import EverySoftmax, LastSoftmax, LastSquaredError
-from rnnlab.omega import Code, Eq9, Eq10AsPrinted, InverseTime
-from rnnlab.sequences import Batch, Chunk
-from rnnlab.tasks import Addition, NoiselessMemorization, TemporalOrder
+from rnnlab.descent.algorithm import ALGORITHMS, Algorithm
+from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
+from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
+from rnnlab.descent.schedules import InverseTime
+from rnnlab.engine import batched, reference
+from rnnlab.engine.cpu import fused as cpu
+from rnnlab.network.cells import Linear, Sigmoid, Tanh
+from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
+from rnnlab.network.parameters import Parameters, Sizes
+from rnnlab.tasks.pathological import Addition, NoiselessMemorization, TemporalOrder
+from rnnlab.tasks.task import Batch, Chunk
 
 ENGINES = {"reference": reference, "batched": batched}
 LOSSES = [LastSoftmax(), EverySoftmax(), LastSquaredError()]

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnnlab import engine
-from rnnlab.cells import Sizes, Tanh
-from rnnlab.engine import batched, cpu, kernel
-from rnnlab.engine.contract import Algorithm
-from rnnlab.losses import LastSoftmax
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.engine import batched, choosing
+from rnnlab.engine.cpu import fused as cpu
+from rnnlab.engine.cpu import kernel
+from rnnlab.network.cells import Tanh
+from rnnlab.network.losses import LastSoftmax
+from rnnlab.network.parameters import Sizes
 
 GIVEN = {"sigma": Tanh(), "loss": LastSoftmax(), "sizes": Sizes(6, 9, 4), "device": torch.device("cpu")}
 COPY = 'for last; do :; done; cp "{real}" "$last"'  # as quick as no compiler is
@@ -31,7 +33,7 @@ def real():
 
 
 def forget():
-    for cached in (kernel._library, engine._compiled, engine._without):
+    for cached in (kernel._library, choosing._compiled, choosing._without):
         cached.cache_clear()
 
 
@@ -62,7 +64,7 @@ def chosen():
     """The engine, and what was said on the way."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        found = [engine.choose(algorithm=Algorithm(), **GIVEN | {"sizes": Sizes(6, N, 4)}) for N in (9, 9, 10)]
+        found = [choosing.choose(algorithm=Algorithm(), **GIVEN | {"sizes": Sizes(6, N, 4)}) for N in (9, 9, 10)]
     assert len(set(found)) == 1
     return found[0], [str(warning.message) for warning in said]
 
@@ -147,7 +149,7 @@ def test_what_is_no_file_is_not_read_for_a_kernel(compiler, cache):
 DAMAGED = """
 import os, sys, warnings
 from pathlib import Path
-from rnnlab.engine import kernel
+from rnnlab.engine.cpu import kernel
 library, path = kernel._library(0)
 sound, foreign = path.read_bytes(), Path(sys.executable).resolve().read_bytes()
 half = len(sound) // 2
@@ -247,7 +249,7 @@ def test_what_others_may_have_written_is_not_executed(open_, compiler, cache):
 
 def test_a_compilation_that_is_killed_leaves_nothing_that_stays(compiler, cache, tmp_path):
     compiler(VERSION + "echo $$ > {here}/pid; sleep 60")
-    program = "from rnnlab.engine import kernel; kernel.library(9)"
+    program = "from rnnlab.engine.cpu import kernel; kernel.library(9)"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", program], env=environment)
     pid = tmp_path / "pid"
@@ -273,9 +275,9 @@ def test_a_compilation_that_is_killed_leaves_nothing_that_stays(compiler, cache,
 
 def test_a_kernel_has_the_same_name_in_every_checkout(tmp_path, compiler, cache):
     chosen()
-    shutil.copytree(Path(engine.__file__).parents[1], tmp_path / "rnnlab")
-    program = "from rnnlab.engine import kernel; print(kernel.SOURCE, kernel.kernel_hash(9))"
+    shutil.copytree(Path(choosing.__file__).parents[1], tmp_path / "rnnlab")
+    program = "from rnnlab.engine.cpu import kernel; print(kernel.SOURCE, kernel.kernel_hash(9))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "CXX": "false"}
     command = [sys.executable, "-c", program]
     there = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
-    assert there.stdout.split() == [str(tmp_path / "rnnlab" / "engine" / "kernel.cpp"), kernel.kernel_hash(9)]
+    assert there.stdout.split() == [str(tmp_path / "rnnlab" / "engine" / "cpu" / "kernel.cpp"), kernel.kernel_hash(9)]

@@ -20,8 +20,8 @@ def exercise(jobs):
     import torch
 
     from rnnlab import Algorithm, Elementwise, InverseTime, NoClip, Norm, Shrink, Skip
-    from rnnlab.engine import cpu
-    from rnnlab.sequences import Chunk
+    from rnnlab.engine.cpu import fused as cpu
+    from rnnlab.tasks.task import Chunk
     from tests.engine.test_cpu import in_float32
     from tests.engine.test_gradients import LOSSES, OMEGAS, SIGMAS, random_case
 
@@ -50,7 +50,7 @@ def overrun():
     """Have the kernel read one step beyond its inputs, which it must not be told to."""
 
     from rnnlab import LastSoftmax, Tanh
-    from rnnlab.engine import cpu
+    from rnnlab.engine.cpu import fused as cpu
     from tests.engine.test_cpu import in_float32
     from tests.engine.test_gradients import random_case
 

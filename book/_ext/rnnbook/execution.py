@@ -13,8 +13,8 @@ from nbformat import NotebookNode
 from sphinx.util import logging
 from sqlalchemy import URL, create_engine
 
-from rnnlab.execution import STAMP, cores, fingerprint, prepare_kernels, stamp
-from rnnlab.myst import open_page
+from rnnlab.book.execution import STAMP, cores, fingerprint, prepare_kernels, stamp
+from rnnlab.book.myst import open_page
 
 from . import rebuilt
 

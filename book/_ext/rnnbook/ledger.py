@@ -1,8 +1,8 @@
 """What the pages found about the papers' claims: a box where a page says so, and the ledger, which gathers them all.
 
-`rnnlab.pages.claim` leaves a directive `claim` in the output of its cell. So boxes and ledger come from the executed
-pages, whether this build executed them or papermill did. A page that shows the ledger, or its counts, is read after all
-the others, and again whenever one of them has changed (`quoting`).
+`rnnlab.book.pages.claim` leaves a directive `claim` in the output of its cell. So boxes and ledger come from the
+executed pages, whether this build executed them or papermill did. A page that shows the ledger, or its counts, is read
+after all the others, and again whenever one of them has changed (`quoting`).
 """
 
 import json

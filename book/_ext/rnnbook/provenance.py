@@ -7,7 +7,7 @@ import shlex
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from rnnlab.execution import STAMP
+from rnnlab.book.execution import STAMP
 
 from .execution import executed
 

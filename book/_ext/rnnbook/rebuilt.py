@@ -12,7 +12,7 @@ from myst_nb import sphinx_
 from myst_nb.core.read import NbReader, create_nb_reader
 from nbformat import NotebookNode
 
-from rnnlab.myst import notebook
+from rnnlab.book.myst import notebook
 
 
 def setup(app):

@@ -1,0 +1,232 @@
+"""Gradient clipping, member by member, and what happens when a gradient is not a number."""
+
+import math
+from enum import IntEnum
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from rnnlab.values import Limit, Positive, checked, positive, value
+
+
+class Event(IntEnum):
+    """What happened to a member's gradient in one update."""
+
+    NONE = 0
+    CLIPPED = 1
+    GUARDED = 2
+    DIVERGED = 3
+
+
+@checked("threshold")
+def clip_norm(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]:
+    """Rescale each member's gradient to norm at most `threshold`, keeping its direction.
+
+    Args:
+        g: one flat gradient per member; finite.
+        threshold: largest norm let through, in the gradient's own unit; positive.
+
+    Raises:
+        ValueError: `threshold` is not positive.
+
+    Source:
+        Pascanu et al. 2013, Algorithm 1.
+    """
+    threshold = positive("threshold", threshold)
+    return _rescale(g, norms(g), threshold)
+
+
+def norms(x: Float[Tensor, "*S P"]) -> Float[Tensor, "*S"]:
+    """Euclidean norm of each row, in its entries' unit; infinite only if it is itself beyond the dtype."""
+    plain, largest = x.norm(dim=-1), x.abs().amax(dim=-1)
+    # Squares below the smallest normal number lose digits, by no more than one of the sum's if that is large enough.
+    trusted = plain.isfinite() & (plain >= (x.shape[-1] * torch.finfo(x.dtype).tiny) ** 0.5)
+    scaled = largest * (x / largest[..., None]).norm(dim=-1)
+    return torch.where(trusted | (largest == 0) | ~largest.isfinite(), plain, scaled)
+
+
+def _rescale(g: Tensor, norm: Tensor, threshold: float) -> Tensor:
+    longer = norm > threshold
+    # Not `threshold / norm`, which multiplies by a reciprocal, where that is beyond the dtype.
+    most = torch.full_like(norm, min(threshold, torch.finfo(norm.dtype).max))
+    divided = torch.where(norm.reciprocal().isfinite(), threshold / norm, most / norm)
+    factor = torch.where(longer, divided, 1.0)
+    largest = g.abs().amax(dim=-1)
+    direction = g / largest[:, None]
+    # A factor that the dtype does not hold, of a step that it may.
+    beyond = longer & (factor < torch.finfo(g.dtype).tiny) & largest.isfinite()
+    step = direction * (threshold / direction.norm(dim=-1))[:, None]
+    return torch.where(beyond[:, None], step, g * factor[:, None])
+
+
+@checked("threshold")
+def clip_elementwise(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]:
+    """Limit every entry of the gradient to `[-threshold, threshold]`; the direction changes.
+
+    Raises:
+        ValueError: `threshold` is not positive.
+    """
+    threshold = positive("threshold", threshold)
+    limit = min(threshold, torch.finfo(g.dtype).max)
+    return g.clamp(-limit, limit)
+
+
+@runtime_checkable
+class Guard(Protocol):
+    """What replaces a gradient that is not finite, or whose norm exceeds `limit`."""
+
+    @property
+    def limit(self) -> float:
+        """Largest gradient norm that is trusted."""
+
+    def replacement(self, g: Tensor, W_rec: Tensor) -> Tensor:
+        """The gradient to use instead, shape `M P`; theta holds W_rec first."""
+
+
+@value
+class Shrink:
+    """W_rec's gradient becomes `factor` W_rec, every other one 0: the authors' guard.
+
+    Args:
+        factor: share of W_rec, dimensionless; the learning rate multiplies it.
+        limit: largest gradient norm that is trusted.
+
+    Source:
+        The authors' code, `RNN.py`, lines 219 to 252.
+    """
+
+    factor: Positive = 0.02
+    limit: Limit = 1e10
+
+    def replacement(self, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]) -> Float[Tensor, "M P"]:
+        """`factor` W_rec, and zeros."""
+        instead = torch.zeros_like(g)
+        weights = W_rec.flatten(1)
+        instead[:, : weights.shape[1]] = self.factor * weights
+        return instead
+
+
+@value
+class Skip:
+    """The update is left out."""
+
+    limit: Limit = math.inf
+
+    def replacement(self, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]) -> Float[Tensor, "M P"]:
+        """Zeros."""
+        return torch.zeros_like(g)
+
+
+@runtime_checkable
+class Clip(Protocol):
+    """A clipping rule.
+
+    `guard` says what to do with a gradient that is not finite (None: nothing, so the member diverges);
+    `signal_threshold` is read by the engines, which clip inside the backward sweep.
+    """
+
+    @property
+    def guard(self) -> Guard | None:
+        """What replaces a gradient that is not to be trusted."""
+
+    @property
+    def signal_threshold(self) -> float | None:
+        """Largest absolute entry of delta at any step, or None."""
+
+    def shorten(self, g: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+        """The clipped gradients and which members' gradients were changed."""
+
+
+@value
+class NoClip:
+    """Plain MSGD: the gradient as it is; a gradient that is not finite ends the member."""
+
+    guard: None = None
+    signal_threshold: None = None
+
+    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Tensor]:
+        """The gradients themselves."""
+        return g, torch.zeros_like(norm, dtype=torch.bool)
+
+
+@value
+class Norm:
+    """Algorithm 1: one joint norm over all parameters of a member, omega included.
+
+    Args:
+        threshold: largest norm let through; positive.
+        guard: what replaces a gradient that is not finite.
+
+    Source:
+        Pascanu et al. 2013, Algorithm 1.
+    """
+
+    threshold: Positive = 1.0
+    guard: Guard | None = Shrink()
+    signal_threshold: None = None
+
+    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+        """Rescaled gradients."""
+        return _rescale(g, norm, self.threshold), norm >= self.threshold
+
+
+@value
+class Elementwise:
+    """Every entry of the whole gradient limited to `[-threshold, threshold]`."""
+
+    threshold: Positive = 1.0
+    guard: Guard | None = Shrink()
+    signal_threshold: None = None
+
+    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+        """Clamped gradients."""
+        return clip_elementwise(g, self.threshold), (g.abs() > self.threshold).any(dim=1)
+
+
+@value
+class ElementwiseSignal:
+    """Every entry of delta limited to `[-threshold, threshold]` at every step of BPTT: Mikolov's rule.
+
+    The signal is dE/dh_t of the batch's *mean* loss, so it carries the factor 1/B. The clipped signal is what
+    travels on to the step before; the engines do it, inside their backward sweep.
+
+    Source:
+        Mikolov 2012, as described in Pascanu et al. 2013, section 3.1.
+    """
+
+    threshold: Positive = 1.0
+    guard: Guard | None = Shrink()
+
+    @property
+    def signal_threshold(self) -> float:
+        """The threshold."""
+        return self.threshold
+
+    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+        """The gradients themselves: their signals were clipped on the way."""
+        return g, torch.zeros_like(norm, dtype=torch.bool)
+
+
+def apply(
+    clip: Clip, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]
+) -> tuple[Float[Tensor, "M P"], Float[Tensor, "M"], UInt8[Tensor, "M"]]:
+    """Clip each member's gradient and guard it.
+
+    Args:
+        clip: the rule.
+        g: one flat gradient per member, omega's part included.
+        W_rec: recurrent weights, for the authors' guard.
+
+    Returns:
+        The gradients to descend, their norms before clipping, and an `Event` for each member.
+    """
+    norm, finite = norms(g), g.isfinite().all(dim=-1)
+    shortened, changed = clip.shorten(g, norm)
+    events = changed.to(torch.uint8) * int(Event.CLIPPED)
+    if clip.guard is None:
+        return shortened, norm, events.masked_fill_(~finite, int(Event.DIVERGED))
+    distrusted = ~(norm <= clip.guard.limit) | ~finite
+    guarded = shortened.where(~distrusted[:, None], clip.guard.replacement(g, W_rec))
+    return guarded, norm, events.masked_fill_(distrusted, int(Event.GUARDED))

@@ -1,0 +1,1 @@
+"""The networks: their equations, parameters, initializations and losses."""

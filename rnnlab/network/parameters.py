@@ -1,0 +1,101 @@
+"""Parameters of many networks: flat, and by the names of the papers."""
+
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnnlab.values import Size, checked, value, whole
+
+
+@value
+class Sizes:
+    """Sizes of a network: inputs I, units N, outputs O.
+
+    Raises:
+        ValueError: a size is not a positive integer, or beyond 16,384.
+    """
+
+    inputs: Size
+    units: Size
+    outputs: Size
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each parameter, in the order in which theta holds them."""
+        return {
+            "W_rec": (self.units, self.units),
+            "W_in": (self.units, self.inputs),
+            "b": (self.units,),
+            "W_out": (self.outputs, self.units),
+            "b_out": (self.outputs,),
+        }
+
+    @property
+    def P(self) -> int:
+        """Number of parameters."""
+        return sum(torch.Size(shape).numel() for shape in self.shapes.values())
+
+
+class Parameters:
+    """Parameters of M networks: theta, flat, and named views of it.
+
+    `W_rec` (`M N N`) holds the weight from unit j to unit i at [i, j], like `torch.nn.RNN`; `W_in` is `M N I`,
+    `b` is `M N`, `W_out` is `M O N`, `b_out` is `M O`. A write to a view is a write to theta.
+
+    Args:
+        theta: `M P`, the parameters of a member in the order of `Sizes.shapes`.
+        sizes: sizes of the networks.
+
+    Raises:
+        ValueError: theta's shape or dtype does not fit.
+    """
+
+    @checked()
+    def __init__(self, theta: Tensor, sizes: Sizes) -> None:
+        if theta.ndim != 2 or theta.shape[1] != sizes.P:
+            raise ValueError(f"theta must have shape (members, {sizes.P}) for {sizes}, got {tuple(theta.shape)}")
+        if not theta.is_floating_point():
+            raise ValueError(f"theta must be of a floating dtype, got {theta.dtype}")
+        self.theta = theta
+        self.sizes = sizes
+        pieces = theta.split([torch.Size(shape).numel() for shape in sizes.shapes.values()], dim=1)
+        self.W_rec, self.W_in, self.b, self.W_out, self.b_out = (
+            piece.unflatten(1, shape) for piece, shape in zip(pieces, sizes.shapes.values(), strict=True)
+        )
+
+    @classmethod
+    @checked("members")
+    def zeros(
+        cls, sizes: Sizes, members: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> "Parameters":
+        """Parameters that are all zero, to be filled."""
+        members = whole("members", members, at_most=2**24)
+        return cls(torch.zeros(members, sizes.P, dtype=dtype, device=device), sizes)
+
+    @property
+    def members(self) -> int:
+        """Number of networks, M."""
+        return self.theta.shape[0]
+
+    def clone(self) -> "Parameters":
+        """A copy that shares nothing."""
+        return Parameters(self.theta.clone(), self.sizes)
+
+    def to(self, *args: object, **kwargs: object) -> "Parameters":
+        """Parameters on another device or of another dtype, as `Tensor.to`."""
+        return Parameters(self.theta.to(*args, **kwargs), self.sizes)  # type: ignore[call-overload]
+
+    def select(self, members: Tensor | slice | list[int]) -> "Parameters":
+        """A copy of some members."""
+        return Parameters(self.theta[members].clone(), self.sizes)
+
+
+@checked()
+def spectral_radius(W_rec: Float[Tensor, "*M N N"]) -> Float[Tensor, "*M"]:
+    """rho, the largest modulus of an eigenvalue, in float64 on the CPU; NaN where W_rec is not finite."""
+    W = W_rec.detach().to("cpu", torch.float64)
+    finite = W.isfinite().all(dim=-1).all(dim=-1)
+    rho = torch.linalg.eigvals(W.where(finite[..., None, None], 0.0)).abs().amax(dim=-1)
+    return rho.where(finite, float("nan"))

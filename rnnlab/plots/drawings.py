@@ -1,0 +1,148 @@
+"""Drawings: Figs. 1 and 2 of the 2013 paper, a recurrent network and the same unrolled in time; where data stay."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
+from matplotlib.path import Path
+
+from rnnlab.plots.style import BLACK, GREEN, GREY
+
+BACKWARD = GREEN  # what the derivative sends back; what the network computes has the colour of the text
+_RADIUS = 0.42
+_GAP = 0.08  # between the tip of an arrow and its node
+
+Point = tuple[float, float]
+
+
+def recurrent(ax: Axes) -> Axes:
+    """Draw the network of eq. (1): input, state, error, and the state's connection to itself one step later.
+
+    Source:
+        Pascanu et al. 2013, Fig. 1.
+    """
+    _canvas(ax, across=(-1.0, 2.9), up=(-2.3, 2.3))
+    for height, label in ((-1.8, "$u_t$"), (0.0, "$x_t$"), (1.8, "$E_t$")):
+        _node(ax, (0, height), label)
+    for height, label in ((-1.8, "$W_{in}$"), (0.0, "$L$")):
+        _arrow(ax, (0, height + _RADIUS), (0, height + 1.8 - _RADIUS - _GAP))
+        ax.text(-0.2, height + 0.85, label, ha="right", va="center")
+    leave, enter = (0.8 * _RADIUS, -0.6 * _RADIUS), (0.8 * _RADIUS + _GAP, 0.6 * _RADIUS + _GAP)
+    loop = Path([leave, (1.7, -1.4), (1.7, 1.4), enter], [Path.MOVETO, *3 * [Path.CURVE4]])
+    _add_arrow(ax, FancyArrowPatch(path=loop), color=rcParams["text.color"], width=1.2)
+    ax.text(1.5, 0, "$W_{rec}$,\none step\nlater", ha="left", va="center")
+    return ax
+
+
+def unrolled(ax: Axes) -> Axes:
+    """Draw three steps of the network, with the factors of eq. (4) beside the arrows that carry the derivative back.
+
+    Thick arrows are one temporal contribution: from the error of step t + 1 to the parameters as step t - 1 used them.
+
+    Source:
+        Pascanu et al. 2013, Fig. 2, and eqs. (4) and (5).
+    """
+    _canvas(ax, across=(-2.1, 7.7), up=(-2.6, 2.3))
+    for x, t in ((0.0, "t-1"), (2.8, "t"), (5.6, "t+1")):
+        for height, name in ((-1.9, "u"), (0.0, "x"), (1.8, "E")):
+            _node(ax, (x, height), f"${name}_{{{t}}}$")
+        _arrow(ax, (x, -1.9 + _RADIUS), (x, -_RADIUS - _GAP))
+        _there_and_back(ax, (x, 0), (x, 1.8), _ratio(f"E_{{{t}}}", f"x_{{{t}}}"), thick=t == "t+1")
+    _there_and_back(ax, (0, 0), (2.8, 0), _ratio("x_t", "x_{t-1}"), thick=True)
+    _there_and_back(ax, (2.8, 0), (5.6, 0), _ratio("x_{t+1}", "x_t"), thick=True)
+    for early, late in (((-2.1, 0), (0, 0)), ((5.6, 0), (7.7, 0))):
+        _there_and_back(ax, early, late, "", thick=False)
+    _arrow(ax, (-0.31, -0.31), (-1.2, -1.2), color=BACKWARD, width=2.6)
+    _name(ax, (-1.4, -1.75), _ratio("x_{t-1}", r"\theta", immediate="^{+}"))
+    return ax
+
+
+def memories(ax: Axes, kept: Sequence[tuple[str, str]], moved: Sequence[str]) -> Axes:
+    """Draw a processor's memories below each other, the smallest on top, with what stays in each.
+
+    Args:
+        ax: axes to draw into.
+        kept: name of each memory, and its content, in one or two lines.
+        moved: what goes from each to the next one and back; one fewer.
+    """
+    _canvas(ax, across=(-4.0, 4.0), up=(0.75 - 2.1 * len(kept), 0.1))
+    for i, (name, content) in enumerate(kept):
+        half, top = 2.7 + 0.4 * i, -2.1 * i
+        frame = Rectangle((-half, top - 1.25), 2 * half, 1.25, facecolor="none", edgecolor=rcParams["text.color"])
+        ax.add_patch(frame)
+        ax.text(0, top - 0.1, name, ha="center", va="top", weight="bold")
+        ax.text(0, top - 0.8, content, ha="center", va="center", size="small")
+    for i, what in enumerate(moved):
+        upper, lower = -2.1 * i - 1.25 - _GAP, -2.1 * (i + 1) + _GAP
+        _arrow(ax, (-0.15, upper), (-0.15, lower))
+        _arrow(ax, (0.15, lower), (0.15, upper))
+        ax.text(0.4, (upper + lower) / 2, what, ha="left", va="center", size="small")
+    return ax
+
+
+def _ratio(numerator: str, denominator: str, *, immediate: str = "") -> str:
+    return rf"$\frac{{\partial{immediate} {numerator}}}{{\partial {denominator}}}$"
+
+
+def _there_and_back(ax: Axes, early: Point, late: Point, label: str, *, thick: bool) -> None:
+    """The arrow that computes `late` from `early` and, to its right, the one that brings the derivative back."""
+    across, up = late[0] - early[0], late[1] - early[1]
+    length = (across**2 + up**2) ** 0.5
+
+    def at(forward: float, right: float) -> Point:
+        return (
+            early[0] + (across * forward + up * right) / length,
+            early[1] + (up * forward - across * right) / length,
+        )
+
+    _arrow(ax, at(_RADIUS, -0.13), at(length - _RADIUS - _GAP, -0.13))
+    width = 2.6 if thick else 1.0
+    _arrow(ax, at(length - _RADIUS, 0.13), at(_RADIUS + _GAP, 0.13), color=BACKWARD, width=width)
+    _name(ax, at(length / 2, 0.75), label)
+
+
+def _name(ax: Axes, centre: Point, label: str) -> None:
+    """The name of a factor."""
+    ax.text(*centre, label, ha="center", va="center", color=BACKWARD, size="x-large")
+
+
+def _node(ax: Axes, centre: Point, label: str) -> None:
+    """A variable of the network: its name in a circle."""
+    ax.add_patch(Circle(centre, _RADIUS, facecolor="none", edgecolor=rcParams["text.color"], linewidth=1.2))
+    ax.text(*centre, label, ha="center", va="center")
+
+
+def _arrow(ax: Axes, start: Point, end: Point, *, color: str | None = None, width: float = 1.2) -> None:
+    """A straight arrow, in the colour of the text unless told otherwise."""
+    straight = FancyArrowPatch(start, end, shrinkA=0, shrinkB=0)
+    _add_arrow(ax, straight, color=color or rcParams["text.color"], width=width)
+
+
+def _add_arrow(ax: Axes, arrow: FancyArrowPatch, *, color: str, width: float) -> None:
+    arrow.set(arrowstyle="-|>", color=color, linewidth=width, mutation_scale=9 + 2 * width)
+    ax.add_patch(arrow)
+
+
+def _canvas(ax: Axes, *, across: Point, up: Point) -> None:
+    """Axes without a frame in which a unit across is as long as a unit up."""
+    ax.set(xlim=across, ylim=up, aspect="equal")
+    ax.axis("off")
+
+
+def roofs(ax: Axes, rates: Mapping[str, float], bandwidths: Mapping[str, float]) -> Axes:
+    """Draw the ceilings of a roofline plot: rates as level lines, bandwidths as slopes that end at the highest rate.
+
+    Args:
+        ax: axes to draw into, their limits set: operations per byte, operations per second.
+        rates: by name, operations per second.
+        bandwidths: by name, bytes per second.
+    """
+    (left, right), top = ax.get_xlim(), max(rates.values())
+    for name, rate in rates.items():
+        ax.plot((left, right), (rate, rate), color=BLACK, linewidth=1.0)
+        ax.text(right, rate, name, ha="right", va="bottom" if rate == top else "top", size="small")
+    for name, bandwidth in bandwidths.items():
+        ax.plot((left, top / bandwidth), (left * bandwidth, top), color=GREY, linewidth=1.0)
+        ax.text(top / bandwidth, top, name, color=GREY, ha="center", va="bottom", size="small")
+    return ax

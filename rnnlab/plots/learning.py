@@ -1,0 +1,181 @@
+"""What became of trainings: curves, success, errors by length. Takes data, returns axes."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+
+from rnnlab.plots.style import COLORS, GREY, MARKERS
+from rnnlab.statistics import wilson
+
+
+def learning_curves(
+    runs: xarray.Dataset,
+    *,
+    series: str = "error",
+    label: str | None = None,
+    color: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a series of each member against updates, thin, and their median, thick.
+
+    A member that stopped keeps its last value, so that the median stays one over all members.
+
+    Args:
+        runs: what `rnnlab.train` returned.
+        series: name of a series of it, such as "error", "loss", "norm" or "rho".
+        label: name for the legend.
+        color: of the lines; a new one unless told.
+        ax: axes to draw into; new ones unless told.
+
+    Raises:
+        ValueError: `runs` has no such series, or is no single training.
+    """
+    if series not in runs or "check" not in runs[series].dims:
+        known = [name for name in runs if "check" in runs[name].dims]
+        raise ValueError(f"series must be one of {known}, got {series!r}")
+    _over("runs", runs[series], "seed", "check")
+    ax = ax or plt.subplots()[1]
+    held = _hold(runs[series].transpose("seed", "check").values)
+    updates = runs["update"].values
+    (median,) = ax.plot(updates, np.median(held, axis=0), color=color, label=label, linewidth=2.2)
+    ax.plot(updates, held.T, color=median.get_color(), linewidth=0.7, alpha=0.5)
+    units = runs[series].attrs["units"]
+    ax.set_xlabel("updates")
+    ax.set_ylabel(runs[series].attrs["long_name"].split(" since")[0] + ("" if units == "1" else f" ({units})"))
+    return ax
+
+
+def _over(name: str, values: xarray.DataArray, *dims: str) -> None:
+    """Refuse what has other dimensions than a plot shows."""
+    if set(values.dims) != set(dims):
+        raise ValueError(
+            f"{name} must be over {' and '.join(dims)}, got {', '.join(map(str, values.dims)) or 'a single number'}; "
+            f"choose from others as in sel(length=100), and from these with a list, as in isel({dims[0]}=[0])"
+        )
+
+
+def _hold(values: np.ndarray) -> np.ndarray:
+    """Each row's NaN after its last value replaced by that value."""
+    held = values.copy()
+    for c in range(1, held.shape[1]):
+        held[:, c] = np.where(np.isnan(held[:, c]), held[:, c - 1], held[:, c])
+    return held
+
+
+def success_rates(ax: Axes, rates: xarray.Dataset) -> Axes:
+    """Draw success rates against length, a line for each algorithm, with their intervals: a panel of Fig. 7.
+
+    Args:
+        ax: axes to draw into.
+        rates: `rate`, `low` and `high` over `algorithm` and `length`, as from `rnnlab.statistics.success`.
+
+    Raises:
+        ValueError: `rates` is no such, or over more or less.
+    """
+    if lacking := {"rate", "low", "high"}.difference(rates):
+        raise ValueError(f"rates must be what `rnnlab.statistics.success` returned, got it without {sorted(lacking)}")
+    _over("rates", rates["rate"], "algorithm", "length")
+    for name, x in _side_by_side(rates["algorithm"], rates["length"], width=0.04):
+        cell = rates.sel(algorithm=name)
+        ax.vlines(x, cell["low"], cell["high"], color=COLORS[name], alpha=0.4, linewidth=3)
+        ax.plot(x, cell["rate"], color=COLORS[name], marker=MARKERS[name], label=name, clip_on=False)
+    ax.set(xlabel="length (steps)", ylim=(-0.03, 1.03), xticks=rates["length"])
+    return ax
+
+
+def solved_by(ax: Axes, when: xarray.DataArray, *, updates: int) -> Axes:
+    """Draw the share of members solved by each update, a staircase for each algorithm; at its end Wilson's interval.
+
+    Args:
+        ax: axes to draw into.
+        when: update at which a member was solved, NaN if it was not, over `algorithm` and `seed`.
+        updates: budget, where the staircases end.
+
+    Raises:
+        ValueError: `when` is over more or less.
+    """
+    _over("when", when, "algorithm", "seed")
+    members = when.sizes["seed"]
+    for i, name in enumerate(when["algorithm"].values):
+        times = np.sort(when.sel(algorithm=name).dropna("seed").values)
+        x, solved = np.array([0, *times, updates]), np.array([*range(len(times) + 1), len(times)])
+        ax.step(x, solved / members, where="post", color=COLORS[name], label=name)
+        aside = updates * (1.02 + 0.025 * i)
+        ax.vlines(aside, *wilson(len(times), members), color=COLORS[name], alpha=0.4, linewidth=3)
+    ax.set(xlabel="updates", ylim=(-0.03, 1.03))
+    return ax
+
+
+def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArray) -> Axes:
+    """Draw a dot for each member against its length, side by side: filled if it was solved, hollow if not.
+
+    Args:
+        ax: axes to draw into.
+        values: over `algorithm`, `length` and `seed`.
+        solved: which of them were, likewise.
+
+    Raises:
+        ValueError: one of the two is over more or less.
+    """
+    for name, given in (("values", values), ("solved", solved)):
+        _over(name, given, "algorithm", "length", "seed")
+    seeds = values.sizes["seed"]
+    aside = np.linspace(-0.4, 0.4, seeds) * (seeds > 1)
+    for name, x in _side_by_side(values["algorithm"], values["length"], width=0.06):
+        y = values.sel(algorithm=name).transpose("length", "seed").values
+        mask = solved.sel(algorithm=name).transpose("length", "seed").values
+        x = x[:, None] + 0.06 * _range(values["length"]) * aside
+        for chosen, fill, label in ((~mask, "none", None), (mask, COLORS[name], name)):
+            (dots,) = ax.plot(x[chosen], y[chosen], MARKERS[name], color=COLORS[name], label=label, markersize=3.5)
+            dots.set(markerfacecolor=fill, markeredgewidth=0.8)
+    ax.set(xlabel="length (steps)", xticks=values["length"])
+    return ax
+
+
+def errors_by_length(
+    ax: Axes,
+    lengths: np.ndarray,
+    sequences: np.ndarray,
+    errors: np.ndarray,
+    *,
+    colors: Sequence[str],
+    zero: float = 2e-5,
+) -> Axes:
+    """Draw each network's share of wrong sequences against length; zeros stand on a row of their own, below the axis.
+
+    From a zero, a faint line goes up to what the test could not exclude: Wilson's upper end.
+
+    Args:
+        ax: axes to draw into; both of them become logarithmic.
+        lengths: of the tests, in steps.
+        sequences: how many each test had.
+        errors: share of wrong ones, of shape (tests, networks).
+        colors: one for each network.
+        zero: height of the row of zeros, below the least share that a test can find.
+    """
+    bound = np.array([wilson(0, int(n))[1] for n in sequences])
+    for k, (error, color) in enumerate(zip(errors.T, colors, strict=True)):
+        x = lengths * 1.04 ** (k - (errors.shape[1] - 1) / 2)  # aside, so that none hides another
+        none = error == 0
+        ax.vlines(x[none], zero, bound[none], color=color, alpha=0.15, linewidth=1.5)
+        ax.plot(x, np.where(none, np.nan, error), color=color, marker="o", markersize=4)
+        ax.plot(x[none], np.full(none.sum(), zero), "o", color=color, markersize=4, markerfacecolor="none")
+    ax.axhline(2 * zero, color=GREY, linewidth=0.8, linestyle=":")
+    ax.set(xscale="log", yscale="log", ylim=(0.6 * zero, 1.5))
+    ax.set_yticks([zero, 1e-4, 1e-3, 1e-2, 1e-1, 1], ["0", "0.0001", "0.001", "0.01", "0.1", "1"])
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    return ax
+
+
+def _side_by_side(names: xarray.DataArray, lengths: xarray.DataArray, *, width: float) -> list[tuple[str, np.ndarray]]:
+    """Where to draw each name's values, so that they do not hide each other; width as a share of the axis."""
+    shifts = width * _range(lengths) * (np.arange(len(names)) - (len(names) - 1) / 2)
+    return [(str(name), lengths.values + shift) for name, shift in zip(names.values, shifts, strict=True)]
+
+
+def _range(lengths: xarray.DataArray) -> float:
+    return float(lengths.max() - lengths.min()) or float(lengths.max())

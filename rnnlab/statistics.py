@@ -1,0 +1,86 @@
+"""How often something happened, and how sure one can be: shares with their intervals."""
+
+import math
+
+import numpy as np
+import xarray
+
+from rnnlab.training.records import EVENTS
+from rnnlab.values import UNFIT, checked, fit, positive, whole
+
+
+def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's interval for a success rate, 95 % unless told otherwise.
+
+    Args:
+        successes: how many.
+        trials: of how many; at least 1.
+        z: normal quantile of the interval.
+
+    Raises:
+        ValueError: there was no trial, or more successes than trials.
+
+    Source:
+        Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    trials = whole("trials", trials)
+    z = positive("z", z)
+    if fit(successes, int) is UNFIT or not 0 <= successes <= trials:
+        raise ValueError(f"successes must be from 0 to trials, and trials at least 1, got {successes} of {trials}")
+    share, weight = int(successes) / trials, z * z / trials
+    middle = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
+    # The ends that are 0 and 1 exactly would otherwise miss them by a rounding error.
+    return (middle - half if successes else 0.0), (middle + half if successes < trials else 1.0)
+
+
+@checked()
+def ran(runs: xarray.Dataset) -> xarray.DataArray:
+    """Which networks there are, over the dimensions of `runs["run"]`.
+
+    A grid may have more seeds in one cell than in another; a network that was not trained has no name there.
+
+    Args:
+        runs: what `run` or `gather` returned, or several such combined.
+    """
+    return runs["run"].notnull() & (runs["run"] != "")
+
+
+@checked()
+def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xarray.Dataset:
+    """The share of seeds that got there, with Wilson's 95 % interval.
+
+    Args:
+        runs: what `run`, `gather` or `rnnlab.train` returned; only networks that `ran` count, all if unnamed.
+        event: an outcome that holds an update (updates), NaN where it did not happen; or "fresh_below_1_percent", by
+            `fresh_error`, among the networks that have it or diverged.
+
+    Returns:
+        `rate`, `low` and `high` (dimensionless) and `trials` over the dimensions of `runs[event]` but `seed`; NaN where
+        nothing was run.
+
+    Raises:
+        ValueError: `runs` has no such outcome.
+
+    Source:
+        Wilson 1927, for the interval.
+    """
+    if event == "fresh_below_1_percent" and "fresh_error" in runs:
+        fresh = runs["fresh_error"]
+        reached, tested = fresh < 0.01, fresh.notnull() | runs["diverged_at"].notnull()
+    elif event in EVENTS and event in runs:
+        reached, tested = runs[event].notnull(), xarray.ones_like(runs[event], dtype=bool)
+    else:
+        raise ValueError(f"event must be one of {[*EVENTS, 'fresh_below_1_percent']} that runs holds, got {event!r}")
+    if "seed" not in reached.dims:
+        raise ValueError(f"runs must have a dimension seed, got {dict(runs.sizes)}")
+    count, trials = reached.sum("seed"), (tested & ran(runs) if "run" in runs else tested).sum("seed")
+    low, high = xarray.apply_ufunc(
+        np.vectorize(lambda k, n: wilson(int(k), int(n)) if n else (np.nan, np.nan), otypes=[float, float]),
+        *(count, trials),
+        output_core_dims=[[], []],
+    )
+    rates = xarray.Dataset({"rate": count / trials.where(trials > 0), "low": low, "high": high, "trials": trials})
+    for name, text in (("rate", "success rate"), ("low", "Wilson 95 %, lower end"), ("high", "Wilson 95 %, upper end")):
+        rates[name].attrs = {"long_name": text, "units": "1"}
+    return rates

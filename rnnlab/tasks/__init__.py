@@ -1,0 +1,1 @@
+"""What networks are to learn: a specification in, chunks of batches out."""

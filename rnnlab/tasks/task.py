@@ -1,0 +1,244 @@
+"""What a task is made of: batches, chunks of them, and the random variables they are drawn from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from rnnlab import bits
+from rnnlab.network.losses import Loss
+from rnnlab.values import UNFIT, checked, fit, whole
+
+# Variables of a stream: these three are common, a task numbers its own from OWN.
+LENGTH, STEPS, OWN = 0, 1, 4
+LONGEST = 2**28  # steps of all sequences of a batch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The sequences of one update, for every member.
+
+    Args:
+        inputs: `M T B` symbols (integers), or `M T B I` real inputs.
+        targets: `M S B` classes or `M S B O` values, with S = 1 for a last-step loss and T for an every-step loss.
+        lengths: `M`, steps of each member's sequences; what lies beyond is padding. On the CPU.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Int64[Tensor, "M"]
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine could read."""
+        _check(self)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The sequences of K updates, for every member; the fields of `Batch` with a leading axis K."""
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Int64[Tensor, "K M"]
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine could read."""
+        _check(self)
+
+    def __len__(self) -> int:
+        """Number of updates, K."""
+        return self.lengths.shape[0]
+
+    def __getitem__(self, k: int) -> Batch:
+        """The batch of the chunk's update k, padded no further than its own longest sequence."""
+        lengths = self.lengths[k]
+        T = int(lengths.max())
+        targets = self.targets[k]
+        return Batch(self.inputs[k][:, :T], targets[:, :T] if targets.shape[1] > 1 else targets, lengths)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Its batches in order."""
+        return (self[k] for k in range(len(self)))
+
+
+def _check(held: Batch | Chunk) -> None:
+    for name in ("inputs", "targets", "lengths"):
+        x = getattr(held, name)
+        if not isinstance(x, Tensor) or x.is_complex():
+            raise ValueError(f"{name} must be a tensor of real numbers, got {x!r:.100}")
+    if held.lengths.dtype != torch.int64:
+        raise ValueError(f"lengths must be of dtype int64, got {held.lengths.dtype}")
+
+
+def length_range(length: int | tuple[int, int]) -> tuple[int, int]:
+    """Lowest length, and one more than the highest."""
+    return (length, length + 1) if isinstance(length, int) else length
+
+
+def check_length(length: object, *, at_least: int, task: str) -> int | tuple[int, int]:
+    """A length that the task's windows fit in, or a pair of lengths, of Python's integers.
+
+    Raises:
+        ValueError: it is no length, a range is empty, or it is below `at_least` or above 2**27 steps.
+    """
+    ends = fit(list(length) if isinstance(length, tuple) else length, int | list[int])
+    if ends is UNFIT or (isinstance(ends, list) and len(ends) != 2):
+        raise ValueError(f"length must be an integer or a pair (lowest, highest + 1) of them, got {length!r}")
+    low, high = ends if isinstance(ends, list) else (ends, ends + 1)
+    if low < at_least:
+        raise ValueError(f"length must be at least {at_least} steps for {task}, got {length!r}")
+    if high <= low:
+        raise ValueError(f"length's range (lowest, highest + 1) must not be empty, got {length!r}")
+    if high > 2**27 + 1:
+        raise ValueError(f"length must be at most 2**27 steps, got {length!r}")
+    return (low, high) if isinstance(ends, list) else ends
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random variables of one (seeds, updates, stream), of one value per sequence or per step.
+
+    `symbols` and `uniforms` read the same words, one for each step: a task takes one of them. For all else it numbers
+    its variables from `OWN` to 15.
+    """
+
+    seeds: Int64[Tensor, "M"]
+    updates: Int64[Tensor, "K"]
+    stream: int
+    batch: int
+
+    def lengths(self, length: int | tuple[int, int]) -> Int64[Tensor, "K M"]:
+        """One length per minibatch, uniform on [lowest, highest]."""
+        low, high = length_range(length)
+        drawn = bits.integers(self.seeds, self.updates, high=high - low, stream=self.stream + LENGTH, count=1)
+        return low + drawn[..., 0]
+
+    def below(self, high: Int64[Tensor, "K M"], *, variable: int, count: int = 0) -> Int64[Tensor, "K M _"]:
+        """Integers uniform on [0, high), one per sequence (`K M B`), or `count` per minibatch.
+
+        Raises:
+            ValueError: one of `high` is not in 1 .. 2^31, or the variable is not one of a task's own.
+        """
+        if high.numel() and not 1 <= int(high.min()) <= int(high.max()) <= 2**31:
+            raise ValueError(f"high must be from 1 to 2**31, got {int(high.min())} to {int(high.max())}")
+        stream = self._stream(variable)
+        words = bits.bits(self.seeds, self.updates, stream=stream, start=0, count=count or self.batch)
+        return (words * high[..., None]) >> 32
+
+    def integers(self, high: int, *, variable: int, count: int | None = None) -> Int64[Tensor, "K M _"]:
+        """Integers uniform on [0, high); `K M count`, one per sequence unless told otherwise."""
+        stream = self._stream(variable)
+        return bits.integers(self.seeds, self.updates, high=high, stream=stream, count=count or self.batch)
+
+    def symbols(self, high: int, steps: range) -> Int64[Tensor, "K M T B"]:
+        """A symbol uniform on [0, high) for every step of the window and every sequence."""
+        flat = bits.integers(
+            self.seeds,
+            self.updates,
+            high=high,
+            stream=self.stream + STEPS,
+            start=steps.start * self.batch,
+            count=len(steps) * self.batch,
+        )
+        return flat.unflatten(-1, (len(steps), self.batch))
+
+    def uniforms(self, steps: range) -> Float32[Tensor, "K M T B"]:
+        """A number uniform on [0, 1) for every step and sequence."""
+        flat = bits.uniforms(
+            self.seeds,
+            self.updates,
+            stream=self.stream + STEPS,
+            start=steps.start * self.batch,
+            count=len(steps) * self.batch,
+        )
+        return flat.unflatten(-1, (len(steps), self.batch))
+
+    def uniform(self, *, variable: int) -> Float32[Tensor, "K M B"]:
+        """A number uniform on [0, 1) per sequence."""
+        return bits.uniforms(self.seeds, self.updates, stream=self._stream(variable), count=self.batch)
+
+    def _stream(self, variable: int) -> int:
+        """Where a task's own variable is drawn; beyond 15 lie the words of another purpose."""
+        whole("variable", variable, at_least=OWN, at_most=bits.VARIABLES - 1)
+        return self.stream + variable
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A problem: sizes, loss and sequences.
+
+    A task gives `draw`; the rest is common. Lengths are steps, or a pair (lowest, highest + 1) from which each
+    minibatch draws its own. A task with `every_pattern` true lists its patterns in every batch, whatever the seed.
+    `rnnlab.check_task` says whether a task keeps what is said here.
+
+    Raises:
+        ValueError: the length is below `shortest`, where the task's windows are empty.
+    """
+
+    name: ClassVar[str]
+    loss: ClassVar[Loss]
+    symbols: ClassVar[bool]
+    shortest: ClassVar[int]
+    length: int | tuple[int, int]
+
+    @property
+    def inputs(self) -> int:
+        """Input channels or symbols, I."""
+
+    @property
+    def outputs(self) -> int:
+        """Output channels or classes, O."""
+
+    def __post_init__(self) -> None:
+        """Refuse a length that the task does not fit in, and normalize it."""
+        length = check_length(self.length, at_least=self.shortest, task=self.name)
+        object.__setattr__(self, "length", length)
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence."""
+        return length_range(self.length)[1] - 1
+
+    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+        """Sequences made of these random variables, and of nothing else.
+
+        Args:
+            draws: of M seeds and K updates; a sequence must not depend on which others there are.
+            steps: give the inputs of these steps alone, whatever they were for the whole; targets and lengths stay
+                whole. It begins within the longest sequence. Where it ends beyond, padding is given, or nothing. None
+                is all steps.
+        """
+
+    @checked("batch")
+    def chunk(
+        self,
+        seeds: Int64[Tensor, "M"],
+        updates: Int64[Tensor, "K"],
+        *,
+        batch: int,
+        stream: int = bits.TRAIN,
+        steps: range | None = None,
+    ) -> Chunk:
+        """The batches of these updates, for every member.
+
+        Args:
+            seeds: one per member; they set the device.
+            updates: update numbers, from 0.
+            batch: sequences a batch, B.
+            stream: purpose: `bits.TRAIN`, `bits.CHECK` or `bits.TEST`.
+            steps: draw only this window of the inputs; targets and lengths stay whole.
+
+        Raises:
+            ValueError: `batch` is not a positive integer, there are more than 2**28 steps in a batch, `stream` is none
+                of the multiples of 16 at which purposes begin, or `steps` is no window.
+        """
+        batch = whole("batch", batch, at_most=LONGEST // self.longest)
+        stream = whole("stream", stream, at_least=0)
+        if stream % bits.VARIABLES:
+            raise ValueError(f"stream must be a purpose, such as bits.TRAIN or bits.TEST, got {stream}")
+        if steps is not None and not (steps.step == 1 and 0 <= steps.start < steps.stop):
+            raise ValueError(f"steps must be a range of one or more consecutive steps from 0 on, got {steps}")
+        return self.draw(Draws(seeds, updates, stream, batch), steps)

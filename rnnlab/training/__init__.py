@@ -1,0 +1,1 @@
+"""A specification in, a record out."""

@@ -1,0 +1,229 @@
+"""Networks of one specification side by side, in the middle of their training."""
+
+import copy
+import itertools
+import math
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from rnnlab import bits
+from rnnlab.descent.algorithm import check_steady
+from rnnlab.engine.choosing import choose
+from rnnlab.engine.contract import Trace, counted
+from rnnlab.naming import outside
+from rnnlab.network.parameters import Parameters
+from rnnlab.tasks.conformance import require, require_windows
+from rnnlab.tasks.task import Batch, Chunk, Task
+from rnnlab.training.specs import PIECE, Spec, tested
+from rnnlab.values import as_seeds, checked, whole
+
+PARCEL = 128  # updates that an engine makes at a time
+_CALL = 2**32  # products of a state and a weight in one call for one member; Ctrl-C waits for its end
+_BYTES = 40  # that drawing one step of one sequence takes at its peak
+_IMPORTED = os.getpid()
+_HISTORY = 16 * 2**20  # bytes of states that a tile of members may keep
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The device meant by a name; "auto" is a GPU if PyTorch can reach one, else the CPU.
+
+    Raises:
+        ValueError: PyTorch has no such device, or it is not there.
+    """
+    if not isinstance(device, str | torch.device):
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        reached = f"{torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "no GPU"
+        raise ValueError(f"device must be 'auto' or 'cpu' here, got {str(device)!r}: PyTorch reaches {reached}")
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {str(device)!r}")
+    return chosen
+
+
+class Ensemble:
+    """Networks of one specification in the middle of their training.
+
+    Args:
+        spec: what they train on and how.
+        seeds: one per member: a count, from 0, or a sequence.
+        device: "auto", "cpu" or "cuda".
+        memory: bytes that the batches of one call may take.
+
+    `parameters` holds all members, `update` counts the updates made, `engine` makes them.
+    """
+
+    @checked("seeds", "device")
+    def __init__(self, spec: Spec, seeds: int | Sequence[int], *, device: str = "auto", memory: int = 2**30) -> None:
+        if os.getpid() != _IMPORTED and threading.current_thread() is threading.main_thread():
+            torch.set_num_threads(1)  # OpenMP would wait for threads that a forked process does not have
+        self.spec = spec
+        memory = whole("memory", memory, at_most=2**62)
+        self.seeds = as_seeds(seeds)
+        self.update = 0
+        self.memory = memory
+        where = pick_device(device)
+        self.parameters = spec.init.parameters(spec.sizes, self.seeds).to(where)
+        check_steady(spec.algorithm, self.parameters)
+        self.engine = choose(
+            sigma=spec.init.sigma, loss=spec.task.loss, algorithm=spec.algorithm, sizes=spec.sizes, device=where
+        )
+        self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
+        self._held: Task | None = None  # the task that was last held to its contract
+        self._streamed: tuple[Task, int] | None = None  # and the one last held to it in windows of so many steps
+
+    @checked()
+    def select(self, members: Sequence[int]) -> "Ensemble":
+        """An ensemble of copies of these members, as far in their training as they are.
+
+        Raises:
+            ValueError: it has no such member.
+        """
+        if any(not 0 <= m < len(self.seeds) for m in members):
+            raise ValueError(f"members must be from 0 to {len(self.seeds) - 1}, got {members!r}")
+        chosen = copy.copy(self)
+        chosen.seeds = [self.seeds[m] for m in members]
+        chosen.parameters = self.parameters.select(list(members))
+        chosen._seeds = self._seeds[list(members)]
+        return chosen
+
+    def advance(self, updates: int) -> Trace:
+        """Make so many updates of every member, or none if it is interrupted; return what they left behind (`K M`).
+
+        Raises:
+            ValueError: `updates` is not a positive integer, or the task breaks its contract.
+        """
+        updates = whole("updates", updates)
+        if not self.seeds:
+            raise ValueError("members must be at least one to be trained, got an ensemble of none")
+        before = self.parameters.theta.clone()
+        try:
+            return self._advance(updates)
+        except BaseException:  # Ctrl-C among them; threads of the engine may still be writing into what they were given
+            self.parameters = Parameters(before, self.spec.sizes)
+            raise
+
+    def _advance(self, updates: int) -> Trace:
+        spec, traces = self.spec, []
+        tiles = self._tiles(spec.batch, spec.task.longest)
+        for tile in tiles:
+            network = Parameters(self.parameters.theta[tile], spec.sizes)
+            per_update = _BYTES * network.members * spec.task.longest * spec.batch
+            products = spec.task.longest * spec.batch * spec.units**2
+            K = max(1, min(PARCEL, self.memory // per_update, _CALL // products))
+            parts = []
+            for first in range(self.update, self.update + updates, K):
+                numbers = torch.arange(
+                    first, min(first + K, self.update + updates), dtype=torch.int64, device=self._seeds.device
+                )
+                parts.append(
+                    self.engine.sgd(
+                        network,
+                        self._chunk(spec.task, self._seeds[tile], numbers, batch=spec.batch),
+                        sigma=spec.init.sigma,
+                        loss=spec.task.loss,
+                        algorithm=spec.algorithm,
+                        first_update=first,
+                    )
+                )
+            traces.append(join(parts, dim=0))
+        self.update += updates
+        return join(traces, dim=1)
+
+    @checked("sequences")
+    def errors(self, sequences: int, *, stream: int = bits.CHECK, task: Task | None = None) -> Tensor:
+        """Share of wrong ones among so many fresh sequences, for each member; `M`, float64, on the CPU.
+
+        Args:
+            sequences: at most 1,000, or a multiple of 1,000.
+            stream: purpose: `bits.CHECK`, `bits.TEST` or `bits.FRESH`.
+            task: another length of the task, say; the specification's own unless told otherwise.
+
+        Raises:
+            ValueError: `sequences` is neither, the networks cannot read that task, or it breaks its contract.
+        """
+        sequences = tested("sequences", sequences)
+        task = task or self.spec.task
+        if (task.inputs, task.outputs, task.loss) != (
+            self.spec.task.inputs,
+            self.spec.task.outputs,
+            self.spec.task.loss,
+        ):
+            raise ValueError(f"task must have the inputs, outputs and loss of {self.spec.task}, got {task}")
+        B = min(sequences, PIECE)
+        pieces = sequences // B
+        # Rounded up: the last check of a budget that is no multiple of check_every has sequences of its own.
+        first = math.ceil(self.update / self.spec.check_every) * pieces
+        wrong = torch.zeros(len(self.seeds), dtype=torch.float64, device="cpu")
+        for tile in self._tiles(B, 1):
+            network = Parameters(self.parameters.theta[tile], self.spec.sizes)
+            for number in range(first, first + pieces):
+                missed = self._wrong(network, self._seeds[tile], task, number, B, stream)
+                wrong[tile] += missed.sum(dim=1).cpu()
+        return wrong / (B * pieces)
+
+    def _wrong(self, network: Parameters, seeds: Tensor, task: Task, number: int, B: int, stream: int) -> Tensor:
+        """Which sequences of one test batch are wrong, `M B`; the inputs stream through in windows of steps."""
+        window = max(1, _HISTORY // (4 * network.members * B * self.spec.units))
+        numbers = torch.tensor([number], dtype=torch.int64, device=seeds.device)
+        if outside(type(task)) and self._streamed != (task, window):
+            require_windows(task, seeds[:1], numbers, stream=stream, window=window)
+            self._streamed = task, window
+        loss, h, start = task.loss, None, 0
+        wrong = torch.zeros(network.members, B, dtype=torch.bool, device=seeds.device)
+        while True:
+            steps = range(start, start + window)
+            chunk = self._chunk(task, seeds, numbers, batch=B, stream=stream, steps=steps)
+            lengths = chunk.lengths[0]
+            stop = min(start + window, int(lengths.max()))
+            targets = chunk.targets[0][:, start:stop] if loss.every_step else chunk.targets[0]
+            part = Batch(chunk.inputs[0][:, : stop - start], targets, (lengths - start).clamp(0, stop - start))
+            y, h = self.engine.outputs(network, part, sigma=self.spec.init.sigma, loss=loss, h_0=h)
+            if loss.every_step or stop == int(lengths.max()):
+                scored = counted(part, loss)
+                wrong |= loss.wrong(y, targets.to(y.dtype) if targets.is_floating_point() else targets, scored)
+            if stop == int(lengths.max()):
+                return wrong
+            start = stop
+
+    def _chunk(
+        self,
+        task: Task,
+        seeds: Tensor,
+        updates: Tensor,
+        *,
+        batch: int,
+        stream: int = bits.TRAIN,
+        steps: range | None = None,
+    ) -> Chunk:
+        """What a task draws, held to its contract: thoroughly at first, then a task from outside in its ranges."""
+        chunk = task.chunk(seeds, updates, batch=batch, stream=stream, steps=steps)
+        new = task is not self._held
+        if new or outside(type(task)):
+            require(task, chunk, seeds, updates, batch=batch, stream=stream, steps=steps, thoroughly=new)
+        self._held = task
+        return chunk
+
+    def _tiles(self, B: int, T: int) -> list[slice]:
+        """Members in groups small enough for memory, and on a CPU for the cache that the batched engine works in."""
+        states = _HISTORY if self._seeds.device.type == "cpu" else self.memory // 3
+        size = max(1, min(states // (4 * B * T * self.spec.units), self.memory // (16 * _BYTES * B * T)))
+        M = len(self.seeds)
+        count = math.ceil(M / size)
+        bounds = [round(M * i / count) for i in range(count + 1)]
+        return [slice(low, high) for low, high in itertools.pairwise(bounds)]
+
+
+def join(traces: Sequence[Trace], *, dim: int) -> Trace:
+    """Traces of updates that follow each other (dim 0), or of members side by side (dim 1), as one."""
+    return Trace(*(torch.cat([getattr(t, f.name) for t in traces], dim=dim) for f in fields(Trace)))

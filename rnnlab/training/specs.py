@@ -1,0 +1,156 @@
+"""What a run is: everything that decides its numbers, and a name for it."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from operator import attrgetter
+from typing import Annotated, Any
+
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.naming import UnnamedError, form
+from rnnlab.network.cells import Sigma
+from rnnlab.network.inits import BasicTanh, Init
+from rnnlab.network.losses import Loss
+from rnnlab.network.parameters import Sizes
+from rnnlab.tasks.pathological import TemporalOrder
+from rnnlab.tasks.task import LONGEST, Task
+from rnnlab.values import Count, Size, among, as_seeds, plain, settle, taken, whole
+
+NUMERICS = 2  # raised whenever the same specification and seed give other numbers
+PIECE = 1_000  # sequences of a test that share one length, as in the authors' code
+
+
+def tested(name: str, value: object) -> int:
+    """A number of test sequences that falls into pieces.
+
+    Raises:
+        ValueError: it is no integer from 1 to 1,000, and no multiple of 1,000.
+    """
+    number = whole(name, value)
+    if number > PIECE and number % PIECE:
+        raise ValueError(f"{name} must be at most {PIECE} or a multiple of it, got {value}")
+    return number
+
+
+def _algorithm(name: str, value: object) -> Algorithm:
+    return Algorithm.named(value) if isinstance(value, str) else taken(name, value, Algorithm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A run but for its seed: everything that decides its numbers.
+
+    Every `check_every` updates each network is tested on `check_sequences` fresh sequences. If fewer than 1 % are
+    wrong, it is tested on `confirm_sequences` other fresh ones, and only that test counts: "below 1 %" and "no error"
+    are always statements about the larger test.
+
+    Args:
+        task: problem, with its length.
+        init: initialization, with its non-linearity.
+        algorithm: learning rate, clipping, omega; or one of the paper's names, such as "MSGD-CR".
+        units: N.
+        batch: sequences an update, B.
+        updates: budget.
+        check_every: updates between tests.
+        check_sequences: sequences of an ordinary test; at most 1,000, or a multiple of 1,000.
+        confirm_sequences: sequences of the test that decides, likewise.
+        stop: end a member at its first check below 1 %, at its first with no error, or never before its budget.
+
+    Raises:
+        ValueError: a number is out of range, more than a million tests are asked for, or an update draws more than
+            2**28 steps.
+
+    Source:
+        Pascanu et al. 2013, section 4.1.1, for the defaults; the authors' code stops at no error.
+    """
+
+    task: Task = TemporalOrder()
+    init: Init = BasicTanh()
+    algorithm: Annotated[Algorithm, _algorithm] = Algorithm.named("MSGD-CR")
+    units: Size = 50
+    batch: Count = 20
+    updates: Count = 10_000
+    check_every: Count = 500
+    check_sequences: Annotated[int, tested] = 1_000
+    confirm_sequences: Annotated[int, tested] = 10_000
+    stop: Annotated[str, among("below 1 %", "no error", "never")] = "below 1 %"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range, and names where objects are asked for."""
+        settle(self)
+        for name, held, kind in (("init.sigma", self.init.sigma, Sigma), ("task.loss", self.task.loss, Loss)):
+            plain(name, taken(name, held, kind))
+        if self.task.longest > LONGEST:
+            raise ValueError(f"task must have sequences of at most {LONGEST} steps, got {self.task}")
+        if self.batch * self.task.longest > LONGEST:
+            raise ValueError(f"batch must be at most {LONGEST // self.task.longest} at this length, got {self.batch}")
+        if self.updates > self.check_every * 10**6:
+            raise ValueError(f"check_every must be at least {-(-self.updates // 10**6)}, got {self.check_every}")
+
+    @property
+    def sizes(self) -> Sizes:
+        """Sizes of its networks."""
+        return Sizes(self.task.inputs, self.units, self.task.outputs)
+
+    def with_(self, **changes: Any) -> "Spec":
+        """The same specification with some fields changed."""
+        return replace(self, **changes)
+
+    def canonical(self) -> str:
+        """Canonical JSON, `numerics` included: equal for equal specifications, on every machine."""
+        return json.dumps({"numerics": NUMERICS, "spec": form(self)}, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_canonical(cls, text: str) -> "Spec":
+        """The specification of this canonical JSON; parts from outside the package must have been imported.
+
+        Raises:
+            ValueError: it is none of this version of the package and of those parts.
+        """
+        try:
+            made = _made(json.loads(text)["spec"])
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as reason:
+            raise ValueError(f"text must be canonical JSON whose parts were imported, got {text}") from reason
+        if not isinstance(made, cls) or made.canonical() != text:
+            raise ValueError(f"text must be canonical JSON of the package and the parts as they are now, got {text}")
+        return made
+
+    def id(self, seed: int) -> str:
+        """Name of one run: the first 16 hexadecimal digits of a hash of the specification and the seed."""
+        return run_id(self.canonical(), *as_seeds([seed]))
+
+    def family(self, seeds: Sequence[int]) -> str:
+        """Name of one ensemble at every budget, since a longer training begins with the shorter one; 20 digits."""
+        begun = self.with_(updates=self.check_every).canonical()
+        return hashlib.sha256(f"{begun}:{as_seeds(seeds)}".encode()).hexdigest()[:20]
+
+
+def named(spec: Spec) -> str:
+    """Canonical JSON, or "" where a part from outside cannot be named: it trains, but no store can keep it."""
+    try:
+        return spec.canonical()
+    except UnnamedError:
+        return ""
+
+
+def _made(said: Any) -> Any:
+    """The value that `naming.form` says."""
+    if isinstance(said, list):
+        return tuple(_made(item) for item in said)
+    if not isinstance(said, dict):
+        return said
+    mark = "class" if "class" in said else "type"
+    module, _, name = said["class"]["name"].partition(":") if mark == "class" else ("rnnlab", "", said["type"])
+    kind = attrgetter(name)(sys.modules[module])
+    if not isinstance(kind, type) or not is_dataclass(kind):  # nothing else is ever called
+        raise TypeError(f"{name} is no value")
+    return kind(**{name: _made(item) for name, item in said.items() if name != mark})
+
+
+def run_id(canonical: str, seed: int) -> str:
+    """`Spec.id` of a specification given by its canonical JSON; "unnamed" of one that has none."""
+    if not canonical:
+        return "unnamed"
+    return hashlib.sha256(f"{canonical}:{seed}".encode()).hexdigest()[:16]

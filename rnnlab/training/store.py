@@ -1,0 +1,300 @@
+"""A folder of finished and unfinished trainings.
+
+A file is written whole or not at all, never changed, and read only if its sum is right. It holds the line "rnnlab
+store 1", one line of JSON, arrays of numbers and a SHA-256 sum of all that; nothing in it is ever executed.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+import tarfile
+import tempfile
+import time
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from rnnlab.training.records import FRESH, OUTCOMES, SERIES
+from rnnlab.values import checked
+
+MAGIC = b"rnnlab store 1\n"
+RUN, CHECKPOINT, FURTHER, SUMMARY = "run", "checkpoint", "further", "summary"
+ASIDE, PART = "aside", "part"
+_NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint|further)")
+_WORDS = {"spec", "update", "provenance"}
+_ARRAYS = {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}.difference(FRESH)
+_FURTHER = {*_WORDS, "held"}, {"seeds", "theta"}
+_DTYPES = ("|u1", "<i8", "<f4", "<f8")
+_STALE = 3_600  # seconds after which nobody writes to a temporary file any more
+
+
+class DamagedError(ValueError):
+    """A file that is not what was once written; the message says in what."""
+
+
+@dataclass(frozen=True)
+class File:
+    """What a file holds: its name, words and numbers about it, and arrays."""
+
+    name: str
+    header: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def encode(file: File) -> bytes:
+    """The file as bytes, with its sum."""
+    arrays = {name: np.asarray(a, dtype=a.dtype.newbyteorder("<"), order="C") for name, a in file.arrays.items()}
+    table = [[name, a.dtype.str, a.shape] for name, a in arrays.items()]
+    head = json.dumps({"name": file.name, "header": file.header, "arrays": table})
+    body = b"".join([MAGIC, head.encode(), b"\n", *(a.tobytes() for a in arrays.values())])
+    return body + hashlib.sha256(body).digest()
+
+
+@checked()
+def decode(data: bytes) -> File:
+    """What `encode` was given.
+
+    Raises:
+        DamagedError: `data` is something else, of another version, or does not have its sum.
+    """
+    if not data.startswith(MAGIC):
+        other = data.startswith(MAGIC[: MAGIC.rindex(b" ")])
+        raise DamagedError("of another version of the store" if other else "no file of rnnlab's store")
+    if hashlib.sha256(memoryview(data)[:-32]).digest() != data[-32:]:
+        raise DamagedError("truncated or changed: its sum is another")
+    try:
+        start = data.index(b"\n", len(MAGIC)) + 1
+        head = json.loads(data[len(MAGIC) : start])
+        arrays = {}
+        for name, dtype, shape in head["arrays"]:
+            if dtype not in _DTYPES:
+                raise DamagedError(f"of dtype {dtype}")
+            count = math.prod(shape)
+            arrays[name] = np.frombuffer(data, dtype, count, start).reshape(shape).copy()
+            start += arrays[name].nbytes
+        return File(str(head["name"]), dict(head["header"]), arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"not as rnnlab writes it: {error}") from error
+
+
+def _named(name: str, data: bytes) -> File:
+    """What `decode` makes of it, if it is what was written under this name."""
+    try:
+        file = decode(data)
+    except DamagedError as error:
+        raise DamagedError(f"{name} is {error}") from error
+    if file.name != name:
+        raise DamagedError(f"{name} is {file.name} under another name")
+    words, arrays = _FURTHER if name.endswith(f".{FURTHER}") else (_WORDS, _ARRAYS)
+    if lacking := words.difference(file.header) | arrays.difference(file.arrays):
+        raise DamagedError(f"{name} is not a training: it lacks {sorted(lacking)}")
+    return file
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and have it reach the disk."""
+    part = path.with_name(f".{path.name}.{uuid4().hex}.{PART}")
+    try:
+        with part.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    assert stream is not None  # only files are asked for
+    with stream:
+        return stream.read()
+
+
+def default_folder() -> Path:
+    """Where a store lies unless told otherwise: `RNNLAB_STORE`, else the user's folder for data.
+
+    Raises:
+        ValueError: the user has no home folder.
+    """
+    if chosen := os.environ.get("RNNLAB_STORE"):
+        return expanded(chosen)
+    data = expanded(os.environ.get("XDG_DATA_HOME", ""))
+    if not data.is_absolute():  # the standard of this variable has it ignored then
+        data = expanded("~/Library/Application Support" if sys.platform == "darwin" else "~/.local/share")
+    return data / "rnnlab"
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder in place of ~.
+
+    Raises:
+        ValueError: there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"folder must be a whole path where ~ is nobody's home folder, got {str(path)!r}; "
+            f"RNNLAB_STORE names a store's folder, and HOME the home folder"
+        ) from None
+
+
+@dataclass(frozen=True, init=False)
+class Store:
+    """A folder of trainings; made when something is first written to it.
+
+    Processes share a store without harm: what two of them compute at once is the same, and the last one's file stays.
+
+    Args:
+        folder: `default_folder()` unless told otherwise.
+
+    Raises:
+        ValueError: `folder` is no path, a file or inside of one, or the user has no home folder.
+    """
+
+    folder: Path
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        """Refuse what cannot be a folder."""
+        chosen = default_folder() if folder is None else folder
+        wanted = "folder must be the path of a folder, or None for the default one"
+        if not isinstance(chosen, str | Path) or "\0" in str(chosen):
+            raise ValueError(f"{wanted}, got {chosen!r}")
+        path = expanded(chosen).absolute()
+        if file := next((part for part in (path, *path.parents) if part.is_file()), None):
+            raise ValueError(f"{wanted}, got {str(chosen)!r}: {file} is a file")
+        object.__setattr__(self, "folder", path)
+
+    def files(self, *kinds: str) -> list[Path]:
+        """Its finished and unfinished trainings, or only those of some kinds, by name."""
+        named = [path for path in self._all() if _NAME.fullmatch(path.name)]
+        return [path for path in named if not kinds or path.suffix[1:] in kinds]
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+
+    def family(self, name: str) -> list[File]:
+        """The readable files of one ensemble at every budget, the furthest first."""
+        kept = (self.read(path.name) for path in self.folder.glob(f"{name}-*") if _NAME.fullmatch(path.name))
+        return sorted((file for file in kept if file), key=lambda file: -int(file.header.get("update", 0)))
+
+    def read(self, name: str) -> File | None:
+        """A file of the store, or None where there is none; a damaged one is named in a warning and set aside."""
+        try:
+            return _named(name, (self.folder / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (DamagedError, OSError) as reason:
+            self.set_aside(name, reason)
+            return None
+
+    def set_aside(self, name: str, reason: object) -> None:
+        """Keep a file out of the way of reading, and warn of it."""
+        path = self.folder / name
+        warnings.warn(f"set aside in {self.folder}, and computed anew where it is needed: {reason}", stacklevel=3)
+        with suppress(OSError):
+            path.replace(path.with_name(f"{name}.{ASIDE}"))
+
+    def prepare(self) -> None:
+        """Make the folder, if it is not there yet.
+
+        Raises:
+            OSError: it cannot be made, or not be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            said = f"the store cannot be written to: {error.strerror} (RNNLAB_STORE names another folder)"
+            raise OSError(error.errno, said, str(self.folder)) from error
+
+    def write(self, file: File) -> None:
+        """Put a file in.
+
+        Raises:
+            OSError: the folder cannot be written to, or is full; what stood there stands.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        put(self.folder / file.name, encode(file))
+
+    def remove(self, name: str) -> None:
+        """Take a file out, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def verify(self) -> dict[Path, str]:
+        """What is wrong with each file that is not as it was written; nothing is changed."""
+        found = {}
+        for path in self.files():
+            try:
+                _named(path.name, path.read_bytes())
+            except (DamagedError, OSError) as reason:
+                found[path] = str(reason)
+        return found
+
+    def pack(self, archive: Path) -> int:
+        """Put all its trainings into one tar file, and return how many; damaged ones stay out.
+
+        Raises:
+            OSError: `archive` cannot be written.
+        """
+        names = [path.name for path in self.files() if self.read(path.name)]
+        part = archive.with_name(f".{archive.name}.{uuid4().hex}.{PART}")
+        try:
+            with tarfile.open(part, "x") as tar:
+                for name in names:
+                    tar.add(self.folder / name, name, recursive=False)
+            part.replace(archive)
+        finally:
+            part.unlink(missing_ok=True)
+        return len(names)
+
+    def unpack(self, archive: Path) -> int:
+        """Take in what `pack` put into a tar file, and return how many were new; what is there already stays.
+
+        Raises:
+            DamagedError: something in it is no training as it was written; then nothing is taken in.
+            OSError: `archive` cannot be read, or the store not be written to.
+        """
+        try:
+            with tarfile.open(archive, "r:") as tar:
+                new = [name for name in self._sound(tar) if not (self.folder / name).exists()]
+                self.prepare()
+                for name in new:
+                    put(self.folder / name, _content(tar, tar.getmember(name)))
+        except (tarfile.TarError, DamagedError) as error:
+            raise DamagedError(f"{archive} is refused, and nothing taken in: {error}") from error
+        return len(new)
+
+    def _sound(self, tar: tarfile.TarFile) -> list[str]:
+        """Names of an archive's files, once each of them is known to be one of a store."""
+        for member in tar:
+            if not member.isfile() or not _NAME.fullmatch(member.name):
+                raise DamagedError(f"{member.name!r} is no file of a store")
+            _named(member.name, _content(tar, member))
+        return tar.getnames()
+
+    def litter(self) -> list[Path]:
+        """What nobody needs: files set aside, checkpoints of what has been finished, parts of files an hour old."""
+        finished = {path.stem for path in self.files(RUN)}
+        found = [path for path in self.files(CHECKPOINT) if path.stem in finished]
+        for path in self._all():
+            old = path.suffix == f".{PART}" and time.time() - path.stat().st_mtime > _STALE
+            found += [path] if old or path.suffix == f".{ASIDE}" else []
+        return found

@@ -1,0 +1,256 @@
+"""The browser finds each fault that is planted on a page of its own, and none in the book as it is configured."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import browser
+from tests.book.test_site import Book
+
+PICTURE = "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><rect width='40' height='20'/></svg>"
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>A page</title>
+<link rel="icon" href="line.svg">
+</head>
+<body>
+<h1 id="top">A page</h1>
+<p>Half costs $5, in code <code>$HOME</code>; see <a href="#top">above</a>, <a href="two.html#part">the other</a>,
+<a href="numbers.json">its numbers</a>, <a href="https://example.com/paper#none">the paper</a>.</p>
+<p><img src="line.svg" alt="A line that rises"> <a href="two.html"><img src="line.svg" alt="">The same</a></p>
+<div style="overflow-x: auto"><div style="width: 2000px">Wide, in a box of its own.</div></div>
+%s
+</body>
+</html>
+"""
+EVERYWHERE = "at every width, light and dark"
+ON_PHONES = "390 px, light; 390 px, dark"
+FAULTS = {
+    "an exception": (
+        "<script>throw new Error('lost')</script>",
+        f"{EVERYWHERE}: an error on the console: lost",
+    ),
+    "a message of error": (
+        "<script>console.warn('fine'); console.error('lost')</script>",
+        f"{EVERYWHERE}: an error on the console: lost (<page>)",
+    ),
+    "an error in the dark": (
+        "<script>if (matchMedia('(prefers-color-scheme: dark)').matches) console.error('lost')</script>",
+        "1400 px, dark; 390 px, dark: an error on the console: lost (<page>)",
+    ),
+    "a file that is not there": (
+        "<script src='lost.js'></script>",
+        f"{EVERYWHERE}: an error on the console: Failed to load resource: "
+        "the server responded with a status of 404 (File not found) (lost.js)",
+    ),
+    "a script of another host": (
+        "<script src='https://example.com/x.js'></script>",
+        f"{EVERYWHERE}: it asks another host for https://example.com/x.js",
+    ),
+    "a request to another host, made by a script": (
+        "<script>fetch('http://example.com/count').catch(() => {})</script>",
+        f"{EVERYWHERE}: it asks another host for http://example.com/count",
+    ),
+    "mathematics between dollars": (
+        "<p>It falls with $e^{-<em>t</em>}$ steps.</p>",
+        f"{EVERYWHERE}: mathematics is not rendered: $e^{{-t}}$ steps.",
+    ),
+    "displayed mathematics": (
+        r"<div>\[ h_t = W h_{t-1} \]</div>",
+        rf"{EVERYWHERE}: mathematics is not rendered: \[ h_t = W h_{{t-1}} \]",
+    ),
+    "inline mathematics": (
+        r"<ul><li>where \(\rho\) is less</li></ul>",
+        rf"{EVERYWHERE}: mathematics is not rendered: \(\rho\) is less",
+    ),
+    "mathematics that MathJax does not understand": (
+        "<mjx-container><mjx-merror data-mjx-error='Missing close brace'></mjx-merror></mjx-container>",
+        f"{EVERYWHERE}: mathematics is not understood: Missing close brace",
+    ),
+    "a link to a page that is not there": (
+        "<a href='three.html#part'>further</a>",
+        f"{EVERYWHERE}: a link leads nowhere: three.html#part",
+    ),
+    "a link to an anchor that is not there": (
+        "<a href='two.html#whole'>further</a>",
+        f"{EVERYWHERE}: a link leads to an anchor that is not there: two.html#whole",
+    ),
+    "a link to an anchor of the page itself that is not there": (
+        "<a href='#bottom'>below</a>",
+        f"{EVERYWHERE}: a link leads to an anchor that is not there: #bottom",
+    ),
+    "a picture without alternative text": (
+        "<img src='line.svg'>",
+        f"{EVERYWHERE}: a picture has no alternative text: line.svg",
+    ),
+    "a picture with nothing for its text": (
+        "<p>See <img src='line.svg' alt=''></p>",
+        f"{EVERYWHERE}: a picture has no alternative text: line.svg",
+    ),
+    "a picture with its file's name for its text": (
+        "<img src='line.svg' alt='_images/line.svg'>",
+        f"{EVERYWHERE}: a picture has no alternative text: line.svg",
+    ),
+    "a page that scrolls sideways on a phone": (
+        "<div class='wide' style='width: 772px'>x</div>",
+        f"{ON_PHONES}: the page scrolls sideways: it is 780 px wide, by div.wide",
+    ),
+    "a page that scrolls sideways everywhere": (
+        "<pre id='code' style='width: 1600px; margin: 0'>x = 1</pre>",
+        f"{EVERYWHERE}: the page scrolls sideways: it is 1608 px wide, by pre#code",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    path = browser.find_browser()
+    if path is None:
+        pytest.skip(f"needs a browser: none of {', '.join(browser.BROWSERS)} is installed")
+    return path
+
+
+def write_site(folder: Path, **pages: str) -> Path:
+    """Write a site of pages without fault, but for what is added to the bodies of those that are named."""
+    for name, fault in {"one": "", "two": "<h2 id='part'>Part</h2>", **pages}.items():
+        (folder / f"{name}.html").write_text(PAGE % fault, encoding="utf8")
+    (folder / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=one.html" />', encoding="utf8")
+    (folder / "line.svg").write_text(PICTURE, encoding="utf8")
+    (folder / "numbers.json").write_text("{}", encoding="utf8")
+    (folder / "_static").mkdir()
+    (folder / "_static" / "piece.html").write_text("{{ $piece$ }}", encoding="utf8")
+    return folder
+
+
+def page_of(fault: str) -> str:
+    return f"{re.sub('[^a-z]+', '-', fault)}.html"
+
+
+@pytest.fixture(scope="module")
+def findings(chromium, tmp_path_factory) -> list[str]:
+    """What the browser finds on a site with a page for each fault, and three pages without."""
+    pages = {page_of(fault).removesuffix(".html"): planted for fault, (planted, _) in FAULTS.items()}
+    return list(browser.check(write_site(tmp_path_factory.mktemp("site"), **pages), chromium))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_and_nothing_else(findings, fault):
+    page, (_, said) = page_of(fault), FAULTS[fault]
+    assert [f for f in findings if f.startswith(f"{page},")] == [f"{page}, {said.replace('<page>', page)}"]
+
+
+def test_pages_without_fault_have_no_findings(findings):
+    assert {finding.partition(",")[0] for finding in findings} == {page_of(fault) for fault in FAULTS}
+
+
+def test_the_command_prints_what_is_broken_and_says_so_by_its_status(chromium, tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "tests.browser", *map(str, arguments)]
+        return subprocess.run(command, cwd=browser.ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+    site = write_site(tmp_path)
+    done = run(site)
+    assert (done.returncode, done.stdout) == (0, "3 pages at 1400 and 390 px, light and dark: nothing is broken\n")
+    (site / "one.html").unlink()
+    done = run(site)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        f"index.html, {EVERYWHERE}: a link leads nowhere: one.html",
+        "2 pages at 1400 and 390 px, light and dark: 1 thing is broken",
+    ]
+    assert run(tmp_path / "none").returncode == 2
+
+
+# What a page of the book may hold, each in a size that no screen takes: it is the style sheet that has to cope.
+WIDE = r"""# Wide things
+
+(part)=
+## A part, with $\Omega$ in its title
+
+Inline, $\left\|\frac{\partial E}{\partial x_{k+1}} \frac{\partial x_{k+1}}{\partial x_k}\right\|$, and {eq}`eq-wide`:
+
+$$
+\Omega = \sum_k \left(\frac{a+b+c+d+e+f+g+h+i+j+k+l+m+n+o+p+q+r+s+t+u+v+w+x+y+z}{1+2+3+4+5+6+7+8+9}
++ \frac{a+b+c+d+e+f+g+h+i+j+k+l+m+n+o+p+q+r+s+t+u+v+w+x+y+z}{1+2+3+4+5+6+7+8+9} - 1\right)^2
+$$ (eq-wide)
+
+```shell
+papermill book/5_experiments/temporal_order.md out.ipynb -f params/laptop/temporal_order.yaml -p updates 500 -p seeds 3
+```
+
+| a column | another column | a third column | a fourth column | a fifth column | a sixth column | a seventh column |
+|:--|--:|--:|--:|--:|--:|--:|
+| 123456789012345 | 123456789012345 | 123456789012345 | 123456789012345 | 123456789012345 | 123456789012345 | 1 |
+
+See {prf:ref}`thm-wide`, {ref}`the part <part>`, {numref}`fig-wide`, {cite:p}`pascanu2013`,
+`rnnlab.engine.a_name_too_long_for_a_line_on_a_phone`.
+
+````{prf:theorem} Width
+:label: thm-wide
+
+$$ \|a\| \le \|b\|\,\|c\|\,\|d\|\,\|e\|\,\|f\|\,\|g\|\,\|h\|\,\|k\|\,\|l\|\,\|m\|\,\|n\|\,\|o\|\,\|p\|\,\|q\| $$
+````
+
+````{exercise} Width
+:label: ex-wide
+
+Why?
+````
+
+````{solution} ex-wide
+:label: sol-wide
+:class: dropdown
+
+$x = 1$.
+````
+
+```{code-cell} python3
+:tags: [hide-input]
+
+from IPython.display import Markdown
+rows = (["a wide column"] * 12, ["--:"] * 12, ["$0.123456789$"] * 12)
+Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
+```
+
+```{code-cell} python3
+print("x" * 300)
+```
+
+```{code-cell} python3
+---
+mystnb:
+  image:
+    alt: A line that rises.
+  figure:
+    name: fig-wide
+    caption: |
+      A line, 20 inches long.
+---
+%config InlineBackend.figure_formats = ["svg"]
+import matplotlib.pyplot as plt
+plt.figure(figsize=(20, 2))
+plt.plot([0, 1])
+plt.show()
+```
+
+```{bibliography}
+```
+"""
+
+
+def test_nothing_is_broken_in_the_book_as_it_is_configured_but_by_taking_mathjax_away(chromium, tmp_path):
+    book = Book(tmp_path, {"one": WIDE, "two": "# Two\n\nBack to {doc}`one`: $\\rho < 1$.\n"})
+    built = book.build()
+    assert built.returncode == 0, built.stdout
+    assert {"intro.html", "one.html", "two.html", "genindex.html", "search.html"} < set(browser.html_pages(book.site))
+    assert "tex-chtml.js" in book.page("one")
+    without = re.sub(r"<script[^>]*tex-chtml[^>]*></script>", "", book.page("two"))
+    (book.site / "two.html").write_text(without, encoding="utf8")
+    raw = r"mathematics is not rendered: \(\rho < 1\)."
+    assert list(browser.check(book.site, chromium)) == [f"two.html, {EVERYWHERE}: {raw}"]

@@ -1,0 +1,318 @@
+"""The checks that pages put their parameters through, glue, and what every page of the book has to have."""
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+import xarray
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import pyplot as plt
+
+from rnnlab import Progress
+from rnnlab.book import myst, notebooks, pages
+from rnnlab.sweeps.summaries import write_summary
+from rnnlab.training.generalization import Further
+
+BOOK = Path(__file__).parents[2] / "book"
+
+
+# Checks of parameters
+
+
+@given(st.integers(), st.integers(min_value=0), st.integers(min_value=0))
+def test_an_integer_comes_back_exactly_when_it_lies_within_its_bounds(value, below, above):
+    assert pages.integer("updates", value, at_least=value - below, at_most=value + above) == value
+    with pytest.raises(ValueError, match=f"^updates must be an integer at least {value + 1}, got {value}$"):
+        pages.integer("updates", value, at_least=value + 1)
+    with pytest.raises(ValueError, match=f"^updates must be an integer at most {value - 1}, got {value}$"):
+        pages.integer("updates", value, at_most=value - 1)
+
+
+@pytest.mark.parametrize("state", ["", "off"])
+def test_a_bar_counts_its_calls_and_is_silent_in_a_published_page(state, capsys, monkeypatch):
+    monkeypatch.setenv("RNNLAB_BAR", state)
+    move = pages.bar("cells", 2)
+    move(None)
+    move("anything")
+    shown = capsys.readouterr().err
+    assert ("2/2" in shown and "cells" in shown) if state == "" else shown == ""
+
+
+@pytest.mark.parametrize("last", [Progress(100, 900, 5, 0, 5), Further(100, True, True, np.zeros(3), np.zeros(1))])
+def test_a_bar_ends_with_the_training_that_it_is_called_with(last, capsys, monkeypatch):
+    monkeypatch.setenv("RNNLAB_BAR", "")
+    move = pages.bar("tests", 9)
+    move(Progress(50, 900, 5, 2, 3))
+    move(last)
+    shown = capsys.readouterr().err
+    assert "2/9" in shown
+    assert last.status in shown
+    assert shown.endswith("\n")
+
+
+def test_a_whole_number_written_as_a_float_is_an_integer():
+    updates = pages.integer("updates", 1e6)
+    assert (updates, type(updates)) == (1_000_000, int)
+
+
+@pytest.mark.parametrize("value", [True, False, 1.5, float("inf"), float("nan"), "3", None, [3]])
+def test_what_is_no_integer_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^updates must be an integer, got ") as refusal:
+        pages.integer("updates", value)
+    assert str(refusal.value).endswith(repr(value))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_comes_back_exactly_when_it_lies_within_its_bounds(value):
+    assert pages.number("rate", value, at_least=value) == value
+    with pytest.raises(ValueError, match=r"^rate must be a number above "):
+        pages.number("rate", value, above=value)
+
+
+@pytest.mark.parametrize("value", [True, float("inf"), float("-inf"), float("nan"), "0.1", None])
+def test_what_is_no_finite_number_is_refused(value):
+    with pytest.raises(ValueError, match=r"^rate must be a number, got "):
+        pages.number("rate", value)
+
+
+def test_the_number_that_yaml_takes_for_text_is_refused_with_the_form_it_takes_for_a_number():
+    with pytest.raises(ValueError, match=r"got '1e-4'; YAML reads a number only with a dot: 1\.0e-4$"):
+        pages.number("rate", "1e-4")
+
+
+@pytest.mark.parametrize("written", ["[50, 100]", "(50, 100)", "50, 100", " [50, 100] "])
+def test_a_list_that_came_as_text_is_refused_with_the_way_to_pass_it(written):
+    with pytest.raises(ValueError, match=r"^lengths must be a list of integers, got ") as refusal:
+        pages.integers("lengths", written, at_least=10)
+    assert str(refusal.value).endswith(f"""got {written!r}; papermill takes a list as -y "lengths: [50, 100]\"""")
+    assert refusal.value._render_traceback_() == [f"ValueError: {refusal.value}"], "a notebook shows no more than this"
+
+
+def test_a_bad_member_of_a_list_is_refused_with_its_place():
+    with pytest.raises(ValueError, match=r"^lengths\[1\] must be an integer at least 10, got 5$"):
+        pages.integers("lengths", [20, 5], at_least=10)
+    with pytest.raises(ValueError, match=r"^rates\[0\] must be a number above 0, got -1$"):
+        pages.numbers("rates", [-1], above=0)
+    with pytest.raises(ValueError, match=r"^inits\[1\] must be one of sigmoid, smart_tanh, got 'tanh'$"):
+        pages.choices("inits", ["sigmoid", "tanh"], ["sigmoid", "smart_tanh"])
+
+
+@pytest.mark.parametrize(("values", "wanted"), [([], "at least one"), ([7, 7.0], "each once")])
+def test_a_list_holds_something_and_nothing_twice(values, wanted):
+    with pytest.raises(ValueError, match=f"^lengths must be a list of integers, {wanted}, got "):
+        pages.integers("lengths", values)
+
+
+def test_lists_come_back_in_their_order():
+    assert pages.integers("lengths", (30, 10, 20.0)) == [30, 10, 20]
+    assert pages.numbers("rates", [1, 0.5]) == [1.0, 0.5]
+    assert pages.choices("inits", ["b", "a"], iter("abc")) == ["b", "a"]
+
+
+def test_a_choice_is_one_of_the_names():
+    assert pages.choice("init", "sigmoid", ["sigmoid", "smart_tanh"]) == "sigmoid"
+    for value in ("Sigmoid", None, ["sigmoid"]):
+        with pytest.raises(ValueError, match=r"^init must be one of sigmoid, smart_tanh, got "):
+            pages.choice("init", value, ["sigmoid", "smart_tanh"])
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", None])
+def test_a_flag_is_true_or_false_and_nothing_else(value):
+    assert [pages.flag("keep", given) for given in (True, False)] == [True, False]
+    with pytest.raises(ValueError, match=f"keep must be true or false, got {value!r}"):
+        pages.flag("keep", value)
+
+
+def test_a_flag_that_papermill_passed_on_as_a_word_is_told_how_to_be_written():
+    with pytest.raises(
+        ValueError, match="keep must be true or false, got 'False'; papermill takes it as -y 'keep: false'"
+    ):
+        pages.flag("keep", "False")
+
+
+def test_a_stored_result_is_read_with_how_it_came_about(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"none\.summary"):
+        pages.stored("none")
+    runs = xarray.Dataset({"rate": ("seed", [0.25, 0.5])})
+    write_summary(runs.expand_dims(check=1), tmp_path / "some.summary", command="make it")
+    found = pages.stored("some")
+    assert found["rate"].values.tolist() == [[0.25, 0.5]]
+    assert found.attrs["command"] == "make it"
+
+
+@pytest.mark.parametrize("value", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_a_device_that_torch_could_know_passes(value):
+    assert pages.device(value) == value
+
+
+@pytest.mark.parametrize("value", ["gpu", "cuda:", "cuda:x", "cuda:-1", "", None, 0])
+def test_another_device_is_refused(value):
+    with pytest.raises(ValueError, match=r"^device must be one of auto, cpu, cuda, cuda:0, got "):
+        pages.device(value)
+
+
+def test_a_page_does_not_run_without_its_assertions():
+    program = [sys.executable, "-O", "-c", "from rnnlab.book import pages; pages.ready()"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "a page needs its assertions: start Python without -O" in done.stderr.splitlines()[-1]
+
+
+def test_an_installed_package_says_where_stored_results_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "RESULTS", tmp_path / "none")
+    for read, file in ((pages.stored, "long.summary"), (pages.measured, "long.json")):
+        with pytest.raises(
+            FileNotFoundError, match=f"no {file}: stored results belong to the book, .* of a checkout: pip"
+        ):
+            read("long")
+
+
+# Glue
+
+
+@pytest.mark.parametrize("value", [np.float64(0.25), np.float32(0.25), torch.tensor(0.25), np.array(0.25), 0.25])
+def test_what_is_glued_is_a_number_of_python(value):
+    pages.glue("share", value)
+    assert (pages.glued["share"], type(pages.glued["share"])) == (0.25, float)
+
+
+def test_many_numbers_cannot_be_glued_as_one():
+    with pytest.raises((ValueError, RuntimeError)):
+        pages.glue("shares", np.array([0.25, 0.5]))
+
+
+def test_pages_can_be_imported_without_torch():
+    program = "import sys; import rnnlab.book.pages, rnnlab.book.myst; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# What every page has to have
+
+
+@cache
+def code_cells(page: Path):
+    return [cell for cell in myst.page(page).cells if cell.cell_type == "code"]
+
+
+def parameters(page: Path) -> str:
+    """The source of a page's one cell of parameters."""
+    tagged = [cell.source for cell in code_cells(page) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1, f"{page}: {len(tagged)} cells have the tag `parameters`"
+    return tagged[0]
+
+
+PROSE_AND_PAGES = sorted(path.relative_to(BOOK) for path in BOOK.rglob("*.md"))
+PAGES = [path for path in PROSE_AND_PAGES if "{code-cell}" in (BOOK / path).read_text(encoding="utf8")]
+every_page = pytest.mark.parametrize("page", [BOOK / path for path in PAGES], ids=[str(path) for path in PAGES])
+
+
+@every_page
+def test_parameters_are_literals(page):
+    for statement in ast.parse(parameters(page)).body:
+        assert isinstance(statement, ast.Assign | ast.AnnAssign), ast.unparse(statement)
+        ast.literal_eval(statement.value)
+
+
+@every_page
+def test_every_parameter_says_what_it_means(page):
+    source = parameters(page)
+    commented = {
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT and len(token.string.strip("# ")) > 3
+    }
+    for statement in ast.parse(source).body:
+        assert statement.end_lineno in commented or statement.lineno in commented, ast.unparse(statement)
+
+
+def test_all_that_papermill_put_in_beside_the_parameters_is_refused_a_line_each(monkeypatch):
+    shell = SimpleNamespace(
+        kernel=None, user_ns={"In": ["", "seeds = 5", "# Parameters\nseeds = 3\nb = [1]\nc = 'x'\n"]}
+    )
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    monkeypatch.setattr(pages, "checked", {})
+    pages.integer("seeds", 3)
+    with pytest.raises(
+        ValueError, match=r"^b is no parameter of this page, which has seeds; got \[1\]\nc is no .*'x'$"
+    ):
+        pages.ready()
+    shell.user_ns["In"][-1] = "# Parameters\nseeds = 3\nPAPERMILL_INPUT_PATH = 'book/x.md'\n"
+    pages.ready()
+
+
+@every_page
+def test_a_page_refuses_a_parameter_that_it_does_not_have_before_it_computes(page, monkeypatch):
+    # As papermill runs it: the cell of parameters, then one with what was given, then the checks.
+    monkeypatch.setattr(pages, "checked", {})
+    monkeypatch.setattr(pages, "_put_in", lambda: {"seed": "3"})
+    names, cells = ast.parse(parameters(page)).body, [cell.source for cell in code_cells(page)]
+    checks = next(i for i, source in enumerate(cells) if re.search(r"^(pages\.)?ready\(\)$", source, re.M))
+    assert checks == cells.index(parameters(page)) + 1, "nothing runs between the parameters and their checks"
+    said = f"seed is no parameter of this page, which has {', '.join(n.targets[0].id for n in names)}; got 3"
+    with matplotlib.rc_context(), pytest.raises(ValueError, match=r"^seed is no") as refusal:
+        exec("\n".join(cells[: checks + 1]), {})
+    assert sorted(re.split(r"\W+", str(refusal.value))) == sorted(re.split(r"\W+", f"{said}{near(names)}"))
+    plt.close("all")
+
+
+def near(names) -> str:
+    return "; did you mean seeds?" if "seeds" in {name.targets[0].id for name in names} else ""
+
+
+def test_the_same_word_means_the_same_on_all_pages():
+    kinds: dict[str, set[type]] = {}
+    for page in PAGES:
+        for name, node in notebooks.literals(parameters(BOOK / page)):
+            kinds.setdefault(name, set()).add(type(ast.literal_eval(node)))
+    assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
+    assert {"units", "seeds", "length", "lengths", "updates", "check_every", "alpha", "device"} <= kinds.keys()
+    assert kinds.keys().isdisjoint({"hidden", "members", "every", "nets", "T", "N", "lr"})
+
+
+@every_page
+def test_a_page_checks_what_it_says(page):
+    program = ast.parse("\n".join(cell.source for cell in code_cells(page) if not cell.source.startswith("%")))
+    checks = [
+        node
+        for node in ast.walk(program)
+        if isinstance(node, ast.Assert)
+        or (isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1].startswith(("assert_", "claim")))
+    ]
+    assert checks
+
+
+@every_page
+def test_a_page_that_trains_lets_its_reader_choose_the_device(page):
+    source = "\n".join(cell.source for cell in code_cells(page))
+    names = {statement.targets[0].id for statement in ast.parse(parameters(page)).body if hasattr(statement, "targets")}
+    trains = any(
+        isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"train", "Ensemble"}
+        for node in ast.walk(ast.parse(source))
+    )
+    assert not trains or "device" in names
+
+
+def test_the_book_has_exactly_the_pages_of_its_contents():
+    contents = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf8"))
+    listed = [contents["root"], *(c["file"] for part in contents["parts"] for c in part["chapters"])]
+    assert sorted(f"{page}.md" for page in listed) == [path.as_posix() for path in PROSE_AND_PAGES]
+
+
+def test_the_reference_has_every_module_that_has_public_names():
+    listed = re.findall(r"^\.\. automodule:: (\S+)$", (BOOK / "6_lab" / "api.md").read_text(encoding="utf8"), re.M)
+    package = BOOK.parent / "rnnlab"
+    modules = {".".join(("rnnlab", *path.relative_to(package).with_suffix("").parts)) for path in package.rglob("*.py")}
+    assert sorted(listed) == sorted(["rnnlab", *(m for m in modules if not m.endswith(("__init__", "__main__")))])

@@ -1,0 +1,339 @@
+"""The rebuild of a book with other parameters, on a small book with the real extension and configuration."""
+
+import html
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rnnlab.book import rebuilding
+from tests.sites import HEADER, articles, differences, main, pictures
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = {
+    "build": ["-c", "from jupyter_book.cli.main import main; main()", "build", "book/", "-W", "--keep-going", "-n"],
+    "rebuild": ["-m", "rnnlab", "rebuild"],
+}
+OTHER = "p{a}"  # a profile
+INTRO = "# A book\n\nIts pages: {doc}`part/one`, [the other](part/two.md), {numref}`fig-line`.\n"
+NOTES = """\
+with open(os.environ["RUNS"], "a") as runs: runs.write("{page}\\n")"""
+ONE = """\
+(one)=
+# One
+
+The sum is {glue:text}`sum:.2f`, the pause {glue:text}`two.md::pause:d`; see [the other](two.md), {eq}`eq-sum`.
+
+$$ s = \\sum_i x_i $$ (eq-sum)
+
+```{code-cell} python3
+:tags: [hide-input]
+
+import os
+from IPython.display import Markdown
+from matplotlib import pyplot as plt
+from rnnlab import plots
+from rnnlab.book.pages import glue, integer, numbers
+plots.style()
+```
+
+```{code-cell} python3
+:tags: [parameters]
+
+values = [1.0, 2.5]  # what is summed
+seeds = 3  # how many
+name = "auto"  # of nothing
+```
+
+```{code-cell} python3
+NOTE
+values = numbers("values", values)
+glue("sum", sum(values))
+Markdown(f"| sum |\\n|--:|\\n| ${sum(values)}$ |")
+```
+
+```{code-cell} python3
+---
+tags: [hide-input]
+mystnb:
+  image:
+    alt: A line that rises.
+  figure:
+    name: fig-line
+    caption: |
+      The sum of {glue:text}`sum:.1f` by {cite:t}`pascanu2013`.
+---
+fig, ax = plt.subplots()
+ax.plot(values)
+plt.show()
+```
+""".replace("NOTE", NOTES.format(page="one"))
+TWO = """\
+# Two
+
+See {ref}`one`, and [prose](prose.md).
+
+```{code-cell} python3
+:tags: [parameters]
+
+pause = 0  # seconds
+```
+
+```{code-cell} python3
+import os, time, pathlib
+from rnnlab.book.pages import glue
+NOTE
+while pause and pathlib.Path(os.environ["GATE"]).read_text() == "wait": time.sleep(0.05)
+```
+
+```{code-cell} python3
+# Says whether it may.
+
+assert pathlib.Path(os.environ["GATE"]).read_text() != "fail", "told to"
+glue("pause", pause)
+```
+""".replace("NOTE", NOTES.format(page="two"))
+PROSE = "# Prose\n\n```{bibliography}\n```\n"
+
+
+class Book:
+    """A small book in a folder of its own, which counts how often its pages run."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.runs, self.gate = folder, folder / "runs.txt", folder / "gate.txt"
+        folder.mkdir()
+        shutil.copy(ROOT / "_config.yml", folder)
+        for part in ("_ext", "_static"):
+            shutil.copytree(ROOT / "book" / part, folder / "book" / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "book" / "references.bib", folder / "book")
+        self.write("book/intro.md", INTRO)
+        self.write("book/part/one.md", HEADER + ONE)
+        self.write("book/part/two.md", HEADER + TWO)
+        self.write("book/part/prose.md", PROSE)
+        chapters = "".join(f"      - file: part/{name}\n" for name in ("one", "two", "prose"))
+        contents = f"parts:\n  - caption: Part\n    numbered: true\n    chapters:\n{chapters}"
+        self.write("book/_toc.yml", f"format: jb-book\nroot: intro\n{contents}")
+        self.write("params/quick/one.yaml", 'values: [1, 2.5]\nseeds: 3\nname: "auto"\n')
+        self.write(f"params/{OTHER}/one.yaml", "values: [3.25]\n")
+        self.write(f"params/{OTHER}/two.yaml", "pause: 1\n")
+        self.write("gate.txt", "go")
+        self.write("runs.txt", "")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf8")
+
+    def start(self, command: str, *arguments: str) -> subprocess.Popen:
+        environment = {"RUNS": str(self.runs), "GATE": str(self.gate), "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+        return subprocess.Popen(
+            [sys.executable, *COMMANDS[command], *arguments],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, command: str, *arguments: str) -> tuple[int, str]:
+        """Run a command and return its exit status and all that it said."""
+        process = self.start(command, *arguments)
+        said, _ = process.communicate(timeout=240)
+        return process.returncode, said
+
+    def ran(self) -> list[str]:
+        """The pages that have run, in their order, since the book was made."""
+        return self.runs.read_text().splitlines()
+
+    def executed(self, profile: str, page: str) -> Path:
+        return self.folder / "_build" / "rebuild" / profile / "pages" / "part" / f"{page}.ipynb"
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def box(site: Path, page: str) -> str:
+    """What stands on a page about its making; nothing if it says nothing."""
+    boxes = re.findall(r'<details class="provenance">.*?</details>', (site / page).read_text(encoding="utf8"), re.S)
+    assert len(boxes) <= 1
+    return "".join(boxes)
+
+
+# Signs that mean something in a pattern, an address, a query, a shell.
+STRANGE = "50%2F of {what} #1? it's ü"
+
+
+@pytest.fixture
+def book(tmp_path) -> Book:
+    return Book(tmp_path / STRANGE)
+
+
+def test_with_the_pages_own_parameters_the_rebuilt_articles_are_those_of_the_default_site(book):
+    status, said = book.run("build")
+    assert status == 0, said
+    status, said = book.run("rebuild", "params/quick")
+    assert status == 0, said
+    assert said.splitlines()[-1] == f"The site: {book.folder}/_build/rebuild/quick/html/index.html"
+    default, rebuilt = book.folder / "_build" / "html", book.folder / "_build" / "rebuild" / "quick" / "html"
+    assert {"intro.html", "part/one.html", "part/prose.html", "part/two.html"} <= set(articles(default))
+    assert differences(default, rebuilt) == []
+    assert [name.endswith(".svg") for name in pictures(default)] == [True]
+    assert 'alt="A line that rises."' in articles(rebuilt)["part/one.html"]
+
+    # The box stands outside, says how each was made, and is that of the execution, not of the build.
+    for site, file in ((default, ""), (rebuilt, " -f params/quick/one.yaml")):
+        assert f">papermill book/part/one.md one.ipynb{file}<" in box(site, "part/one.html")
+        assert f">rnnlab script book/part/one.md{file} &gt; page.py<" in box(site, "part/one.html")
+        assert 'href="../_sources/part/one.ipynb"' in box(site, "part/one.html")
+        assert (site / "_sources" / "part" / "one.ipynb").exists()
+        assert "Python 3." in box(site, "part/one.html")
+        assert "provenance" not in articles(site)["part/one.html"]
+        assert box(site, "part/prose.html") == ""
+    before = box(default, "part/one.html")
+    book.write("book/part/one.md", HEADER + ONE.replace("The sum is", "The whole sum is"))
+    assert book.run("build")[0] == 0
+    assert "The whole sum is" in articles(default)["part/one.html"]
+    assert box(default, "part/one.html") == before
+    assert main(str(default), str(rebuilt)) == 1, "this comparison sees a difference"
+
+
+def test_a_rebuild_that_is_killed_goes_on_where_it_was_and_shows_the_values_it_was_given(book):
+    one, two = book.executed(OTHER, "one"), book.executed(OTHER, "two")
+    book.write("gate.txt", "wait")
+    killed = book.start("rebuild", f"params/{OTHER}", "--jobs", "2")
+    wait_until(lambda: one.exists() and "two" in book.ran())
+    status, said = book.run("rebuild", f"params/{OTHER}")
+    assert (status, "another rebuild works on" in said) == (2, True), said
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert sorted(book.ran()) == ["one", "two"]
+    assert not two.exists()
+    first = one.stat()
+
+    book.write("gate.txt", "go")
+    status, said = book.run("rebuild", f"params/{OTHER}")
+    assert status == 0, said
+    assert f"{OTHER}: 2 pages, of which 1 are finished" in said
+    assert sorted(book.ran()) == ["one", "two", "two"], "what was finished did not run again"
+    assert (one.stat().st_mtime_ns, one.stat().st_ino) == (first.st_mtime_ns, first.st_ino)
+    assert not (book.folder / "_build" / "rebuild" / OTHER / "running").exists()
+
+    site = book.folder / "_build" / "rebuild" / OTHER / "html"
+    shown = articles(site)["part/one.html"]
+    assert re.search(r"The sum is\s*<span[^>]*>3.25</span>, the pause\s*<span[^>]*>1</span>", shown)
+    assert "[3.25]" in re.sub(r"<[^>]*>", "", shown), "the page shows its parameters"
+    made = html.unescape(box(site, "part/one.html"))
+    assert f"papermill book/part/one.md one.ipynb -f 'params/{OTHER}/one.yaml'" in made
+    assert json.loads((site / "_sources" / "part" / "one.ipynb").read_text())["metadata"]["rnnlab"]["machine"] in made
+
+
+def test_a_page_that_fails_is_named_with_its_cell_and_alone_runs_again(book):
+    book.write("gate.txt", "fail")
+    status, said = book.run("rebuild", f"params/{OTHER}")
+    assert status == 1
+    assert "pages that failed: 1\n\nbook/part/two.md, cell 3, which begins `# Says whether it may.`:" in said
+    assert "AssertionError: told to" in said
+    assert book.executed(OTHER, "one").exists()
+    assert not (book.folder / "_build" / "rebuild" / OTHER / "html").exists()
+    assert book.run("rebuild", f"params/{OTHER}")[0] == 1
+    assert sorted(book.ran()) == ["one", "two", "two"]
+
+
+def test_what_the_book_does_not_have_is_refused_all_at_once_before_anything_runs(book):
+    book.write("params/wrong/one.yaml", 'values: "[1, 2]"\nseeds: 2.5\nname: 3\nsed: 3\n')
+    book.write("params/wrong/tow.yaml", "pause: 1\n")
+    book.write("params/wrong/two.yaml", "pause\n")
+    for litter in (".one.yaml.swp", "one.yaml~", "#one.yaml#", ".DS_Store", ".ipynb_checkpoints/one-checkpoint.yaml"):
+        book.write(f"params/wrong/{litter}", "[")
+    status, said = book.run("rebuild", "params/wrong")
+    assert status == 2
+    folder = "params/wrong"
+    assert said.splitlines() == [
+        f"rnnlab: {folder}/tow.yaml: belongs to no page, or not to one alone; a profile may hold one.yaml, two.yaml",
+        f"{folder}/one.yaml: values must be a list of numbers, got '[1, 2]'; papermill takes a list as "
+        '-y "values: [1, 2]"',
+        f"{folder}/one.yaml: seeds must be an integer, got 2.5",
+        f"{folder}/one.yaml: name must be text, got 3",
+        f"{folder}/one.yaml: sed is no parameter of this page, which has values, seeds, name; got 3; "
+        "did you mean seeds?",
+        f"{folder}/two.yaml must hold lines such as `seeds: 5`, got 'pause\\n'",
+    ]
+    assert book.ran() == []
+    assert not (book.folder / "_build").exists()
+
+
+@pytest.mark.parametrize("folder", ["params/none", "params/quick/one.yaml"])
+def test_a_profile_is_a_folder(book, folder):
+    with pytest.raises(ValueError, match=r"the profile must be a folder of parameters, such as params/quick, got "):
+        rebuilding.profile(book.folder, book.folder / folder)
+
+
+def test_a_rebuild_needs_a_checkout(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no book .*; run this in the top folder of a checkout"):
+        rebuilding.profile(tmp_path, tmp_path)
+
+
+def keys(book: Book, profile: str = "quick") -> dict[str, str]:
+    found = rebuilding.profile(book.folder, book.folder / "params" / profile)
+    return {page.name.rpartition("/")[2]: page.key for page in found.pages}
+
+
+def test_a_page_is_executed_again_exactly_when_its_code_its_parameters_or_the_package_change(book):
+    before = keys(book)
+    assert list(before) == ["one", "two"]
+    book.write("book/part/one.md", HEADER + ONE.replace("The sum is", "The whole sum is"))
+    assert keys(book) == before, "prose"
+    book.write("params/quick/one.yaml", "{}")
+    assert keys(book) == before, "the page's own values, said or not"
+    book.write("params/quick/one.yaml", "seeds: 4")
+    assert keys(book)["two"] == before["two"]
+    assert keys(book)["one"] != before["one"]
+    book.write("params/quick/one.yaml", "seeds: 3")
+    book.write("book/part/one.md", HEADER + ONE.replace("values)", "values) + 1"))
+    assert keys(book)["one"] != before["one"]
+    book.write("book/part/one.md", HEADER + ONE)
+    book.write("book/results/long.json", "{}")
+    assert all(after != before[page] for page, after in keys(book).items())
+
+
+def test_what_ran_while_the_package_changed_is_not_kept(book, monkeypatch):
+    monkeypatch.setattr(os, "environ", {**os.environ, "RUNS": str(book.runs), "GATE": str(book.gate)})
+    profile = rebuilding.profile(book.folder, book.folder / "params" / "quick")
+
+    def edit(page):
+        book.write("book/results/long.json", "{}")
+
+    done = list(rebuilding.execute(profile, jobs=1, on_start=edit))
+    reason = "what it depends on (the package, book/results) was edited while it ran"
+    assert sorted(outcome.failure for outcome in done) == [f"book/part/{page}.md: {reason}" for page in ("one", "two")]
+    assert not any(map(profile.finished, profile.pages))
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"metadata": ', b"[]", b'{"metadata": {}}', b"\xff"])
+def test_a_damaged_result_counts_as_none(book, damage):
+    profile = rebuilding.profile(book.folder, book.folder / "params" / "quick")
+    page = profile.pages[0]
+    path = profile.executed(page)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"metadata": {"rnnlab": {"key": page.key}}}))
+    assert profile.finished(page)
+    path.write_bytes(damage)
+    assert not profile.finished(page)
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "params").iterdir()), ids=lambda folder: folder.name)
+def test_the_books_own_profiles_fit_its_pages(folder):
+    profile = rebuilding.profile(ROOT, folder)
+    changed = {page.name: dict(page.parameters) for page in profile.pages if page.parameters}
+    assert (changed == {}) == (folder.name == "quick"), "quick is what the pages say themselves"

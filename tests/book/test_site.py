@@ -1,0 +1,217 @@
+"""The book's configuration and extension, on a small book of two pages and with a package of one line."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sites import HEADER
+
+ROOT = Path(__file__).parents[2]
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+
+INTRO = "# A book\n\nIts pages: {doc}`one`, {doc}`two`.\n"
+# Each page notes that it runs, then waits until the other runs too.
+ONE = """\
+(one)=
+# One
+
+The answer is {glue:text}`answer:.1f` by {cite:t}`pascanu2013`; see {numref}`fig-line`.
+
+$$ \\boldsymbol{\\delta}_t = \\sigma' $$ (eq-delta)
+
+```{code-cell} python3
+import os, time, pathlib
+import rnnlab
+from myst_nb import glue
+with open(os.environ["RUNS"], "a") as runs: runs.write("one\\n")
+deadline = time.monotonic() + 20
+while "two" not in pathlib.Path(os.environ["RUNS"]).read_text(): assert time.monotonic() < deadline; time.sleep(0.05)
+glue("answer", rnnlab.answer, display=False)
+rnnlab.answer
+```
+
+```{code-cell} python3
+---
+tags: [hide-input]
+mystnb:
+  image:
+    alt: A line that rises.
+  figure:
+    name: fig-line
+    caption: |
+      A line of {glue:text}`answer:.2f`, from {eq}`eq-delta`.
+---
+%config InlineBackend.figure_formats = ["svg"]
+import matplotlib.pyplot as plt
+plt.plot([0, 1])
+plt.show()
+```
+"""
+# As other people write it: a byte-order mark, a kernel with a name alone, tags as text, a cell that only quotes one.
+TWO = """\
+\ufeff---
+kernelspec:
+  name: python3
+---
+
+# Two
+
+The answer is {glue:text}`one.md::answer:.1f`.
+
+````md
+```{code-cell} python3
+raise AssertionError("quoted")
+```
+````
+
+```{code-cell} python3
+:tags: hide-input
+import os, time, pathlib
+with open(os.environ["RUNS"], "a") as runs: runs.write("two\\n")
+deadline = time.monotonic() + 20
+while "one" not in pathlib.Path(os.environ["RUNS"]).read_text(): assert time.monotonic() < deadline; time.sleep(0.05)
+```
+
+```{bibliography}
+```
+"""
+
+
+class Book:
+    """A small book in a folder of its own, which counts how often its pages run."""
+
+    def __init__(self, folder: Path, pages: dict[str, str]):
+        self.folder, self.runs, self.site = folder, folder / "runs.txt", folder / "_build" / "html"
+        shutil.copy(ROOT / "_config.yml", folder)
+        for part in ("_ext", "_static"):
+            shutil.copytree(ROOT / "book" / part, folder / "book" / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "book" / "references.bib", folder / "book")
+        (folder / "rnnlab" / "book").mkdir(parents=True)
+        for name in ("__init__", "execution", "myst"):  # the extension needs them
+            shutil.copy(ROOT / "rnnlab" / "book" / f"{name}.py", folder / "rnnlab" / "book")
+        self.write("rnnlab/__init__.py", "answer = 42\n")
+        self.write("book/intro.md", INTRO)
+        for name, text in pages.items():
+            self.write(f"book/{name}.md", text if "kernelspec:" in text else HEADER + text)
+        chapters = "".join(f"      - file: {name}\n" for name in pages)
+        self.write(
+            "book/_toc.yml",
+            f"format: jb-book\nroot: intro\nparts:\n  - caption: Part\n    numbered: true\n    chapters:\n{chapters}",
+        )
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text, encoding="utf8")
+
+    def build(self) -> subprocess.CompletedProcess:
+        """Build strictly, as users do, with no trace of pytest around, and with a back end that shows nothing."""
+        return subprocess.run(
+            [sys.executable, "-c", JUPYTER_BOOK, "build", "book/", "-W", "--keep-going", "-n"],
+            cwd=self.folder,
+            env={**os.environ, "RUNS": str(self.runs), "PYTHONPATH": "", "MPLBACKEND": "Agg", "TZ": "Asia/Tokyo"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+
+    def count(self) -> int:
+        return len(self.runs.read_text().splitlines())
+
+    def answer(self, name: str = "one") -> str:
+        return re.search(r"The answer is\s*<span[^>]*>([^<]*)</span>", self.page(name))[1]
+
+    def page(self, name: str) -> str:
+        return (self.site / f"{name}.html").read_text(encoding="utf8")
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory) -> Book:
+    book = Book(tmp_path_factory.mktemp("50%2F of {what} #1? it's ü"), {"one": ONE, "two": TWO})
+    built = book.build()
+    assert built.returncode == 0, built.stdout
+    return book
+
+
+def test_pages_run_side_by_side_with_the_package_of_their_checkout(book):
+    # Each waits for the other: had they run one after another, the build would have failed.
+    assert book.answer() == "42.0"
+    assert 'alt="A line that rises."' in book.page("one")
+    assert re.search(r"Fig. 1.1.*A line of <span[^>]*>42.00</span>", book.page("one"))
+
+
+def test_each_page_offers_its_executed_notebook(book):
+    assert 'href="_sources/one.ipynb"' in book.page("one")
+    notebook = json.loads((book.site / "_sources" / "one.ipynb").read_text(encoding="utf8"))
+    outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", [])]
+    assert ["42"] in [out["data"]["text/plain"] for out in outputs if out["output_type"] == "execute_result"]
+    assert any("image/svg+xml" in out.get("data", {}) for out in outputs)
+    assert "ipynb" not in book.page("intro")
+
+
+def test_the_site_brings_its_mathematics(book):
+    scripts = re.findall(r'<script[^>]*src="([^"]*mathjax[^"]*)"', book.page("one"))
+    assert [s.partition("?")[0] for s in scripts] == ["_static/mathjax/tex-chtml.js"]
+    mathjax = book.site / "_static" / "mathjax"
+    assert (mathjax / "tex-chtml.js").stat().st_size > 1e6
+    assert (mathjax / "input" / "tex" / "extensions" / "boldsymbol.js").exists()
+    assert len(list(mathjax.rglob("*.woff"))) > 20
+
+
+def test_nothing_on_the_site_is_loaded_from_another_host(book):
+    loading = r'<(?:script|img|iframe|link)\b[^>]*?(?:src|href)="(?:https?:)?//|url\(.?(?:https?:)?//|@import .?http'
+    files = [*book.site.rglob("*.html"), *book.site.rglob("*.css")]
+    assert len(files) > 10
+    assert [f.name for f in files if re.search(loading, f.read_text(encoding="utf8"))] == []
+
+
+def test_pages_run_again_exactly_when_what_they_depend_on_has_changed(book):
+    before = book.count()
+    assert before == 2
+    assert book.build().returncode == 0
+    assert book.count() == before, "nothing had changed"
+
+    book.write("rnnlab/__init__.py", "answer = 43\n")
+    assert book.build().returncode == 0
+    assert (book.count(), book.answer()) == (before + 2, "43.0")
+
+    book.write("rnnlab/__init__.py", "answer = 42\n")
+    assert book.build().returncode == 0
+    assert (book.count(), book.answer()) == (before + 2, "42.0"), "the earlier results were still there"
+
+    (book.folder / "book" / "results").mkdir()
+    book.write("book/results/long.json", "{}")
+    assert book.build().returncode == 0
+    assert book.count() == before + 4, "a stored result is among what pages depend on"
+
+
+def test_a_page_that_shows_anothers_number_keeps_up_with_it(book):
+    assert book.answer("two") == book.answer("one")
+    book.write("book/one.md", HEADER + ONE.replace('glue("answer", rnnlab.answer', 'glue("answer", rnnlab.answer + 1'))
+    assert book.build().returncode == 0
+    assert book.answer("two") == book.answer("one") == "43.0"
+
+
+@pytest.fixture(scope="module")
+def bad_book(tmp_path_factory) -> Book:
+    fails = "# Fails\n\n```{code-cell} python3\nshare = 2\nassert share < 1, 'more than all'\n```\n"
+    loads = "# Loads\n\n<script src='https://example.com/x.js'></script>\n\n```{code-cell} python3\n1 + 1\n```\n"
+    return Book(tmp_path_factory.mktemp("bad"), {"one": fails, "two": loads})
+
+
+@pytest.mark.parametrize("attempt", ["first", "again"])
+def test_a_cell_that_fails_fails_the_build_with_the_name_of_its_page(bad_book, attempt):
+    built = bad_book.build()
+    assert built.returncode != 0
+    report = built.stdout[built.stdout.index("pages that failed: 1") :]
+    assert re.search(r"^one: An error occurred while executing the following cell:", report, re.MULTILINE)
+    assert "assert share < 1, 'more than all'" in report
+    assert "AssertionError: more than all" in report
+    assert "two.html loads https://example.com/x.js from another host" in built.stdout
+    assert (bad_book.site / "two.html").exists(), "the other pages are built"

@@ -1,0 +1,65 @@
+"""The drawings name what they show, in the colours that belong to it."""
+
+import itertools
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+from rnnlab.plots import drawings
+
+
+def labels(axes):
+    return sorted(text.get_text() for text in axes.texts if text.get_text())
+
+
+def arrows(axes, **properties):
+    found = [patch for patch in axes.patches if isinstance(patch, FancyArrowPatch)]
+    return [patch for patch in found if all(getattr(patch, f"get_{k}")() == v for k, v in properties.items())]
+
+
+def test_the_recurrent_network_names_its_variables_and_its_three_connections():
+    _, axes = plt.subplots()
+    assert drawings.recurrent(axes) is axes
+    assert labels(axes) == sorted(["$u_t$", "$x_t$", "$E_t$", "$W_{in}$", "$L$", "$W_{rec}$,\none step\nlater"])
+    assert len(arrows(axes)) == 3
+
+
+def test_the_unrolled_network_has_one_thick_path_with_the_factors_of_one_temporal_contribution():
+    _, axes = plt.subplots()
+    assert drawings.unrolled(axes) is axes
+    steps = ("t-1", "t", "t+1")
+    variables = [f"${name}_{{{t}}}$" for name in "uxE" for t in steps]
+    errors = [rf"$\frac{{\partial E_{{{t}}}}}{{\partial x_{{{t}}}}}$" for t in steps]
+    jacobians = [r"$\frac{\partial x_t}{\partial x_{t-1}}$", r"$\frac{\partial x_{t+1}}{\partial x_t}$"]
+    immediate = [r"$\frac{\partial^{+} x_{t-1}}{\partial \theta}$"]
+    assert labels(axes) == sorted(variables + errors + jacobians + immediate)
+    # Error to state, two steps back, state to parameters.
+    assert len(arrows(axes, linewidth=2.6)) == 4
+
+
+def test_what_the_network_computes_has_the_colour_of_the_text():
+    with plt.rc_context({"text.color": "#123456"}):
+        _, axes = plt.subplots()
+        drawings.unrolled(axes)
+    coloured = {to_hex(patch.get_edgecolor()) for patch in axes.patches}
+    assert coloured == {"#123456", drawings.BACKWARD.lower()}
+
+
+def test_memories_widen_downward_and_are_joined_there_and_back():
+    _, axes = plt.subplots()
+    kept = [("registers", "sums"), ("cache", "weights,\n11 kB"), ("memory", "the rest")]
+    assert drawings.memories(axes, kept, ["always", "once a step"]) is axes
+    assert labels(axes) == sorted([*(text for pair in kept for text in pair), "always", "once a step"])
+    boxes = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert [box.get_y() for box in boxes] == sorted((box.get_y() for box in boxes), reverse=True)
+    assert [box.get_width() for box in boxes] == sorted({box.get_width() for box in boxes})
+    gaps = [(below.get_y() + below.get_height(), above.get_y()) for above, below in itertools.pairwise(boxes)]
+    ends = [sorted(y for _, y in arrow._posA_posB) for arrow in arrows(axes)]
+    assert len(ends) == 4
+    for low, high in ends:  # every arrow lies between two boxes
+        assert sum(under < low < high < over for under, over in gaps) == 1

@@ -1,0 +1,144 @@
+"""Figures show the numbers they are given, in the colours and marks that belong to them."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+import xarray
+from matplotlib import pyplot as plt
+
+from rnnlab import plots, wilson
+from rnnlab.plots import drawings
+
+SEEDS = {"seed": [0, 1, 2]}
+CELLS = {"algorithm": ["MSGD", "MSGD-CR"], "length": [10, 20]}
+
+
+@pytest.fixture
+def ax():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+def test_success_rates_draws_each_rate_and_its_interval_at_its_length(ax):
+    rate = xarray.DataArray([[0.2, 0.4], [0.6, 0.8]], coords=CELLS)
+    plots.success_rates(ax, xarray.Dataset({"rate": rate, "low": rate - 0.1, "high": rate + 0.2}))
+    for line, name in zip(ax.lines, CELLS["algorithm"], strict=True):
+        assert (line.get_label(), line.get_color(), line.get_marker()) == (
+            name,
+            plots.COLORS[name],
+            plots.MARKERS[name],
+        )
+        np.testing.assert_array_equal(line.get_ydata(), rate.sel(algorithm=name))
+        np.testing.assert_allclose(line.get_xdata(), CELLS["length"], atol=1)
+    for bars, name in zip(ax.collections, CELLS["algorithm"], strict=True):
+        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+        np.testing.assert_allclose(ends, rate.sel(algorithm=name).values[:, None] + [-0.1, 0.2])
+
+
+def test_members_by_length_fills_the_solved_and_leaves_the_others_hollow(ax):
+    values = xarray.DataArray(np.arange(12.0).reshape(2, 2, 3), coords=CELLS | SEEDS)
+    plots.members_by_length(ax, values, values > 4)
+    drawn = {True: [], False: []}
+    for line in ax.lines:
+        drawn[line.get_markerfacecolor() != "none"] += zip(line.get_xdata(), line.get_ydata(), strict=True)
+    assert sorted(y for _, y in drawn[False]) == [0, 1, 2, 3, 4]
+    assert sorted(y for _, y in drawn[True]) == [5, 6, 7, 8, 9, 10, 11]
+    assert len({x for dots in drawn.values() for x, _ in dots}) == 12  # no dot hides another
+    assert all(abs(x - CELLS["length"][int(y) // 3 % 2]) < 2 for dots in drawn.values() for x, y in dots)
+
+
+def test_a_single_length_and_a_single_seed_are_drawn_too(ax):
+    one = xarray.DataArray([[[7.0]]], coords={"algorithm": ["MSGD"], "length": [30], "seed": [0]})
+    plots.members_by_length(ax, one, one > 0)
+    ((x, y),) = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines if len(line.get_xdata())]
+    assert (x, y) == (30, 7)
+
+
+def test_a_learning_curve_keeps_the_last_value_of_a_member_that_stopped(ax):
+    error = xarray.DataArray([[0.7, 0.0, np.nan], [0.7, 0.6, 0.5], [0.8, 0.1, np.nan]], dims=("seed", "check"))
+    runs = xarray.Dataset({"error": error.assign_attrs(long_name="share of wrong sequences", units="1")})
+    plots.learning_curves(runs.assign_coords(update=("check", [100, 200, 300])), ax=ax)
+    median, *members = [line.get_ydata() for line in ax.lines]
+    np.testing.assert_array_equal(median, [0.7, 0.1, 0.1])
+    np.testing.assert_array_equal(members, [[0.7, 0, 0], [0.7, 0.6, 0.5], [0.8, 0.1, 0.1]])
+    assert ax.get_ylabel() == "share of wrong sequences"
+
+
+def test_a_learning_curve_of_what_was_not_recorded_is_refused():
+    runs = xarray.Dataset({"error": (("seed", "check"), np.zeros((1, 1)))})
+    with pytest.raises(ValueError, match=r"series must be one of \['error'\], got 'loss'"):
+        plots.learning_curves(runs, series="loss")
+
+
+def test_what_has_other_dimensions_than_a_plot_is_refused_with_what_to_choose(ax):
+    cells = xarray.DataArray(np.zeros((2, 2, 3)), coords=CELLS | SEEDS)
+    series = cells.expand_dims(check=2).to_dataset(name="error")
+    rates = xarray.Dataset(dict.fromkeys(("rate", "low", "high"), cells))
+    for plot, name, dims in (
+        (lambda: plots.learning_curves(series, ax=ax), "runs", "seed and check, got check, algorithm, length, seed"),
+        (
+            lambda: plots.learning_curves(series.isel(algorithm=0, length=0, seed=0)),
+            "runs",
+            "seed and check, got check",
+        ),
+        (lambda: plots.success_rates(ax, rates), "rates", "algorithm and length, got algorithm, length, seed"),
+        (lambda: plots.solved_by(ax, cells, updates=1), "when", "algorithm and seed, got algorithm, length, seed"),
+        (lambda: plots.solved_by(ax, cells[0, 0, 0], updates=1), "when", "algorithm and seed, got a single number"),
+        (lambda: plots.members_by_length(ax, cells, cells[0] > 0), "solved", "algorithm and length and seed, got len"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must be over {dims}.*; choose from others as in sel"):
+            plot()
+    with pytest.raises(ValueError, match=r"^rates must be what .* returned, got it without \['high', 'low'\]"):
+        plots.success_rates(ax, rates[["rate"]])
+    assert not ax.lines
+
+
+def test_a_plain_logarithmic_axis_is_labelled_in_ones_twos_and_fives(ax):
+    ax.plot([1, 2], [200, 2000])
+    plots.plain_log(ax)
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    shown = [label.get_text() for label in ax.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert shown == ["200", "500", "1000", "2000"]
+
+
+def test_solved_by_climbs_at_each_time_and_ends_at_the_share_with_wilsons_interval(ax):
+    when = xarray.DataArray([[300.0, np.nan, 100.0], [np.nan] * 3], coords={"algorithm": CELLS["algorithm"], **SEEDS})
+    plots.solved_by(ax, when, updates=400)
+    first, second = ax.lines
+    np.testing.assert_allclose(first.get_xydata(), [[0, 0], [100, 1 / 3], [300, 2 / 3], [400, 2 / 3]])
+    np.testing.assert_allclose(second.get_xydata(), [[0, 0], [400, 0]])
+    for bar, solved in zip(ax.collections, (2, 0), strict=True):
+        ((x, low), (_, high)) = bar.get_segments()[0]
+        assert x > 400
+        assert (low, high) == pytest.approx(wilson(solved, 3))
+
+
+def test_roofs_end_where_a_bandwidth_reaches_the_highest_rate(ax):
+    ax.set(xscale="log", yscale="log", xlim=(0.1, 100), ylim=(1, 1000))
+    drawings.roofs(ax, {"product": 80.0, "peak": 100.0}, {"near": 50.0, "far": 10.0})
+    drawn = [np.array(line.get_data()).T.tolist() for line in ax.lines]
+    level, slopes = drawn[:2], drawn[2:]
+    assert level == [[[0.1, 80], [100, 80]], [[0.1, 100], [100, 100]]]
+    assert slopes == [[[0.1, 5], [2, 100]], [[0.1, 1], [10, 100]]]
+    assert [text.get_text() for text in ax.texts] == ["product", "peak", "near", "far"]
+
+
+def test_errors_by_length_are_points_and_zeros_stand_on_one_row_whatever_the_number_of_sequences(ax):
+    errors = np.array([[0.0, 0.5], [0.25, 0.0]])
+    plots.errors_by_length(ax, np.array([50, 100]), np.array([1000, 10]), errors, colors=["C0", "C1"], zero=1e-5)
+    points = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    filled = [line.get_ydata() for line in points if line.get_markerfacecolor() != "none"]
+    np.testing.assert_array_equal(filled, [[np.nan, 0.25], [0.5, np.nan]])
+    assert [line.get_ydata().tolist() for line in points if line.get_markerfacecolor() == "none"] == [[1e-5], [1e-5]]
+    ((_, first),), ((_, second),) = (bars.get_segments()[0][:, 1:].T.tolist() for bars in ax.collections)
+    # Wilson's upper end for none of n is z^2 / (n + z^2).
+    assert (first, second) == (pytest.approx(3.8415 / 1003.8415, rel=1e-4), pytest.approx(3.8415 / 13.8415, rel=1e-4))
+    assert all(bars.get_alpha() < 0.2 for bars in ax.collections)
+    labels = dict(zip(ax.get_yticks(), (text.get_text() for text in ax.get_yticklabels()), strict=True))
+    assert labels[1e-5] == "0"
+    assert ax.get_ylim()[0] < 1e-5

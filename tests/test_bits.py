@@ -1,0 +1,139 @@
+"""Counter-based random numbers against published answers and exact arithmetic."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnnlab import bits
+
+ANSWERS = [  # Salmon et al. 2011, known-answer tests of Philox4x32-10: counter, key, words
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+def longs(*values: int) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(("counter", "key", "words"), ANSWERS)
+def test_philox_gives_the_published_answers(counter, key, words):
+    got = bits.philox([longs(c) for c in counter], [longs(k) for k in key])
+    assert tuple(int(word) for word in got) == words
+
+
+@given(start=st.integers(0, 40), count=st.integers(1, 40), seed=st.integers(0, 2**63 - 1), update=st.integers(0, 10**7))
+def test_a_window_of_bits_is_that_part_of_the_whole(start, count, seed, update):
+    whole = bits.bits(longs(seed), longs(update), stream=3, start=0, count=80)
+    window = bits.bits(longs(seed), longs(update), stream=3, start=start, count=count)
+    assert torch.equal(window, whole[..., start : start + count])
+
+
+@given(high=st.sampled_from([1, 2, 4, 8, 256, 3, 98, 2**31]), start=st.integers(0, 9), count=st.integers(1, 30))
+def test_a_window_of_integers_is_that_part_of_the_whole_and_in_range(high, start, count):
+    draw = {"high": high, "stream": 5}
+    whole = bits.integers(longs(7, 8), longs(0, 1), start=0, count=40, **draw)
+    window = bits.integers(longs(7, 8), longs(0, 1), start=start, count=count, **draw)
+    assert torch.equal(window, whole[..., start : start + count])
+    assert 0 <= int(whole.min()) <= int(whole.max()) < high
+
+
+def test_numbers_depend_on_seed_update_and_stream_and_not_on_company():
+    together = bits.bits(longs(1, 2, 3), longs(0, 1), stream=0, start=0, count=8)
+    alone = bits.bits(longs(2), longs(1), stream=0, start=0, count=8)
+    assert torch.equal(together[1, 1], alone[0, 0])
+    flat = together.reshape(6, 8)
+    other = bits.bits(longs(1), longs(0), stream=1, start=0, count=8).reshape(1, 8)
+    assert len({tuple(row.tolist()) for row in torch.cat((flat, other))}) == 7
+
+
+def test_no_two_of_many_seeds_updates_and_streams_share_words():
+    seeds = longs(0, 1, 2**32, 2**62, 2**63 - 1)
+    updates = longs(0, 1, 2**32 - 1, 2**32, 2**32 + 1, 2**40, 2**56 - 1)
+    words = [bits.bits(seeds, updates, stream=s, start=0, count=4) for s in (0, 1, 15, 16, 32, 48, 63, 2**32 - 1)]
+    far = bits.bits(seeds, updates, stream=0, start=2**40, count=4)  # where positions take their high word, too
+    rows = torch.stack([*words, far]).flatten(0, 2)
+    assert len(rows.unique(dim=0)) == len(rows) == 9 * 5 * 7
+
+
+def test_purposes_draw_words_that_are_independent_bit_by_bit():
+    purposes = (bits.TRAIN, bits.CHECK, bits.TEST, bits.INIT)
+    n, bit = 20_000, 2 ** torch.arange(32)
+    words = [bits.bits(longs(0, 1), longs(0), stream=purpose, start=0, count=n).flatten() for purpose in purposes]
+    for one, other in itertools.combinations(words, 2):
+        share = (((one ^ other)[:, None] & bit) == 0).double().mean(dim=0)
+        assert float((share - 0.5).abs().max()) < 6 * math.sqrt(0.25 / (2 * n))  # chance exceeds it once in 2.6 million
+        assert not set(one.tolist()) & set(other.tolist()[:100])
+    assert len(set(purposes)) == 4
+    assert all(purpose % 16 == 0 for purpose in purposes)
+
+
+@pytest.mark.parametrize("high", [2**31, 2**31 - 1, 98, 300])
+def test_integers_are_the_high_half_of_a_product_that_does_not_overflow(high):
+    words = bits.bits(longs(2**63 - 1), longs(5), stream=1, start=0, count=500).flatten().tolist()
+    drawn = bits.integers(longs(2**63 - 1), longs(5), high=high, stream=1, count=500).flatten().tolist()
+    assert drawn == [word * high // 2**32 for word in words]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("updates", longs(0, -1)), ("updates", longs(2**56)), ("stream", 2**32), ("start", 2**40 + 1), ("count", 2**41)],
+)
+def test_numbers_beyond_what_a_counter_holds_are_refused(argument, value):
+    good = {"seeds": longs(0), "updates": longs(0), "stream": 0, "start": 0, "count": 1}
+    with pytest.raises(ValueError, match=f"^{argument} must be"):
+        bits.bits(**good | {argument: value})
+
+
+@pytest.mark.parametrize("high", [4, 98])
+def test_integers_are_uniform(high):
+    drawn = bits.integers(longs(0), longs(0), high=high, stream=0, count=100_000).flatten()
+    expected = len(drawn) / high
+    chi2 = float(((torch.bincount(drawn, minlength=high) - expected) ** 2 / expected).sum())
+    # chi squared of k degrees of freedom has mean k and variance 2k; five standard deviations.
+    assert abs(chi2 - (high - 1)) < 5 * math.sqrt(2 * (high - 1))
+
+
+def test_uniforms_are_multiples_of_two_to_the_minus_24_below_one():
+    u = bits.uniforms(longs(0, 1), longs(0), stream=0, count=10_000)
+    words = bits.bits(longs(0, 1), longs(0), stream=0, start=0, count=10_000)
+    assert torch.equal(u.double() * 2**24, (words // 256).double())
+    assert 0 <= float(u.min()) <= float(u.max()) < 1
+
+
+def test_normals_are_box_and_mullers_transform_of_the_words():
+    words = [int(w) for w in bits.bits(longs(9), longs(0), stream=2, start=0, count=8).flatten()]
+    want = []
+    for a, b, c, d in (words[:4], words[4:]):
+        u, v = ((a >> 5) * 2**26 + (b >> 6)) / 2**53, ((c >> 5) * 2**26 + (d >> 6)) / 2**53
+        want.append(math.sqrt(-2 * math.log1p(-u)) * math.cos(2 * math.pi * v))
+    got = bits.normals([9], stream=2, count=2)[0].tolist()
+    assert got == pytest.approx(want, rel=1e-14)
+
+
+def test_normals_have_the_moments_of_the_normal_distribution():
+    z = bits.normals(range(10), stream=0, count=20_000).flatten()
+    n = z.numel()
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs(float((z**power).mean()) - moment) < 5 * math.sqrt(variance / n)
+
+
+def test_permutations_hold_every_number_once():
+    orders = bits.permutations([0, 1], stream=0, count=20, size=50)
+    assert torch.equal(orders.sort(dim=-1).values, torch.arange(50).expand(2, 20, 50))
+    assert len({tuple(order.tolist()) for order in orders.flatten(0, 1)}) == 40
+
+
+@pytest.mark.parametrize("high", [0, -1, 2**31 + 1])
+def test_integers_refuse_a_range_that_is_empty_or_too_long(high):
+    with pytest.raises(ValueError, match="high must be"):
+        bits.integers(longs(0), longs(0), high=high, stream=0, count=1)
