@@ -324,7 +324,7 @@ CASES = [
         {"values": THINGS | NUMBERS | st.sampled_from([[2.5], [1, 1], ["1"], [None]])},
     ),
     (pages.choice, {"name": "n", "value": "a", "among": ["a"]}, {"value": but(choice, "a")}),
-    (pages.device, {"value": "cpu"}, {"value": choice}),
+    (pages.device, {"name": "device", "value": "cpu"}, {"value": choice}),
 ]
 
 

@@ -1,16 +1,18 @@
 """What the book's pages import beside the science: checks of parameters, numbers put into the prose, claims.
 
-A page's parameters may come from papermill, which checks neither names nor types. So a page passes each through one
-of the checks below before it computes anything, goes on with what the check returns, and says `ready` after the last.
+A page's parameters may come from papermill, which checks neither names nor types. So a page hands them to `given`,
+each with one of the checks below, before it computes anything.
 """
 
 import ast
+import functools
 import json
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +21,9 @@ import xarray
 
 from rnnlab.book import claims
 
+F = TypeVar("F", bound=Callable)
 T = TypeVar("T")
+Check = Callable[[str, Any], Any]  # name and value in, the value as the page is to have it out
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 
@@ -35,6 +39,18 @@ class Refused(ValueError):
         return [f"ValueError: {self}"]
 
 
+def _check(check: F) -> F:
+    """Have a check that is called with bounds alone return what checks a name and a value within these."""
+
+    @functools.wraps(check)
+    def call(*name_and_value: Any, **bounds: Any) -> Any:
+        called = name_and_value or "name" in bounds
+        return check(*name_and_value, **bounds) if called else functools.partial(check, **bounds)
+
+    return call  # type: ignore[return-value]
+
+
+@_check
 def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
     """Return `value` as an integer within its bounds; 1e6, a whole number written as a float, is one.
 
@@ -48,6 +64,7 @@ def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int 
     return int(value)
 
 
+@_check
 def integers(name: str, values: Any, *, at_least: int | None = None, at_most: int | None = None) -> list[int]:
     """Return a list of integers, each as `integer` would have it.
 
@@ -57,6 +74,7 @@ def integers(name: str, values: Any, *, at_least: int | None = None, at_most: in
     return _each(name, values, "integers", lambda item, value: integer(item, value, at_least=at_least, at_most=at_most))
 
 
+@_check
 def number(name: str, value: Any, *, above: float | None = None, at_least: float | None = None) -> float:
     """Return `value` as a finite number within its bounds.
 
@@ -70,6 +88,7 @@ def number(name: str, value: Any, *, above: float | None = None, at_least: float
     return float(value)
 
 
+@_check
 def numbers(name: str, values: Any, *, above: float | None = None, at_least: float | None = None) -> list[float]:
     """Return a list of numbers, each as `number` would have it.
 
@@ -79,6 +98,7 @@ def numbers(name: str, values: Any, *, above: float | None = None, at_least: flo
     return _each(name, values, "numbers", lambda item, value: number(item, value, above=above, at_least=at_least))
 
 
+@_check
 def choice(name: str, value: Any, among: Iterable[str]) -> str:
     """Return `value`, one of the names in `among`.
 
@@ -92,6 +112,7 @@ def choice(name: str, value: Any, among: Iterable[str]) -> str:
     return value
 
 
+@_check
 def choices(name: str, values: Any, among: Iterable[str]) -> list[str]:
     """Return a list of names, each one of those in `among`.
 
@@ -117,15 +138,34 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def device(value: Any) -> str:
+def device(name: str, value: Any) -> str:
     """Return where a page is to train: "auto", "cpu", "cuda", or one GPU by its number, such as "cuda:1".
 
     Raises:
         ValueError: `value` is none of these.
     """
-    _note("device")
+    _note(name)
     numbered = isinstance(value, str) and value.startswith("cuda:") and value.removeprefix("cuda:").isdecimal()
-    return value if numbered else choice("device", value, ["auto", "cpu", "cuda", "cuda:0"])
+    return value if numbered else choice(name, value, ["auto", "cpu", "cuda", "cuda:0"])
+
+
+def given(namespace: dict[str, Any], **checks: Check) -> None:
+    """Check every parameter of a page: `given(globals(), seeds=integer(at_least=2), device=device)`.
+
+    Each name then stands for what its check returned, which is given to the prose, too.
+
+    Args:
+        namespace: of the page, `globals()`.
+        checks: by the parameters' names; called without name and value, the functions above make one.
+
+    Raises:
+        ValueError: one does not pass, papermill put in something else beside them, or Python leaves out the assertions
+            that pages check their results by.
+    """
+    for name, check in checks.items():
+        namespace[name] = check(name, namespace[name])
+        glue(name, namespace[name])
+    ready()
 
 
 def ready() -> None:
@@ -165,6 +205,50 @@ def glue(name: str, value: Any) -> None:
         from myst_nb import glue as give
 
         give(name, value, display=False)
+
+
+def show(*values: Any) -> None:
+    """Show values: text as Markdown in a notebook, as it is written in a script; anything else as it shows itself."""
+    if not _in_notebook():
+        print(*values, sep="\n")
+        return
+    from IPython.display import Markdown, display
+
+    display(*(Markdown(value) if isinstance(value, str) else value for value in values))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, align: str = "") -> str:
+    """Return a table in Markdown.
+
+    Args:
+        head: names of the columns.
+        rows: entries, in the order of `head`.
+        align: a letter for each column, l, c or r; words on the left and numbers on the right unless told: the first
+            column left, all others right.
+    """
+    rules = {"l": ":--", "c": ":-:", "r": "--:"}
+    line = [rules[letter] for letter in align or "l" + "r" * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (head, line, *rows))
+
+
+@contextmanager
+def figure(name: str, *rows_and_columns: int, **how: Any) -> Iterator[tuple[Any, Any]]:
+    """Give a figure to the prose as `name`: `with figure("figure_fan", 1, 2, figsize=(7, 3)) as (fig, axes): ...`.
+
+    Args:
+        name: for {glue:figure}.
+        rows_and_columns: of its axes, as for `matplotlib.pyplot.subplots`.
+        how: likewise.
+
+    Yields:
+        The figure and its axes.
+    """
+    from matplotlib import pyplot
+
+    drawn, axes = pyplot.subplots(*rows_and_columns, **how)
+    yield drawn, axes
+    glue(name, drawn)
+    pyplot.close(drawn)
 
 
 def stored(name: str) -> xarray.Dataset:

@@ -1,6 +1,6 @@
 """Figures: one style, fixed colours, and what several pages draw. Takes data, returns axes."""
 
-from rnnlab.plots.learning import errors_by_length, learning_curves, members_by_length, solved_by, success_rates
+from rnnlab.plots.learning import band, errors_by_length, learning_curves, members_by_length, solved_by, success_rates
 from rnnlab.plots.style import (
     BLACK,
     BLUE,
@@ -31,6 +31,7 @@ __all__ = [
     "SKY",
     "VERMILION",
     "YELLOW",
+    "band",
     "errors_by_length",
     "learning_curves",
     "members_by_length",

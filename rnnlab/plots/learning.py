@@ -1,6 +1,7 @@
 """What became of trainings: curves, success, errors by length. Takes data, returns axes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,6 +47,22 @@ def learning_curves(
     units = runs[series].attrs["units"]
     ax.set_xlabel("updates")
     ax.set_ylabel(runs[series].attrs["long_name"].split(" since")[0] + ("" if units == "1" else f" ({units})"))
+    return ax
+
+
+def band(ax: Axes, x: Sequence[float] | np.ndarray, samples: np.ndarray, **line: Any) -> Axes:
+    """Draw medians as a line, and quartiles as a band around it; NaN counts nowhere.
+
+    Args:
+        ax: axes to draw into.
+        x: where the samples stand.
+        samples: all axes but the first are samples of one x.
+        line: color, label and the like, of the line.
+    """
+    each = np.asarray(samples).reshape(len(samples), -1)
+    low, middle, high = np.nanquantile(each, [0.25, 0.5, 0.75], axis=1)
+    (drawn,) = ax.plot(x, middle, **line)
+    ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
     return ax
 
 

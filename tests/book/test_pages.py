@@ -155,13 +155,13 @@ def test_a_stored_result_is_read_with_how_it_came_about(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("value", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
 def test_a_device_that_torch_could_know_passes(value):
-    assert pages.device(value) == value
+    assert pages.device("device", value) == value
 
 
 @pytest.mark.parametrize("value", ["gpu", "cuda:", "cuda:x", "cuda:-1", "", None, 0])
 def test_another_device_is_refused(value):
     with pytest.raises(ValueError, match=r"^device must be one of auto, cpu, cuda, cuda:0, got "):
-        pages.device(value)
+        pages.device("device", value)
 
 
 def test_a_page_does_not_run_without_its_assertions():
@@ -180,6 +180,19 @@ def test_an_installed_package_says_where_stored_results_are(tmp_path, monkeypatc
             read("long")
 
 
+def test_given_checks_rebinds_and_glues_every_parameter_by_its_name(monkeypatch):
+    monkeypatch.setattr(pages, "checked", {})
+    page = {"updates": 1e3, "rates": [1, 0.5], "device": "cpu", "init": "b"}
+    kinds = {"updates": pages.integer(at_least=10), "rates": pages.numbers(above=0), "device": pages.device}
+    pages.given(page, **kinds, init=pages.choice(among=["a", "b"]))
+    wanted = {"updates": 1000, "rates": [1.0, 0.5], "device": "cpu", "init": "b"}
+    assert page == wanted
+    assert {name: pages.glued[name] for name in wanted} == wanted
+    assert [type(page["updates"]), *map(type, page["rates"])] == [int, float, float]
+    with pytest.raises(ValueError, match=r"^updates must be an integer at least 1001, got 1000$"):
+        pages.given(page, updates=pages.integer(at_least=1001))
+
+
 # Glue
 
 
@@ -192,6 +205,25 @@ def test_what_is_glued_is_a_number_of_python(value):
 def test_many_numbers_cannot_be_glued_as_one():
     with pytest.raises((ValueError, RuntimeError)):
         pages.glue("shares", np.array([0.25, 0.5]))
+
+
+def test_a_table_has_words_on_the_left_and_numbers_on_the_right_unless_told():
+    assert pages.table(["a", "b"], [["x", 1], ["y", "2.50"]]) == "| a | b |\n| :-- | --: |\n| x | 1 |\n| y | 2.50 |"
+    assert pages.table(["a", "b"], [], align="rc") == "| a | b |\n| --: | :-: |"
+
+
+def test_a_figure_is_glued_and_closed():
+    before = plt.get_fignums()
+    with pages.figure("figure_some", 1, 2, figsize=(3, 1)) as (drawn, axes):
+        assert axes.shape == (2,)
+    assert pages.glued["figure_some"] is drawn
+    assert drawn.get_size_inches().tolist() == [3, 1]
+    assert plt.get_fignums() == before
+
+
+def test_what_is_shown_outside_of_a_notebook_is_printed(capsys):
+    pages.show("**some** words", 3)
+    assert capsys.readouterr().out == "**some** words\n3\n"
 
 
 def test_pages_can_be_imported_without_torch():
@@ -259,7 +291,9 @@ def test_a_page_refuses_a_parameter_that_it_does_not_have_before_it_computes(pag
     monkeypatch.setattr(pages, "checked", {})
     monkeypatch.setattr(pages, "_put_in", lambda: {"seed": "3"})
     names, cells = ast.parse(parameters(page)).body, [cell.source for cell in code_cells(page)]
-    checks = next(i for i, source in enumerate(cells) if re.search(r"^(pages\.)?ready\(\)$", source, re.M))
+    checks = next(
+        i for i, source in enumerate(cells) if re.search(r"^(pages\.)?(ready\(\)|given\(globals\(\),)", source, re.M)
+    )
     assert checks == cells.index(parameters(page)) + 1, "nothing runs between the parameters and their checks"
     said = f"seed is no parameter of this page, which has {', '.join(n.targets[0].id for n in names)}; got 3"
     with matplotlib.rc_context(), pytest.raises(ValueError, match=r"^seed is no") as refusal:

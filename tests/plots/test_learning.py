@@ -142,3 +142,14 @@ def test_errors_by_length_are_points_and_zeros_stand_on_one_row_whatever_the_num
     labels = dict(zip(ax.get_yticks(), (text.get_text() for text in ax.get_yticklabels()), strict=True))
     assert labels[1e-5] == "0"
     assert ax.get_ylim()[0] < 1e-5
+
+
+def test_a_band_goes_from_the_first_to_the_third_quartile_around_the_median():
+    samples = np.array([[[0.0, 1.0], [2.0, 4.0]], [[np.nan, 5.0], [6.0, 7.0]]])
+    ax = plots.band(plt.subplots()[1], [10, 20], samples, color="red")
+    (line,), (area,) = ax.lines, ax.collections
+    assert line.get_xydata().tolist() == [[10, 1.5], [20, 6]]
+    low, high = (area.get_datalim(ax.transData).get_points()[:, 1]).tolist()
+    assert (low, high) == (0.75, 6.5)
+    assert {(x, y) for x, y in area.get_paths()[0].vertices.tolist()} >= {(10, 0.75), (10, 2.5), (20, 5.5), (20, 6.5)}
+    plt.close("all")
