@@ -143,8 +143,8 @@ def test_another_start_or_stop_is_another_training(tmp_path):
     kept, theta = Store(tmp_path), begun(1).theta
     starts = [None, Start(theta + 1, 100), Start(theta, 50)]
     ids = [further(more=100, store=kept, start=start)["run"].item() for start in starts]
-    for other in ({"lengths": (10,)}, {"sequences": 40}, {"seeds": (2,), "start": begun(1)}):
-        ids.append(further(**{"more": 100, "store": kept} | other)["run"].item())
+    others = {"lengths": (10,)}, {"sequences": 40}, {"seeds": (2,), "start": begun(1)}
+    ids += [further(**{"more": 100, "store": kept} | other)["run"].item() for other in others]
     ids.append(train(SPEC.with_(updates=200), seeds=[1], device="cpu", store=kept)["run"].item())
     assert len(set(ids)) == len(kept.files(RUN)) == len({path.name[:20] for path in kept.files()}) == 7
     assert "start" in further(more=100, store=kept).attrs
@@ -282,7 +282,7 @@ def test_ensembles_advance_members_of_several_rates_in_their_order():
 
 @dataclass(frozen=True)
 class Wrong:
-    """Neither a measure nor a rate, though it looks like both."""
+    """Neither a measure nor a stop nor a rate, though it looks like each."""
 
     name: str = "wrong"
     long_name: ClassVar[str] = ""
@@ -290,6 +290,9 @@ class Wrong:
 
     def __call__(self, *_):
         return torch.zeros(2, 2)
+
+    def afterwards(self, task):
+        return []
 
 
 THETA = np.zeros((2, 214), np.float32)
@@ -303,10 +306,12 @@ THETA = np.zeros((2, 214), np.float32)
         (lambda: HoldsAt((10,), sequences=1_500), "sequences must be at most 1000 or a multiple"),
         (lambda: SPEC.with_(stop=HoldsAt((5,))), "length must be"),
         (lambda: SPEC.with_(stop="early"), "stop must be 'below 1 %', 'no error' or 'never', got 'early'"),
-        (lambda: SPEC.with_(measures=(Largest(), Largest())), "measures must have different names"),
-        (lambda: SPEC.with_(measures=(Wrong("a b"),)), "measures must have different names, each an identifier"),
-        (lambda: train(SPEC.with_(measures=(Wrong("rho"),))), r"measures and stop must have names .* got \['rho'\]"),
+        (lambda: train(SPEC.with_(measures=(Largest(), Largest()))), "measures and stop must .*, got 'largest'"),
+        (lambda: train(SPEC.with_(measures=(Wrong("a b"),))), "measures and stop must .* an identifier, got 'a b'"),
+        (lambda: train(SPEC.with_(rate=Halving("rhoo"))), r"series must be one of \['loss', .*\], got 'rhoo'"),
+        (lambda: train(SPEC.with_(measures=(Wrong("rho"),))), "measures and stop must have names .* got 'rho'"),
         (lambda: train(SPEC.with_(measures=(Wrong(),)), seeds=2), r"measures must give tensors of shape \(2,\), got"),
+        (lambda: train(SPEC.with_(stop=Wrong()), seeds=2), "stop must give 2 truth values, got"),
         (lambda: train(SPEC.with_(rate=Wrong()), seeds=2), "rate must give 2 positive learning rates, got"),
         (lambda: Start(THETA[0], 0), "theta must be"),
         (lambda: Start(THETA.astype(float), 0), "theta must be"),
