@@ -18,7 +18,7 @@ import linecache
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
 from typing import Any, Protocol
@@ -49,8 +49,13 @@ class UnnamedError(ValueError):
     """A class from outside the package has no `numerics`, and what it does cannot be read."""
 
 
+def added(default: Any) -> Any:
+    """A field that a class gets after its values were named: while it has its default, names stay what they were."""
+    return field(default=default, metadata={"added": True})
+
+
 def form(value: Any) -> Any:
-    """A value as JSON has it; a dataclass becomes its fields and what its class is called.
+    """A value as JSON has it; a dataclass becomes its fields, but `added` ones at their default, and its class's name.
 
     Raises:
         UnnamedError: a class from outside the package has no `numerics`, and what it does cannot be read.
@@ -59,11 +64,15 @@ def form(value: Any) -> Any:
         return [form(item) for item in value]
     if not is_dataclass(value):
         return value.item() if isinstance(value, np.generic) else value
-    said = {field.name: form(getattr(value, field.name)) for field in fields(value)}
+    said = {one.name: form(getattr(value, one.name)) for one in fields(value) if not _unsaid(one, value)}
     if not outside(type(value)):
         return {"type": type(value).__name__} | said
     # Its numbers were not normalized when it was made; and no field is called "class".
     return {name: _even(item) for name, item in said.items()} | {"class": _class(type(value))}
+
+
+def _unsaid(one: Field, value: Any) -> bool:
+    return "added" in one.metadata and getattr(value, one.name) == one.default
 
 
 def outside(kind: type) -> bool:

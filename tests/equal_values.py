@@ -34,6 +34,8 @@ CASES = [
     *((kind, {}) for kind in (rnnlab.LastSoftmax, rnnlab.EverySoftmax, rnnlab.Tanh, rnnlab.Sigmoid, rnnlab.Linear)),
     *((kind, {"length": length}) for kind in rnnlab.TASKS.values()),
     (rnnlab.NoiselessMemorization, {"length": length, "values": st.integers(2, 128), "positions": count}),
+    (rnnlab.HoldsAt, {"lengths": st.tuples(count), "sequences": st.integers(1, 1000)}),
+    (rnnlab.Halving, {}),
     (rnnlab.Sizes, dict.fromkeys(("inputs", "units", "outputs"), count)),
     (
         rnnlab.Spec,

@@ -96,6 +96,7 @@ lengths = thing | st.sampled_from([10, [9], [10, 10], [10.0], [NAN], ["10"], [No
 
 W_rec, h = torch.eye(3).expand(2, 3, 3).clone(), torch.zeros(2, 4, 3)
 matrices, states = tensors(shape=(2, 3, 3)), tensors(shape=(2, 4, 3))
+some_start = some_thing | st.just(rnnlab.Start(network.theta.numpy()[:1], 0))
 guard = part(rnnlab.Skip, None) | st.sampled_from([rnnlab.Code(), rnnlab.Norm()])
 SHORT = {1: [9, (9, 12)], 10: []}
 CASES = [
@@ -198,8 +199,22 @@ CASES = [
             "check_every": update,
             "check_sequences": update | st.just(1500),
             "confirm_sequences": update | st.just(1500),
-            "stop": choice,
+            "stop": part(rnnlab.HoldsAt) | st.just(rnnlab.HoldsAt((9,))),
+            "measures": but(thing, "", b"", (), [])
+            | st.sampled_from([(rnnlab.Halving(),), (3,), rnnlab.HoldsAt((10,))]),
+            "rate": part(rnnlab.Halving, None) | st.just(rnnlab.Code()),
         },
+    ),
+    (
+        rnnlab.HoldsAt,
+        {"lengths": (10,)},
+        {"lengths": but(thing, "", b"", (), []) | st.sampled_from([(0,), (10, 10), (10.5,)]), "sequences": update},
+    ),
+    (rnnlab.Halving, {}, {"series": but(THINGS | NUMBERS, "two")}),
+    (
+        rnnlab.Start,
+        {"theta": network.theta.numpy(), "update": 3},
+        {"theta": thing | st.sampled_from([np.zeros(3, "f4"), np.zeros((2, 3))]), "update": natural},
     ),
     (values.as_seeds, {"seeds": 3}, {"seeds": seeds}),
     (spec.id, {"seed": 3}, {"seed": natural}),
@@ -208,7 +223,11 @@ CASES = [
         {"successes": 1, "trials": 2},
         {"successes": natural | st.just(3), "trials": update, "z": positive},
     ),
-    (rnnlab.Ensemble, {"spec": spec, "seeds": 2}, {"spec": thing, "seeds": seeds, "device": choice, "memory": update}),
+    (
+        rnnlab.Ensemble,
+        {"spec": spec, "seeds": 2},
+        {"spec": thing, "seeds": seeds, "start": some_start, "device": choice, "memory": update},
+    ),
     (
         rnnlab.Ensemble(spec, 2, device="cpu").select,
         {"members": [1]},
@@ -226,6 +245,7 @@ CASES = [
         {
             "spec": thing,
             "seeds": seeds,
+            "start": some_start | st.just(rnnlab.Start(network.theta.numpy(), 2)),
             "device": choice,
             "memory": update,
             "progress": some_thing.filter(lambda x: not callable(x)),
@@ -237,7 +257,7 @@ CASES = [
     (
         loop.finished,
         {"spec": spec, "seeds": 2, "store": rnnlab.Store(folder)},
-        {"spec": thing, "seeds": seeds, "store": thing},
+        {"spec": thing, "seeds": seeds, "store": thing, "start": some_thing},
     ),
     (sweeps.grid, {"base": spec, **grid}, {"base": thing, "inits": axis, "algorithms": axis, "lengths": lengths}),
     (

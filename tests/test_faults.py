@@ -147,7 +147,7 @@ def test_another_engine_refuses_to_go_on_and_starts_again_when_told_to(files, wh
         trained(Ending(tmp_path, at={1}), restart=True)
     seen = []
     again = trained(Store(tmp_path), progress=seen.append)  # from its own checkpoint, without being told again
-    assert [progress.update for progress in seen] == [40, 60]
+    assert [progress.done for progress in seen] == [40, 60]
     assert again.engine == "batched"
     assert not again.theta.equals(whole.theta)
 
@@ -268,7 +268,7 @@ def test_a_clock_that_jumps_changes_neither_bits_nor_checkpoints(jump, whole, tm
     os.utime(checkpoint, (0, max(0, real() + jump)))  # written in 1970, or in 2150
     seen = []
     assert_same(trained(Store(tmp_path), progress=seen.append), whole)
-    assert [progress.update for progress in seen] == [60]
+    assert [progress.done for progress in seen] == [60]
 
 
 def test_a_store_in_a_sweep_survives_a_file_that_is_damaged(tmp_path):

@@ -5,8 +5,9 @@ import json
 import subprocess
 import sys
 import textwrap
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -303,12 +304,36 @@ def test_numbers_that_are_equal_are_written_alike_in_a_part_of_ones_own(load):
     assert len(names) == 1
 
 
+@dataclass(frozen=True)
+class Grown:
+    """A class that got a field after its values had been named."""
+
+    numerics: ClassVar[int] = 1
+    before: int = 3
+    later: tuple = naming.added(())
+
+
+def test_a_field_that_came_later_is_said_only_where_it_is_not_at_its_default():
+    said = naming.form(Grown())
+    assert set(said) == {"before", "class"}
+    assert naming.form(Grown(later=())) == said
+    assert naming.form(Grown(later=(4,))) == said | {"later": [4]}
+
+
 def test_equal_values_of_the_packages_classes_are_named_alike_whatever_numbers_they_are_made_of():
     run = subprocess.run([sys.executable, "-m", "tests.equal_values"], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr[-2000:]
     public = (getattr(rnnlab, name) for name in rnnlab.__all__)
     values = {kind.__name__ for kind in public if isinstance(kind, type) and is_dataclass(kind)}
-    held = {"Batch", "Chunk", "Gradients", "Trace", "Progress", "Store"}  # of arrays, of where one stands, a folder
+    held = {
+        "Batch",
+        "Chunk",
+        "Gradients",
+        "Trace",
+        "Progress",
+        "Start",
+        "Store",
+    }  # of arrays, of where one stands, a folder
     assert set(run.stdout.split()) == values - held
 
 

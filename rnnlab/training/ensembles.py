@@ -1,13 +1,14 @@
 """Networks of one specification side by side, in the middle of their training."""
 
 import copy
-import itertools
 import math
 import os
 import threading
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,8 @@ from rnnlab.naming import outside
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.conformance import require, require_windows
 from rnnlab.tasks.task import Batch, Chunk, Task
-from rnnlab.training.specs import PIECE, Spec, tested
+from rnnlab.training.checks import PIECE, tested
+from rnnlab.training.specs import Spec, Start
 from rnnlab.values import as_seeds, checked, whole
 
 PARCEL = 128  # updates that an engine makes at a time
@@ -35,19 +37,20 @@ def pick_device(device: str = "auto") -> torch.device:
     Raises:
         ValueError: PyTorch has no such device, or it is not there.
     """
+    refusal = ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
     if not isinstance(device, str | torch.device):
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
+        raise refusal
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}") from None
+        raise refusal from None
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         reached = f"{torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "no GPU"
         raise ValueError(f"device must be 'auto' or 'cpu' here, got {str(device)!r}: PyTorch reaches {reached}")
     if chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {str(device)!r}")
+        raise refusal
     return chosen
 
 
@@ -57,27 +60,40 @@ class Ensemble:
     Args:
         spec: what they train on and how.
         seeds: one per member: a count, from 0, or a sequence.
+        start: what they were trained to before, in the order of the seeds; None begins as `spec.init` says.
         device: "auto", "cpu" or "cuda".
         memory: bytes that the batches of one call may take.
 
-    `parameters` holds all members, `update` counts the updates made, `engine` makes them.
+    `parameters` holds all members, `rates` their learning rates, `update` counts the updates made, `engine` makes them.
     """
 
     @checked("seeds", "device")
-    def __init__(self, spec: Spec, seeds: int | Sequence[int], *, device: str = "auto", memory: int = 2**30) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        seeds: int | Sequence[int],
+        *,
+        start: Start | None = None,
+        device: str = "auto",
+        memory: int = 2**30,
+    ) -> None:
         if os.getpid() != _IMPORTED and threading.current_thread() is threading.main_thread():
             torch.set_num_threads(1)  # OpenMP would wait for threads that a forked process does not have
         self.spec = spec
-        memory = whole("memory", memory, at_most=2**62)
+        self.memory = whole("memory", memory, at_most=2**62)
         self.seeds = as_seeds(seeds)
+        self.rates = [spec.algorithm.learning_rate] * len(self.seeds)
         self.update = 0
-        self.memory = memory
         where = pick_device(device)
         self.parameters = spec.init.parameters(spec.sizes, self.seeds).to(where)
+        if start is not None:
+            if start.theta.shape != (shape := tuple(self.parameters.theta.shape)):
+                raise ValueError(f"start must hold theta of shape {shape}, got {start.theta.shape}")
+            self.parameters.theta.copy_(torch.from_numpy(start.theta))
+            self.update = start.update
         check_steady(spec.algorithm, self.parameters)
-        self.engine = choose(
-            sigma=spec.init.sigma, loss=spec.task.loss, algorithm=spec.algorithm, sizes=spec.sizes, device=where
-        )
+        parts: dict[str, Any] = {"sigma": spec.init.sigma, "loss": spec.task.loss, "algorithm": spec.algorithm}
+        self.engine = choose(**parts, sizes=spec.sizes, device=where)
         self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
         self._held: Task | None = None  # the task that was last held to its contract
         self._streamed: tuple[Task, int] | None = None  # and the one last held to it in windows of so many steps
@@ -92,7 +108,7 @@ class Ensemble:
         if any(not 0 <= m < len(self.seeds) for m in members):
             raise ValueError(f"members must be from 0 to {len(self.seeds) - 1}, got {members!r}")
         chosen = copy.copy(self)
-        chosen.seeds = [self.seeds[m] for m in members]
+        chosen.seeds, chosen.rates = [self.seeds[m] for m in members], [self.rates[m] for m in members]
         chosen.parameters = self.parameters.select(list(members))
         chosen._seeds = self._seeds[list(members)]
         return chosen
@@ -114,31 +130,32 @@ class Ensemble:
             raise
 
     def _advance(self, updates: int) -> Trace:
-        spec, traces = self.spec, []
-        tiles = self._tiles(spec.batch, spec.task.longest)
-        for tile in tiles:
-            network = Parameters(self.parameters.theta[tile], spec.sizes)
-            per_update = _BYTES * network.members * spec.task.longest * spec.batch
-            products = spec.task.longest * spec.batch * spec.units**2
-            K = max(1, min(PARCEL, self.memory // per_update, _CALL // products))
-            parts = []
-            for first in range(self.update, self.update + updates, K):
-                numbers = torch.arange(
-                    first, min(first + K, self.update + updates), dtype=torch.int64, device=self._seeds.device
-                )
-                parts.append(
-                    self.engine.sgd(
-                        network,
-                        self._chunk(spec.task, self._seeds[tile], numbers, batch=spec.batch),
-                        sigma=spec.init.sigma,
-                        loss=spec.task.loss,
-                        algorithm=spec.algorithm,
-                        first_update=first,
-                    )
-                )
+        if len(set(self.rates)) > 1:
+            return self._by_rates(updates)
+        spec, traces, end = self.spec, [], self.update + updates
+        algorithm = replace(spec.algorithm, learning_rate=self.rates[0])
+        for tile, K in self._tiles(spec.batch, spec.task.longest):
+            network, parts = Parameters(self.parameters.theta[tile], spec.sizes), []
+            for first in range(self.update, end, K):
+                numbers = torch.arange(first, min(first + K, end), dtype=torch.int64, device=self._seeds.device)
+                chunk = self._chunk(spec.task, self._seeds[tile], numbers, batch=spec.batch)
+                how = {"sigma": spec.init.sigma, "loss": spec.task.loss, "first_update": first}
+                parts.append(self.engine.sgd(network, chunk, algorithm=algorithm, **how))
             traces.append(join(parts, dim=0))
-        self.update += updates
+        self.update = end
         return join(traces, dim=1)
+
+    def _by_rates(self, updates: int) -> Trace:
+        """The members of one learning rate, then those of the next."""
+        groups = [[m for m, other in enumerate(self.rates) if other == rate] for rate in dict.fromkeys(self.rates)]
+        traces = []
+        for members in groups:
+            group = self.select(members)
+            traces.append(group._advance(updates))
+            self.parameters.theta[members] = group.parameters.theta
+        self.update += updates
+        trace, order = join(traces, dim=1), np.concatenate(groups).argsort()
+        return Trace(*(getattr(trace, f.name)[:, order] for f in fields(Trace)))
 
     @checked("sequences")
     def errors(self, sequences: int, *, stream: int = bits.CHECK, task: Task | None = None) -> Tensor:
@@ -154,22 +171,17 @@ class Ensemble:
         """
         sequences = tested("sequences", sequences)
         task = task or self.spec.task
-        if (task.inputs, task.outputs, task.loss) != (
-            self.spec.task.inputs,
-            self.spec.task.outputs,
-            self.spec.task.loss,
-        ):
+        if any(getattr(task, name) != getattr(self.spec.task, name) for name in ("inputs", "outputs", "loss")):
             raise ValueError(f"task must have the inputs, outputs and loss of {self.spec.task}, got {task}")
         B = min(sequences, PIECE)
         pieces = sequences // B
         # Rounded up: the last check of a budget that is no multiple of check_every has sequences of its own.
         first = math.ceil(self.update / self.spec.check_every) * pieces
         wrong = torch.zeros(len(self.seeds), dtype=torch.float64, device="cpu")
-        for tile in self._tiles(B, 1):
+        for tile, _ in self._tiles(B, 1):
             network = Parameters(self.parameters.theta[tile], self.spec.sizes)
             for number in range(first, first + pieces):
-                missed = self._wrong(network, self._seeds[tile], task, number, B, stream)
-                wrong[tile] += missed.sum(dim=1).cpu()
+                wrong[tile] += self._wrong(network, self._seeds[tile], task, number, B, stream).sum(dim=1).cpu()
         return wrong / (B * pieces)
 
     def _wrong(self, network: Parameters, seeds: Tensor, task: Task, number: int, B: int, stream: int) -> Tensor:
@@ -179,49 +191,46 @@ class Ensemble:
         if outside(type(task)) and self._streamed != (task, window):
             require_windows(task, seeds[:1], numbers, stream=stream, window=window)
             self._streamed = task, window
-        loss, h, start = task.loss, None, 0
+        loss, h = task.loss, None
         wrong = torch.zeros(network.members, B, dtype=torch.bool, device=seeds.device)
-        while True:
+        for start in range(0, task.longest, window):
             steps = range(start, start + window)
             chunk = self._chunk(task, seeds, numbers, batch=B, stream=stream, steps=steps)
-            lengths = chunk.lengths[0]
-            stop = min(start + window, int(lengths.max()))
-            targets = chunk.targets[0][:, start:stop] if loss.every_step else chunk.targets[0]
+            lengths, targets = chunk.lengths[0], chunk.targets[0]
+            end = int(lengths.max())
+            stop = min(start + window, end)
+            targets = targets[:, start:stop] if loss.every_step else targets
             part = Batch(chunk.inputs[0][:, : stop - start], targets, (lengths - start).clamp(0, stop - start))
             y, h = self.engine.outputs(network, part, sigma=self.spec.init.sigma, loss=loss, h_0=h)
-            if loss.every_step or stop == int(lengths.max()):
-                scored = counted(part, loss)
-                wrong |= loss.wrong(y, targets.to(y.dtype) if targets.is_floating_point() else targets, scored)
-            if stop == int(lengths.max()):
-                return wrong
-            start = stop
+            if loss.every_step or stop == end:
+                targets = targets.to(y.dtype) if targets.is_floating_point() else targets
+                wrong |= loss.wrong(y, targets, counted(part, loss))
+            if stop == end:  # of these members' lengths; the task has longer ones
+                break
+        return wrong
 
-    def _chunk(
-        self,
-        task: Task,
-        seeds: Tensor,
-        updates: Tensor,
-        *,
-        batch: int,
-        stream: int = bits.TRAIN,
-        steps: range | None = None,
-    ) -> Chunk:
+    def _chunk(self, task: Task, seeds: Tensor, updates: Tensor, **how: Any) -> Chunk:
         """What a task draws, held to its contract: thoroughly at first, then a task from outside in its ranges."""
-        chunk = task.chunk(seeds, updates, batch=batch, stream=stream, steps=steps)
-        new = task is not self._held
+        how = {"stream": bits.TRAIN, "steps": None} | how
+        chunk, new = task.chunk(seeds, updates, **how), task is not self._held
         if new or outside(type(task)):
-            require(task, chunk, seeds, updates, batch=batch, stream=stream, steps=steps, thoroughly=new)
+            require(task, chunk, seeds, updates, **how, thoroughly=new)
         self._held = task
         return chunk
 
-    def _tiles(self, B: int, T: int) -> list[slice]:
-        """Members in groups small enough for memory, and on a CPU for the cache that the batched engine works in."""
-        states = _HISTORY if self._seeds.device.type == "cpu" else self.memory // 3
-        size = max(1, min(states // (4 * B * T * self.spec.units), self.memory // (16 * _BYTES * B * T)))
-        M = len(self.seeds)
-        count = math.ceil(M / size)
-        bounds = [round(M * i / count) for i in range(count + 1)]
-        return [slice(low, high) for low, high in itertools.pairwise(bounds)]
+    def _tiles(self, B: int, T: int) -> Iterator[tuple[slice, int]]:
+        """Members in groups, each with the updates that one call makes of it, so many as there is room for.
+
+        The states of a group's sweep, `4 B T N` bytes a member, are to stay in the cache that the batched engine works
+        in, or on a GPU within a third of the memory; and the batches of at least 16 updates are to fit into all of it.
+        """
+        M, states, drawn = len(self.seeds), 4 * B * T * self.spec.units, _BYTES * B * T
+        room = _HISTORY if self._seeds.device.type == "cpu" else self.memory // 3
+        count = math.ceil(M / max(1, min(room // states, self.memory // (16 * drawn))))
+        for i in range(count):
+            tile = slice(round(M * i / count), round(M * (i + 1) / count))
+            most = self.memory // (drawn * (tile.stop - tile.start)), _CALL // (B * T * self.spec.units**2)
+            yield tile, max(1, min(PARCEL, *most))
 
 
 def join(traces: Sequence[Trace], *, dim: int) -> Trace:

@@ -1,26 +1,25 @@
 """Training: a specification and seeds in, one record and one outcome per member out."""
 
-import math
+import copy
 import platform
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import torch
 import xarray
-from torch import Tensor
 
-from rnnlab import __version__, bits
+from rnnlab import __version__
 from rnnlab.engine.contract import Trace
-from rnnlab.network.parameters import Parameters, spectral_radius
-from rnnlab.tasks.task import length_range
+from rnnlab.training.checks import FRESH, MEASURES, STOPS, Measure, fresh, measured
 from rnnlab.training.ensembles import PARCEL, Ensemble, join
-from rnnlab.training.records import FRESH, Progress, Record
-from rnnlab.training.specs import Spec, named
+from rnnlab.training.progress import Progress
+from rnnlab.training.records import Record, dataset, own
+from rnnlab.training.specs import Spec, Start, named
 from rnnlab.training.store import CHECKPOINT, RUN, File, Store
 from rnnlab.values import as_seeds, checked, positive
 
@@ -32,91 +31,100 @@ class OtherEngineError(RuntimeError):
 class _Run:
     """A training between two updates: all that its future depends on, and all that it has left behind so far."""
 
-    def __init__(self, ensemble: Ensemble) -> None:
+    def __init__(self, ensemble: Ensemble, start: Start | None) -> None:
         self.ensemble = ensemble  # of the members that still train
-        self.seeds, self.spec = ensemble.seeds, ensemble.spec
+        self.seeds, self.spec, self.start = ensemble.seeds, ensemble.spec, start
         self.members = list(range(len(self.seeds)))
-        self.record = Record(len(self.seeds), math.ceil(self.spec.updates / self.spec.check_every))
+        self.record = Record(self.spec, len(self.seeds), ensemble.update)
         self.theta = ensemble.parameters.theta.cpu().numpy().copy()
         self.traces: list[Trace] = []  # since the last check
-        self.began, self.before = time.monotonic(), 0.0
-
-    @property
-    def checked(self) -> int:
-        """Updates made at the last check."""
-        return self.record.updates[-1] if self.record.updates else 0
+        self.began = time.monotonic()
 
     @property
     def going(self) -> bool:
         """Whether there is anything left to do."""
-        return bool(self.members) and self.checked < self.spec.updates
+        return self.members != [] and self.record.last < self.spec.updates
 
     def step(self) -> bool:
         """Make some updates, and the check if it is due; say whether it was."""
-        goal = min(self.checked + self.spec.check_every, self.spec.updates)
+        goal = min(self.record.last + self.spec.check_every, self.spec.updates)
         self.traces.append(self.ensemble.advance(min(PARCEL, goal - self.ensemble.update)))
-        if self.ensemble.update == goal:
+        if due := self.ensemble.update == goal:
             self._check()
-        return not self.traces
-
-    def _look(self) -> None:
-        """Take down the parameters of the members that still train."""
-        self.theta[self.members] = self.ensemble.parameters.theta.cpu().numpy()
+        return due
 
     def _check(self) -> None:
         """Test the members that still train, and let those end that are to."""
-        self._look()
-        spec, record = self.spec, self.record
+        self._keep_theta()
+        spec, record, members = self.spec, self.record, self.members
         trace, self.traces = join(self.traces, dim=0), []
-        rho = spectral_radius(self.ensemble.parameters.W_rec)
-        record.add(self.members, self.checked, trace, rho, _errors(self.ensemble))
-        ended = diverged = ~np.isnan(record.outcomes["diverged_at"])
-        if spec.stop != "never":
-            reached = "first_below_1_percent" if spec.stop == "below 1 %" else "first_no_error"
-            ended = diverged | ~np.isnan(record.outcomes[reached])
-        over = [i for i, m in enumerate(self.members) if not diverged[m] and (ended[m] or self.checked == spec.updates)]
-        if over:
-            for name, fresh in zip(FRESH, _fresh(self.ensemble.select(over)), strict=True):
-                record.outcomes[name][[self.members[i] for i in over]] = fresh.numpy()
-        going = [m for m in self.members if not ended[m]]
-        if len(going) < len(self.members):
-            self.ensemble = self.ensemble.select([i for i, m in enumerate(self.members) if not ended[m]])
-            self.members = going
+        record.add(members, trace, measured((*MEASURES, *spec.measures), self.ensemble))
+        for stop in dict.fromkeys(stop for stop in (*STOPS.values(), spec.ends) if stop is not None):
+            applies = np.asarray(stop(self.ensemble, record.of(members)))
+            if applies.dtype != bool or applies.shape != (len(members),):
+                raise ValueError(f"stop must give {len(members)} truth values, got {applies!r:.100} from {stop}")
+            record.happened(stop.name, members, np.where(applies, record.last, np.nan))
+        ended = diverged = ~np.isnan(record.outcomes["diverged_at"][members])
+        if spec.ends is not None:
+            ended = diverged | ~np.isnan(record.outcomes[spec.ends.name][members])
+            self._measure(ended & ~diverged, spec.ends.afterwards(spec.task))
+        over = ended | (record.last == spec.updates)
+        self._measure(over & ~diverged, fresh(spec.task, spec.confirm_sequences))
+        self._rate()
+        if ended.any():
+            self.ensemble = self.ensemble.select(np.flatnonzero(~ended).tolist())
+            self.members = np.array(members)[~ended].tolist()
 
-    def mark(self) -> Callable[[], None]:
-        """How to come back to where it is now, from anywhere within the next step."""
-        ensemble, members, traces = self.ensemble, self.members, list(self.traces)
-        theta, update, checks = ensemble.parameters.theta.clone(), ensemble.update, len(self.record.updates)
-        outcomes = {name: outcome.copy() for name, outcome in self.record.outcomes.items()}
+    def _keep_theta(self) -> None:
+        self.theta[self.members] = self.ensemble.parameters.theta.cpu().numpy()
 
-        def back() -> None:
-            self.ensemble, self.members, self.traces, self.record.outcomes = ensemble, members, traces, outcomes
-            # Not copied into the old memory: threads of the engine may still be writing there.
-            ensemble.parameters, ensemble.update = Parameters(theta, self.spec.sizes), update
-            del self.record.updates[checks:]
+    def _measure(self, which: np.ndarray, measures: Sequence[Measure]) -> None:
+        """Measure outcomes of these of the members that still train."""
+        if which.any():
+            ending = self.ensemble.select(np.flatnonzero(which).tolist())
+            for name, values in measured(measures, ending).items():
+                self.record.outcomes[name][np.array(self.members)[which]] = values.cpu().numpy()
 
-        return back
+    def _rate(self) -> None:
+        """Ask for the learning rates until the next check."""
+        if self.spec.rate is None:
+            return
+        record, M = self.record, len(self.members)
+        rates = np.asarray(self.spec.rate(np.array(self.ensemble.rates), record.of(self.members)))
+        if rates.shape != (M,) or not np.issubdtype(rates.dtype, np.floating) or not (rates > 0).all():
+            raise ValueError(f"rate must give {M} positive learning rates, got {rates!r:.100} from {self.spec.rate}")
+        record.series["learning_rate"][self.members, len(record.updates) - 1] = rates
+        self.ensemble.rates = rates.tolist()
+
+    def mark(self) -> "_Run":
+        """What it is now, to be kept wherever within the next step it is interrupted."""
+        twin, twin.record = copy.copy(self), copy.copy(self.record)
+        twin.record.updates = list(self.record.updates)
+        twin.record.outcomes = {name: outcome.copy() for name, outcome in self.record.outcomes.items()}
+        # Threads of the engine may still be writing into what it was given.
+        twin.ensemble, twin.traces = self.ensemble.select(list(range(len(self.members)))), list(self.traces)
+        return twin
 
     def progress(self) -> Progress:
         """Where it stands."""
-        solved = int(np.isfinite(self.record.outcomes["first_below_1_percent"]).sum())
-        return Progress(self.checked, self.spec.updates, len(self.seeds), len(self.members), solved)
-
-    def provenance(self) -> dict[str, Any]:
-        """By what it is computed, when and how long."""
-        return provenance(self.ensemble, wall_s=self.before + time.monotonic() - self.began)
+        total, solved = self.spec.updates - self.record.begun, self.record.outcomes["first_below_1_percent"]
+        training = len(self.members) if self.going else 0
+        note = f"{training} of {len(self.seeds)} still train, {np.isfinite(solved).sum()} solved"
+        return Progress(self.record.last - self.record.begun if self.going else total, total, note)
 
     def file(self) -> File:
         """All of it, for a store."""
-        self._look()
+        self._keep_theta()
         arrays = self.record.arrays() | {"theta": self.theta}
         arrays |= {"seeds": np.array(self.seeds), "members": np.array(self.members, dtype=np.int64)}
         if self.traces:
             trace = join(self.traces, dim=0)
             arrays |= {f"trace_{f.name}": getattr(trace, f.name).cpu().numpy() for f in fields(Trace)}
+        series, outcomes = own(self.spec)
+        header: dict[str, Any] = {"spec": named(self.spec), "update": self.ensemble.update, "own": series | outcomes}
+        header |= {"start": self.start.names if self.start else [], "provenance": self._provenance()}
         kind = CHECKPOINT if self.going else RUN
-        header = {"spec": self.spec.canonical(), "update": self.ensemble.update, "provenance": self.provenance()}
-        return File(_name(self.spec, self.seeds, kind), header, arrays)
+        return File(_name(self.spec, self.seeds, self.start, kind) if header["spec"] else "", header, arrays)
 
     def restore(self, file: File) -> None:
         """Go on from what a store has of it."""
@@ -128,88 +136,79 @@ class _Run:
         self.ensemble = self.ensemble.select(self.members)
         self.ensemble.parameters.theta.copy_(torch.from_numpy(self.theta[self.members]))
         self.ensemble.update = file.header["update"]
+        if self.spec.rate is not None and self.record.updates:
+            self.ensemble.rates = arrays["learning_rate"][self.members, -1].tolist()
         if "trace_loss" in arrays:
-            parts = {f.name: torch.from_numpy(arrays[f"trace_{f.name}"]).to(where) for f in fields(Trace)}
-            self.traces = [Trace(**parts)]
-        self.before = file.header["provenance"]["wall_s"]
+            parts = (torch.from_numpy(arrays[f"trace_{f.name}"]).to(where) for f in fields(Trace))
+            self.traces = [Trace(*parts)]
+        self.began -= file.header["provenance"]["wall_s"]
+
+    def resume(self, store: Store, *, restart: bool) -> None:
+        """Go on from the furthest that the store has of this ensemble by this engine, be it a shorter budget's end.
+
+        Raises:
+            OtherEngineError: all that it has was made by others, and `restart` is not set.
+        """
+        spec, begun, here = self.spec, self.record.begun, _maker(self._provenance())
+        files = [
+            file for file in store.family(spec.family(self.seeds, self.start)) if file.header["update"] <= spec.updates
+        ]
+        # A budget that is no multiple of check_every ends with a check that a longer one does not make.
+        files = [file for file in files if not ((file.arrays["updates"] - begun) % spec.check_every).any()]
+        for file in files:
+            if _maker(file.header["provenance"]) == here:
+                return self.restore(file)
+        if files and not restart:
+            raise OtherEngineError(
+                f"{store.folder / files[0].name} holds {files[0].header['update']} updates by "
+                f"{_maker(files[0].header['provenance'])}, but here is {here}; go on where it was begun, or start "
+                f"again with restart=True"
+            )
+        return None
+
+    def _provenance(self) -> dict[str, Any]:
+        """By what it is computed, today, in how many seconds."""
+        device = self.ensemble.parameters.theta.device
+        gpu = device.type == "cuda"
+        processor = torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability()
+        return {
+            "engine": self.ensemble.engine.describe(self.spec.units),
+            "device": f"{device.type} {processor}",
+            "torch": str(torch.__version__),  # whose type is a subclass, which netCDF refuses
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "rnnlab": __version__,
+            "threads": torch.get_num_threads(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_s": round(time.monotonic() - self.began, 3),
+        }
 
 
-def maker(ensemble: Ensemble) -> dict[str, str]:
-    """What computes it, as far as the last digit may depend on that: engine and kernel, device, library."""
-    device = ensemble.parameters.theta.device
-    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return {
-        "engine": ensemble.engine.describe(ensemble.spec.units),
-        "device": f"{device.type} {processor}",
-        "torch": str(torch.__version__),  # whose type is a subclass, which netCDF refuses
-    }
+def _maker(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What the last digit may depend on."""
+    return {key: provenance[key] for key in ("engine", "device", "torch")}
 
 
-def provenance(ensemble: Ensemble, *, wall_s: float) -> dict[str, Any]:
-    """By what it is computed, today, in so many seconds."""
-    return maker(ensemble) | {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "rnnlab": __version__,
-        "threads": torch.get_num_threads(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wall_s": round(wall_s, 3),
-    }
-
-
-def _name(spec: Spec, seeds: Sequence[int], kind: str) -> str:
-    return f"{spec.family(seeds)}-{spec.updates:012}.{kind}"
+def _name(spec: Spec, seeds: Sequence[int], start: Start | None, kind: str) -> str:
+    return f"{spec.family(seeds, start)}-{spec.updates:012}.{kind}"
 
 
 @checked("seeds")
-def finished(spec: Spec, seeds: int | Sequence[int], store: Store) -> xarray.Dataset | None:
+def finished(
+    spec: Spec, seeds: int | Sequence[int], store: Store, *, start: Start | None = None
+) -> xarray.Dataset | None:
     """What `train` has stored for these seeds as one ensemble, or None; whichever engine computed it.
 
     Raises:
         ValueError: seeds make no sense.
     """
-    file = store.read(_name(spec, as_seeds(seeds), RUN))
+    file = store.read(_name(spec, as_seeds(seeds), start, RUN))
     return None if file is None else result_of(file)
 
 
 def result_of(file: File) -> xarray.Dataset:
     """What `train` returned when it wrote this file of a store."""
-    arrays, header = file.arrays, file.header
-    record = Record(len(arrays["seeds"]), len(arrays["updates"]))
-    record.restore(arrays)
-    return record.dataset(header["spec"], arrays["seeds"].tolist(), arrays["theta"], provenance=header["provenance"])
-
-
-def _resume(run: _Run, store: Store, *, restart: bool) -> None:
-    """Go on from the furthest that the store has of this ensemble, be it a shorter budget's end."""
-    spec = run.spec
-    begun = [
-        file
-        for file in store.family(spec.family(run.seeds))
-        # A budget that is no multiple of check_every ends with a check that a longer one does not make.
-        if file.header["update"] <= spec.updates and not (file.arrays["updates"] % spec.check_every).any()
-    ]
-    if file := begun_here(begun, run.ensemble, store, restart=restart):
-        run.restore(file)
-
-
-def begun_here(begun: Sequence[File], ensemble: Ensemble, store: Store, *, restart: bool) -> File | None:
-    """The first of these files that the engine at hand made; None to start.
-
-    Raises:
-        OtherEngineError: all of them were made by others, and `restart` is not set.
-    """
-    ours = maker(ensemble)
-    for file in begun:
-        if all(file.header["provenance"][key] == value for key, value in ours.items()):
-            return file
-    if begun and not restart:
-        theirs = {key: begun[0].header["provenance"][key] for key in ours}
-        raise OtherEngineError(
-            f"{store.folder / begun[0].name} holds {begun[0].header['update']} updates by {theirs}, but here "
-            f"is {ours}; go on where it was begun, or start again with restart=True"
-        )
-    return None
+    return dataset(file.header, file.arrays)
 
 
 @checked("seeds", "device", "memory", "checkpoint_every")
@@ -217,6 +216,7 @@ def train(
     spec: Spec,
     *,
     seeds: int | Sequence[int] = 5,
+    start: Start | None = None,
     device: str = "auto",
     memory: int = 2**30,
     progress: Callable[[Progress], None] | None = None,
@@ -232,9 +232,10 @@ def train(
     Args:
         spec: what they train on and how.
         seeds: a count, from 0, or a sequence of seeds.
+        start: what they were trained to before, in the order of the seeds; `spec.updates` counts those updates, too.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
         memory: bytes that batches may take at a time.
-        progress: called after every check.
+        progress: called after every check with the updates made, and at the end with the budget.
         store: where the result is kept, and checkpoints until then; None keeps nothing.
         checkpoint_every: seconds between checkpoints; one may wait until `PARCEL` updates of all members are made.
         restart: start again where what is stored was begun by another engine, instead of refusing.
@@ -245,46 +246,50 @@ def train(
         `diverged_at`, `guarded`; NaN where it did not happen) and the final parameters `theta`. A test that ended a
         training was lucky more often than not, so that each member that did not diverge is tested once more when it
         ends, on `confirm_sequences` of a reserved stream: `fresh_error`, and at the ends of a range of lengths
-        `fresh_error_shortest` and `fresh_error_longest`; NaN in what was stored before these were measured. Series of
-        a member that has stopped are NaN. Attributes say how it came about.
+        `fresh_error_shortest` and `fresh_error_longest`. Series of a member that has stopped are NaN. So are called
+        what `spec.measures` and an object for `spec.stop` add; `learning_rate` is there if `spec.rate` is. Attributes
+        say how it came about.
 
     Raises:
-        ValueError: seeds, device or interval make no sense.
+        ValueError: seeds, start, device or interval make no sense, or a part of the specification breaks its contract.
         OtherEngineError: what is stored was begun by another engine, kernel, instruction set or version of PyTorch.
         OSError: the store cannot be written to at the start; later that is a warning, and the result is returned.
     """
     checkpoint_every = positive("checkpoint_every", checkpoint_every, zero=True, infinite=True)
-    if store is not None and (kept := finished(spec, seeds, store)) is not None:
+    if start is not None and start.update >= spec.updates:
+        raise ValueError(f"start must have fewer than the budget of {spec.updates} updates, got {start.update}")
+    if store is not None and (kept := finished(spec, seeds, store, start=start)) is not None:
         return kept
-    run = _Run(Ensemble(spec, seeds, device=device, memory=memory))
+    run = _Run(Ensemble(spec, seeds, start=start, device=device, memory=memory), start)
     if store is not None:
         store.prepare()
-        _resume(run, store, restart=restart)
-    saved, back = time.monotonic(), run.mark()
+        run.resume(store, restart=restart)
+    saved, mark = time.monotonic(), run.mark()
     try:
         while run.going:
             if store is not None:
-                back = run.mark()
-            checked = run.step()
+                mark = run.mark()
+            due = run.step()
             if store is not None and run.going and time.monotonic() - saved >= checkpoint_every:
-                keep(store, run.file())
+                _keep(store, run.file())
                 saved = time.monotonic()
-                if (kept := finished(spec, seeds, store)) is not None:  # by another worker, in the meantime
-                    store.remove(_name(spec, run.seeds, CHECKPOINT))
+                if (
+                    kept := finished(spec, seeds, store, start=start)
+                ) is not None:  # by another worker, in the meantime
+                    store.remove(_name(spec, run.seeds, start, CHECKPOINT))
                     return kept
-            if checked and progress is not None:
+            if due and progress is not None:
                 progress(run.progress())
-        if store is not None and keep(store, run.file()):
-            store.remove(_name(spec, run.seeds, CHECKPOINT))
+        if store is not None and _keep(store, run.file()):
+            store.remove(_name(spec, run.seeds, start, CHECKPOINT))
     except KeyboardInterrupt:
         if store is not None:
-            back()
-            keep(store, run.file())
+            _keep(store, mark.file())
         raise
-    return run.record.dataset(named(spec), run.seeds, run.theta, provenance=run.provenance())
+    return result_of(run.file())
 
 
-def keep(store: Store, file: File) -> bool:
+def _keep(store: Store, file: File) -> bool:
     """Write to the store; where that fails, warn of it, since what is computed is worth more than what is kept."""
     try:
         store.write(file)
@@ -292,24 +297,3 @@ def keep(store: Store, file: File) -> bool:
         warnings.warn(f"{store.folder / file.name} could not be written, and training goes on: {error}", stacklevel=3)
         return False
     return True
-
-
-def _errors(ensemble: Ensemble) -> Tensor:
-    """Error of each member on the ordinary test, or on the larger one where that is below 1 %."""
-    error = ensemble.errors(ensemble.spec.check_sequences)
-    promising = [m for m, e in enumerate(error.tolist()) if e < 0.01]
-    if promising:
-        error[promising] = ensemble.select(promising).errors(ensemble.spec.confirm_sequences, stream=bits.TEST)
-    return error
-
-
-def _fresh(ensemble: Ensemble) -> tuple[Tensor, Tensor, Tensor]:
-    """Error of each member on the reserved stream: on its own task, and at the shortest and longest of its lengths."""
-    sequences, task = ensemble.spec.confirm_sequences, ensemble.spec.task
-    low, end = length_range(task.length)
-    error = ensemble.errors(sequences, stream=bits.FRESH)
-    if end - low == 1:
-        return error, error, error
-    ends = [replace(task, length=length) for length in (low, end - 1)]  # type: ignore[type-var]
-    shortest, longest = (ensemble.errors(sequences, stream=bits.FRESH, task=task) for task in ends)
-    return error, shortest, longest

@@ -1,38 +1,23 @@
-"""What a training leaves behind: series and outcomes by member, and intervals for success rates."""
+"""What a training leaves behind: series and outcomes by member."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import xarray
-from torch import Tensor
 
 from rnnlab.descent.clipping import Event
 from rnnlab.engine.contract import Trace
-from rnnlab.training.specs import run_id
+from rnnlab.training.checks import FRESH as FRESH
+from rnnlab.training.checks import MEASURES, STOPS, Named, Series
+from rnnlab.training.specs import Spec, run_id
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands: updates made, of how many; members in all, still training, below 1 % so far."""
-
-    update: int
-    updates: int
-    members: int
-    training: int
-    solved: int
-
-    @property
-    def over(self) -> bool:
-        """Whether this is the end."""
-        return self.training == 0 or self.update >= self.updates
-
-    @property
-    def status(self) -> str:
-        """In a few words, for a progress bar."""
-        return f"{self.update:,} updates, {self.training} of {self.members} still train"
+def _said(*those: Named) -> dict[str, tuple[str, str]]:
+    return {one.name: (one.long_name, one.units) for one in those}
 
 
 SERIES = {
@@ -41,36 +26,71 @@ SERIES = {
     "norm": ("mean gradient norm before clipping since the last check", "loss per weight"),
     "norm_max": ("largest gradient norm before clipping since the last check", "loss per weight"),
     "clipped": ("share of updates clipped or guarded since the last check", "1"),
-    "rho": ("spectral radius of W_rec", "1"),
-    "error": ("share of wrong sequences", "1"),
-}
-OUTCOMES = {
-    "first_below_1_percent": ("update of the first check below 1 %", "updates"),
-    "first_no_error": ("update of the first check with no error", "updates"),
-    "final_error": ("share of wrong sequences at the last check", "1"),
-    "diverged_at": ("first update whose gradient was not finite and not guarded", "updates"),
-    "guarded": ("updates in which the guard replaced the gradient", "updates"),
-    "fresh_error": ("share of wrong sequences in a fresh test after the end", "1"),
-    "fresh_error_shortest": ("the same at the shortest length of the task", "1"),
-    "fresh_error_longest": ("the same at the longest length of the task", "1"),
-}
-EVENTS = ("first_below_1_percent", "first_no_error", "diverged_at")  # NaN where they did not happen
-FRESH = ("fresh_error", "fresh_error_shortest", "fresh_error_longest")  # what older files lack
+} | _said(*MEASURES)
+OUTCOMES = (
+    _said(*STOPS.values())
+    | {
+        "final_error": ("share of wrong sequences at the last check", "1"),
+        "diverged_at": ("first update whose gradient was not finite and not guarded", "updates"),
+        "guarded": ("updates in which the guard replaced the gradient", "updates"),
+    }
+    | {name: (text, "1") for name, text in FRESH.items()}
+)
+EVENTS = (*(stop.name for stop in STOPS.values()), "diverged_at")  # NaN where they did not happen
 TOTALS = {
     "final_rho": ("spectral radius of W_rec at the last check", "1"),
     "largest_norm": ("largest gradient norm before clipping", "loss per weight"),
     "clipped_share": ("share of all updates clipped or guarded", "1"),
 }
+_OTHER = [
+    "theta",
+    "run",
+    "seed",
+    "seeds",
+    "members",
+    "update",
+    "updates",
+    "learning_rate",
+    *(f"trace_{name}" for name in SERIES),
+]
+
+
+def own(spec: Spec) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[str, str]]]:
+    """The series and the outcomes that not every training has, each with a few words and its unit.
+
+    Raises:
+        ValueError: one is called like something else.
+    """
+    outcomes = [] if isinstance(spec.stop, str) else [spec.stop, *spec.stop.afterwards(spec.task)]
+    names = [*SERIES, *OUTCOMES, *_OTHER, *(one.name for one in (*spec.measures, *outcomes))]
+    if wrong := [name for name in names if names.count(name) > 1 or not str(name).isidentifier()]:
+        raise ValueError(f"measures and stop must have names of their own, each an identifier, got {wrong[-1]!r}")
+    rates = {"learning_rate": ("learning rate after the check", "1")} if spec.rate else {}
+    return _said(*spec.measures) | rates, _said(*outcomes)
 
 
 class Record:
-    """Series and outcomes of a training, by member and check, filled as it goes."""
+    """Series and outcomes of a training, by member and check, filled as it goes.
 
-    def __init__(self, members: int, checks: int) -> None:
-        self.series = {name: np.full((members, checks), np.nan) for name in SERIES}
-        self.outcomes = {name: np.full(members, np.nan) for name in OUTCOMES}
+    Args:
+        spec: of the training.
+        members: how many.
+        begun: updates made before.
+    """
+
+    def __init__(self, spec: Spec, members: int, begun: int = 0) -> None:
+        series, outcomes = own(spec)
+        checks = math.ceil((spec.updates - begun) / spec.check_every)
+        self.series = {name: np.full((members, checks), np.nan) for name in (*SERIES, *series)}
+        self.outcomes = {name: np.full(members, np.nan) for name in (*OUTCOMES, *outcomes)}
         self.outcomes["guarded"][:] = 0
-        self.updates: list[int] = []
+        self.updates: list[int] = []  # of the checks made
+        self.begun = begun
+
+    @property
+    def last(self) -> int:
+        """Updates made at the last check."""
+        return self.updates[-1] if self.updates else self.begun
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it so far, as `restore` takes it."""
@@ -80,59 +100,56 @@ class Record:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Go on from what an earlier record held, of as many members and no more checks."""
         self.updates = arrays["updates"].tolist()
-        for name, series in self.series.items():
-            series[:, : len(self.updates)] = arrays[name]
-        for name, outcome in self.outcomes.items():
-            outcome[:] = arrays.get(name, np.nan) if name in FRESH else arrays[name]
+        for name, held in (self.series | self.outcomes).items():
+            held[..., : arrays[name].shape[-1]] = arrays[name]
 
-    def add(self, members: list[int], first_update: int, trace: Trace, rho: Tensor, error: Tensor) -> None:
-        """One check of these members."""
-        c = len(self.updates)
+    def of(self, members: list[int]) -> Series:
+        """The series so far of these members, by name."""
+
+        def series(name: str) -> np.ndarray:
+            if name not in self.series:
+                raise ValueError(f"series must be one of {list(self.series)}, got {name!r}")
+            return self.series[name][members, : len(self.updates)]
+
+        return series
+
+    def add(self, members: list[int], trace: Trace, measured: Mapping[str, Any]) -> None:
+        """One check of these members: what their updates left behind, and a number of each for each measure."""
+        first_update, c = self.last, len(self.updates)
         self.updates.append(first_update + trace.loss.shape[0])
-        # A member that diverged is averaged up to there.
-        finite = trace.norm.isfinite()
+        finite = trace.norm.isfinite()  # a member that diverged is averaged up to there
         means = {name: torch.where(finite, getattr(trace, name), torch.nan) for name in ("loss", "omega", "norm")}
-        touched = (trace.events == Event.CLIPPED) | (trace.events == Event.GUARDED)
         values = {name: value.double().nanmean(dim=0) for name, value in means.items()}
         highest = torch.where(finite, trace.norm, -torch.inf).amax(dim=0)
         values["norm_max"] = highest.where(highest.isfinite(), torch.nan)
-        values["clipped"] = touched.double().mean(dim=0)
-        values |= {"rho": rho, "error": error}
-        for name, value in values.items():
+        values["clipped"] = ((trace.events == Event.CLIPPED) | (trace.events == Event.GUARDED)).double().mean(dim=0)
+        for name, value in {**values, **measured}.items():
             self.series[name][members, c] = value.cpu().numpy()
+        self.outcomes["final_error"][members] = self.series["error"][members, c]
         self.outcomes["guarded"][members] += (trace.events == Event.GUARDED).sum(dim=0).cpu().numpy()
         diverged = (trace.events == Event.DIVERGED).cpu().numpy()
         at = np.where(diverged.any(axis=0), first_update + diverged.argmax(axis=0), np.nan)
-        self._first("diverged_at", members, at)
-        self.outcomes["final_error"][members] = error.numpy()
-        for name, solved in (("first_below_1_percent", error < 0.01), ("first_no_error", error == 0)):
-            self._first(name, members, np.where(solved.numpy(), self.updates[-1], np.nan))
+        self.happened("diverged_at", members, at)
 
-    def _first(self, name: str, members: list[int], value: np.ndarray) -> None:
-        """Keep what stands; fill in what does not."""
+    def happened(self, name: str, members: list[int], update: np.ndarray) -> None:
+        """When something happened, NaN where it did not; what stands stays."""
         old = self.outcomes[name][members]
-        self.outcomes[name][members] = np.where(np.isnan(old), value, old)
+        self.outcomes[name][members] = np.where(np.isnan(old), update, old)
 
-    def dataset(
-        self, spec: str, seeds: list[int], theta: np.ndarray, *, provenance: Mapping[str, Any]
-    ) -> xarray.Dataset:
-        """All of it, with names and units; in the attributes the canonical specification, and by what it came."""
-        checks = len(self.updates)
-        variables: dict[str, tuple] = {
-            name: (("seed", "check"), self.series[name][:, :checks], {"long_name": text, "units": units})
-            for name, (text, units) in SERIES.items()
-        }
-        variables |= {
-            name: (("seed",), self.outcomes[name], {"long_name": text, "units": units})
-            for name, (text, units) in OUTCOMES.items()
-        }
-        variables["theta"] = (("seed", "parameter"), theta, {"long_name": "final parameters, flat", "units": "1"})
-        variables["run"] = (("seed",), [run_id(spec, seed) for seed in seeds], {"long_name": "id of the run"})
-        return xarray.Dataset(
-            variables,
-            coords={"seed": seeds, "update": ("check", self.updates, {"long_name": "updates", "units": "updates"})},
-            attrs={"spec": spec} | dict(provenance),
-        )
+
+def dataset(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> xarray.Dataset:
+    """What `train` returns, from what a store holds: arrays with names and units, and by what they came."""
+    seeds, begun = arrays["seeds"].tolist(), header["start"] or itertools.repeat("")
+    variables: dict[str, tuple] = {
+        name: (("seed", "check")[: arrays[name].ndim], arrays[name], {"long_name": text, "units": units})
+        for name, (text, units) in (SERIES | OUTCOMES | header["own"]).items()
+    }
+    variables["theta"] = (("seed", "parameter"), arrays["theta"], {"long_name": "final parameters, flat", "units": "1"})
+    runs = [run_id(header["spec"], seed, start) for seed, start in zip(seeds, begun, strict=False)]
+    variables["run"] = (("seed",), runs, {"long_name": "id of the run"})
+    update = ("check", arrays["updates"], {"long_name": "updates", "units": "updates"})
+    attrs = {"spec": header["spec"]} | ({"start": ", ".join(header["start"])} if header["start"] else {})
+    return xarray.Dataset(variables, {"seed": seeds, "update": update}, attrs | header["provenance"])
 
 
 def totals(runs: xarray.Dataset) -> xarray.Dataset:

@@ -8,30 +8,21 @@ from dataclasses import dataclass, is_dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Any
 
+import numpy as np
+from jaxtyping import Float32
+
 from rnnlab.descent.algorithm import Algorithm
-from rnnlab.naming import UnnamedError, form
+from rnnlab.naming import UnnamedError, added, form
 from rnnlab.network.cells import Sigma
 from rnnlab.network.inits import BasicTanh, Init
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Sizes
 from rnnlab.tasks.pathological import TemporalOrder
 from rnnlab.tasks.task import LONGEST, Task
-from rnnlab.values import Count, Size, among, as_seeds, plain, settle, taken, whole
+from rnnlab.training.checks import STOPS, Measure, Rate, Stop, as_measures, as_stop, tested
+from rnnlab.values import Count, Size, as_seeds, plain, settle, taken, whole
 
 NUMERICS = 2  # raised whenever the same specification and seed give other numbers
-PIECE = 1_000  # sequences of a test that share one length, as in the authors' code
-
-
-def tested(name: str, value: object) -> int:
-    """A number of test sequences that falls into pieces.
-
-    Raises:
-        ValueError: it is no integer from 1 to 1,000, and no multiple of 1,000.
-    """
-    number = whole(name, value)
-    if number > PIECE and number % PIECE:
-        raise ValueError(f"{name} must be at most {PIECE} or a multiple of it, got {value}")
-    return number
 
 
 def _algorithm(name: str, value: object) -> Algorithm:
@@ -56,7 +47,10 @@ class Spec:
         check_every: updates between tests.
         check_sequences: sequences of an ordinary test; at most 1,000, or a multiple of 1,000.
         confirm_sequences: sequences of the test that decides, likewise.
-        stop: end a member at its first check below 1 %, at its first with no error, or never before its budget.
+        stop: end a member at its first check "below 1 %", at its first with "no error", "never" before its budget, or
+            by an object, such as `HoldsAt(lengths)`.
+        measures: what is taken down at every check beside rho and error.
+        rate: how each member's learning rate follows the checks; None leaves it as it is.
 
     Raises:
         ValueError: a number is out of range, more than a million tests are asked for, or an update draws more than
@@ -75,19 +69,28 @@ class Spec:
     check_every: Count = 500
     check_sequences: Annotated[int, tested] = 1_000
     confirm_sequences: Annotated[int, tested] = 10_000
-    stop: Annotated[str, among("below 1 %", "no error", "never")] = "below 1 %"
+    stop: Annotated[str | Stop, as_stop] = "below 1 %"
+    measures: Annotated[tuple[Measure, ...], as_measures] = added(())
+    rate: Rate | None = added(None)
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, and names where objects are asked for."""
         settle(self)
         for name, held, kind in (("init.sigma", self.init.sigma, Sigma), ("task.loss", self.task.loss, Loss)):
             plain(name, taken(name, held, kind))
+        if self.ends is not None:
+            self.ends.afterwards(self.task)  # refuses a task that does not do
         if self.task.longest > LONGEST:
             raise ValueError(f"task must have sequences of at most {LONGEST} steps, got {self.task}")
         if self.batch * self.task.longest > LONGEST:
             raise ValueError(f"batch must be at most {LONGEST // self.task.longest} at this length, got {self.batch}")
         if self.updates > self.check_every * 10**6:
             raise ValueError(f"check_every must be at least {-(-self.updates // 10**6)}, got {self.check_every}")
+
+    @property
+    def ends(self) -> Stop | None:
+        """What ends a member before its budget."""
+        return STOPS.get(self.stop) if isinstance(self.stop, str) else self.stop
 
     @property
     def sizes(self) -> Sizes:
@@ -119,12 +122,38 @@ class Spec:
 
     def id(self, seed: int) -> str:
         """Name of one run: the first 16 hexadecimal digits of a hash of the specification and the seed."""
-        return run_id(self.canonical(), *as_seeds([seed]))
+        return run_id(self.canonical(), as_seeds([seed])[0])
 
-    def family(self, seeds: Sequence[int]) -> str:
+    def family(self, seeds: Sequence[int], start: "Start | None" = None) -> str:
         """Name of one ensemble at every budget, since a longer training begins with the shorter one; 20 digits."""
         begun = self.with_(updates=self.check_every).canonical()
-        return hashlib.sha256(f"{begun}:{as_seeds(seeds)}".encode()).hexdigest()[:20]
+        return digest(f"{begun}:{as_seeds(seeds)}" + (f":{start.names}" if start else ""), digits=20)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Networks that were trained before.
+
+    Args:
+        theta: parameters of each, `M P`.
+        update: updates that each has made.
+
+    Raises:
+        ValueError: theta is no such array of float32, or `update` no integer of at least 0.
+    """
+
+    theta: np.ndarray
+    update: int
+
+    def __post_init__(self) -> None:
+        """Refuse what networks cannot begin with."""
+        taken("theta", self.theta, Float32[np.ndarray, "M P"])
+        object.__setattr__(self, "update", whole("update", self.update, at_least=0))
+
+    @property
+    def names(self) -> list[str]:
+        """A name for where each network begins, which says nothing of the others."""
+        return [f"{self.update}:{digest(row.tobytes().hex())}" for row in self.theta]
 
 
 def named(spec: Spec) -> str:
@@ -149,8 +178,17 @@ def _made(said: Any) -> Any:
     return kind(**{name: _made(item) for name, item in said.items() if name != mark})
 
 
-def run_id(canonical: str, seed: int) -> str:
-    """`Spec.id` of a specification given by its canonical JSON; "unnamed" of one that has none."""
-    if not canonical:
-        return "unnamed"
-    return hashlib.sha256(f"{canonical}:{seed}".encode()).hexdigest()[:16]
+def digest(text: str, digits: int = 16) -> str:
+    """The first hexadecimal digits of a text's SHA-256 sum."""
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def run_id(canonical: str, seed: int, start: str = "") -> str:
+    """`Spec.id` of a specification given by its canonical JSON, "unnamed" of one that has none.
+
+    Args:
+        canonical: that JSON, or "".
+        seed: its seed.
+        start: one of `Start.names`, if the run did not begin as its initialization says.
+    """
+    return digest(f"{canonical}:{seed}" + f":{start}" * bool(start)) if canonical else "unnamed"

@@ -17,12 +17,14 @@ from rnnlab.descent.omega import Code
 from rnnlab.descent.schedules import Constant, InverseTime
 from rnnlab.engine import batched, reference
 from rnnlab.network.inits import SmartTanh
+from rnnlab.network.parameters import spectral_radius
 from rnnlab.statistics import wilson
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, TemporalOrder
-from rnnlab.training import ensembles, loop
+from rnnlab.training import ensembles
+from rnnlab.training.checks import Fresh
 from rnnlab.training.ensembles import Ensemble, pick_device
 from rnnlab.training.loop import train
-from rnnlab.training.records import Progress
+from rnnlab.training.progress import Progress
 from rnnlab.training.specs import Spec
 from rnnlab.values import as_seeds
 
@@ -171,8 +173,7 @@ def test_the_fresh_test_changes_nothing_else_and_a_member_that_diverged_has_none
     assert runs["calm"]["fresh_error"].notnull().all()
     assert (runs["wild"]["fresh_error"].notnull() == runs["wild"]["diverged_at"].isnull()).all()
     assert runs["wild"]["diverged_at"].notnull().any()
-    nothing = torch.full((3,), torch.nan)
-    monkeypatch.setattr(training, "_fresh", lambda ensemble: [nothing[: len(ensemble.seeds)]] * 3)
+    monkeypatch.setattr(Fresh, "__call__", lambda _, ensemble: torch.full((len(ensemble.seeds),), torch.nan))
     for name, spec in (("calm", TINY), ("wild", wild)):
         kept = [variable for variable in runs[name] if not variable.startswith("fresh")]
         assert same(runs[name][kept], train(spec, seeds=3)[kept])
@@ -192,11 +193,14 @@ def test_short_sequences_are_learned_and_the_outcome_says_when():
         assert (run.error[: int(at.argmax())] >= 0.01).all()
         assert run.error[int(at.argmax()) + 1 :].isnull().all()
         assert run.final_error < 0.01
-    assert seen[-1].solved == int(solved.sum())
-    assert [p.update for p in seen] == runs["update"].values.tolist()
+    assert [p.done for p in seen] == [*runs["update"].values.tolist()[:-1], 4_000]
+    assert [p.over for p in seen] == [False] * (len(seen) - 1) + [True]
+    assert (seen[-1].total, seen[-1].note) == (4_000, f"0 of 10 still train, {int(solved.sum())} solved")
+    left = 10 - int((runs["first_below_1_percent"] <= 250).sum())
+    assert seen[0] == Progress(250, 4_000, f"{left} of 10 still train, {10 - left} solved")
     network = ensembles.Parameters(torch.tensor(runs.theta.values), spec.sizes)
     torch.testing.assert_close(
-        loop.spectral_radius(network.W_rec)[0].item(), runs.rho[0].dropna("check")[-1].item(), rtol=1e-6, atol=0
+        spectral_radius(network.W_rec)[0].item(), runs.rho[0].dropna("check")[-1].item(), rtol=1e-6, atol=0
     )
 
 

@@ -7,7 +7,8 @@ import xarray
 
 from rnnlab.descent.clipping import Event
 from rnnlab.engine.contract import Trace
-from rnnlab.training.records import OUTCOMES, SERIES, Record, merged, totals
+from rnnlab.training.records import OUTCOMES, SERIES, Record, dataset, merged, totals
+from rnnlab.training.specs import Spec
 
 NAN, INF = np.nan, np.inf
 NONE, CLIPPED, GUARDED, DIVERGED = Event
@@ -22,23 +23,25 @@ def trace(events, loss, norm, omega):
 @pytest.fixture
 def record():
     """Member 0 learns, 1 diverges at update 2, 2 is guarded, below 1 % for a while, and diverges at update 5."""
-    record = Record(3, 4)
+    record = Record(Spec(updates=24, check_every=6), 3)
     first = trace(
         events=[[NONE, CLIPPED, CLIPPED, NONE], [NONE, NONE, DIVERGED, DIVERGED], [NONE, GUARDED, CLIPPED, GUARDED]],
         loss=[[1, 2, 3, 4], [1, 2, 7, 7], [1, 8, 3, 5]],
         norm=[[0.5, 1, 2, 0.25], [1, 3, INF, NAN], [2, INF, 6, NAN]],
         omega=[[0, 0, 4, 0], [2, 4, 9, 9], [1, 9, 2, 9]],
     )
-    record.add(
-        [0, 1, 2], 0, first, torch.tensor([1.5, 0.2, 3.0]), torch.tensor([0.01, 1.0, 0.009], dtype=torch.float64)
-    )
+    error = torch.tensor([0.01, 1.0, 0.009], dtype=torch.float64)
+    record.add([0, 1, 2], first, {"rho": torch.tensor([1.5, 0.2, 3.0]), "error": error})
     second = trace(
         events=[[GUARDED, GUARDED], [NONE, DIVERGED]],
         loss=[[1, 2], [0.5, 0.25]],
         norm=[[NAN, INF], [0.5, INF]],
         omega=[[1, 2], [0.25, NAN]],
     )
-    record.add([0, 2], 4, second, torch.tensor([2.5, 4.0]), torch.tensor([0.0, 0.5], dtype=torch.float64))
+    error = torch.tensor([0.0, 0.5], dtype=torch.float64)
+    record.add([0, 2], second, {"rho": torch.tensor([2.5, 4.0]), "error": error})
+    record.happened("first_no_error", [0, 2], np.array([6, NAN]))
+    record.happened("first_no_error", [0, 2], np.array([9, 9.0]))
     return record
 
 
@@ -53,8 +56,8 @@ def test_a_record_holds_what_came_between_two_checks_and_what_had_come_until_the
         "error": [[0.01, 0], [1, NAN], [0.009, 0.5]],
     }
     outcomes = {
-        "first_below_1_percent": [6, NAN, 4],
-        "first_no_error": [6, NAN, NAN],
+        "first_below_1_percent": [NAN] * 3,
+        "first_no_error": [6, NAN, 9],
         "final_error": [0, 1, 0.5],
         "diverged_at": [NAN, 2, 5],
         "guarded": [2, 0, 2],
@@ -64,7 +67,8 @@ def test_a_record_holds_what_came_between_two_checks_and_what_had_come_until_the
     }
     assert record.updates == [4, 6]
     assert (list(series), list(outcomes)) == (list(SERIES), list(OUTCOMES))
-    runs = record.dataset("{}", [7, 8, 9], np.zeros((3, 1)), provenance={"engine": "by hand"})
+    header = {"spec": "{}", "start": [], "own": {}, "provenance": {"engine": "by hand"}}
+    runs = dataset(header, record.arrays() | {"theta": np.zeros((3, 1)), "seeds": np.array([7, 8, 9])})
     for name, values in (series | outcomes).items():
         np.testing.assert_allclose(runs[name].values, values, rtol=1e-6, err_msg=name)
     assert runs["update"].values.tolist() == [4, 6]
