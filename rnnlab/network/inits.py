@@ -52,7 +52,7 @@ class SigmoidInit:
     name: ClassVar[str] = "sigmoid"
     sigma: ClassVar[Sigma] = Sigmoid()
 
-    @checked()
+    @checked
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
         """One network per seed."""
         return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
@@ -70,7 +70,7 @@ class BasicTanh:
     name: ClassVar[str] = "basic tanh"
     sigma: ClassVar[Sigma] = Tanh()
 
-    @checked()
+    @checked
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
         """One network per seed."""
         return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
@@ -101,7 +101,7 @@ class SmartTanh:
     name: ClassVar[str] = "smart tanh"
     sigma: ClassVar[Sigma] = Tanh()
 
-    @checked()
+    @checked
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
         """One network per seed."""
         network = _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=torch.float64)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnlab.values import Size, checked, value, whole
+from rnnlab.values import Members, Size, checked, value
 
 
 @value
@@ -52,7 +52,7 @@ class Parameters:
         ValueError: theta's shape or dtype does not fit.
     """
 
-    @checked()
+    @checked
     def __init__(self, theta: Tensor, sizes: Sizes) -> None:
         if theta.ndim != 2 or theta.shape[1] != sizes.P:
             raise ValueError(f"theta must have shape (members, {sizes.P}) for {sizes}, got {tuple(theta.shape)}")
@@ -66,12 +66,11 @@ class Parameters:
         )
 
     @classmethod
-    @checked("members")
+    @checked
     def zeros(
-        cls, sizes: Sizes, members: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        cls, sizes: Sizes, members: Members, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> "Parameters":
         """Parameters that are all zero, to be filled."""
-        members = whole("members", members, at_most=2**24)
         return cls(torch.zeros(members, sizes.P, dtype=dtype, device=device), sizes)
 
     @property
@@ -92,7 +91,7 @@ class Parameters:
         return Parameters(self.theta[members].clone(), self.sizes)
 
 
-@checked()
+@checked
 def spectral_radius(W_rec: Float[Tensor, "*M N N"]) -> Float[Tensor, "*M"]:
     """rho, the largest modulus of an eigenvalue, in float64 on the CPU; NaN where W_rec is not finite."""
     W = W_rec.detach().to("cpu", torch.float64)

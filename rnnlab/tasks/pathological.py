@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
 from rnnlab.tasks.task import OWN, Chunk, Draws, Task, length_range
-from rnnlab.values import among, settle, whole
+from rnnlab.values import among, whole
 
 _POSITIONS, _VALUES, _EXTRA = OWN, OWN + 4, OWN + 8
 
@@ -73,11 +73,6 @@ class TemporalOrder(Task):
     symbols: ClassVar[bool] = True
     inputs: ClassVar[int] = 6
     outputs: ClassVar[int] = 4
-
-    def __post_init__(self) -> None:
-        """Refuse a window that nobody described."""
-        super().__post_init__()
-        settle(self)
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -244,11 +239,6 @@ class NoiselessMemorization(Task):
     name: ClassVar[str] = "noiseless memorization"
     loss: ClassVar[Loss] = EverySoftmax()
     symbols: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that make no pattern."""
-        super().__post_init__()
-        settle(self)
 
     @property
     def inputs(self) -> int:
