@@ -21,6 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import rnnlab
+from rnnlab.engine.contract import Rules
 from rnnlab.engine.cuda import fused as cuda
 from rnnlab.engine.cuda import kernels
 
@@ -66,7 +67,7 @@ class Absent:
 
 def compiled(case: Case):
     """The kernel that `sgd` would launch."""
-    kept = cuda.PRECISION, cuda.REGISTERS, cuda._launch
+    kept = cuda.PRECISION, cuda.REGISTERS, cuda._launch, cuda._interpreted
     kernels = []
 
     def warm_up(kernel, grid, *arguments, plan):
@@ -80,11 +81,10 @@ def compiled(case: Case):
     driver.set_active(Absent(case.arch))
     try:
         cuda.PRECISION, cuda.REGISTERS, cuda._launch = case.precision, case.limit, warm_up
-        cuda._train(
-            network, chunk, sigma=rnnlab.Tanh(), loss=task.loss, algorithm=algorithm, alphas=[algorithm.alpha(0)] * 2
-        )
+        cuda._interpreted = lambda: True  # so that parameters may lie here
+        cuda._train(network, chunk, Rules(rnnlab.Tanh(), task.loss, algorithm, [algorithm.alpha(0)] * 2))
     finally:
-        cuda.PRECISION, cuda.REGISTERS, cuda._launch = kept
+        cuda.PRECISION, cuda.REGISTERS, cuda._launch, cuda._interpreted = kept
     return kernels[0]
 
 
