@@ -45,7 +45,8 @@ def _member(network: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, ..
     read = states[1:] if loss.every_step else states[-1:]
     y = torch.stack([h @ network.W_out[0].mT + network.b_out[0] for h in read])[None]  # 1 S B O
     within = counted(batch, loss)[:, : len(read)]
-    E = loss.value(y, batch.targets[:, : len(read)].to(_target_dtype(batch.targets)), within)
+    targets = batch.targets[:, : len(read)]
+    E = loss.value(y, targets.double() if targets.is_floating_point() else targets.long(), within)
     for h in states:
         h.retain_grad()
     E.sum().backward()
@@ -68,10 +69,6 @@ def _as_real(inputs: Tensor, channels: int) -> Tensor:
     if inputs.is_floating_point():
         return inputs.to(torch.float64)
     return torch.nn.functional.one_hot(inputs.long(), channels).to(torch.float64)
-
-
-def _target_dtype(targets: Tensor) -> torch.dtype:
-    return torch.float64 if targets.is_floating_point() else torch.int64
 
 
 def _total(h: Tensor) -> Tensor:

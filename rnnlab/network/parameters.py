@@ -1,5 +1,7 @@
 """Parameters of many networks: flat, and by the names of the papers."""
 
+import itertools
+import math
 from functools import cached_property
 
 import torch
@@ -32,10 +34,16 @@ class Sizes:
             "b_out": (self.outputs,),
         }
 
+    @cached_property
+    def starts(self) -> dict[str, int]:
+        """Where each parameter begins in theta."""
+        ends = itertools.accumulate(math.prod(shape) for shape in self.shapes.values())
+        return dict(zip(self.shapes, (0, *ends), strict=False))
+
     @property
     def P(self) -> int:
         """Number of parameters."""
-        return sum(torch.Size(shape).numel() for shape in self.shapes.values())
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
 
 class Parameters:
@@ -60,7 +68,7 @@ class Parameters:
             raise ValueError(f"theta must be of a floating dtype, got {theta.dtype}")
         self.theta = theta
         self.sizes = sizes
-        pieces = theta.split([torch.Size(shape).numel() for shape in sizes.shapes.values()], dim=1)
+        pieces = theta.split([math.prod(shape) for shape in sizes.shapes.values()], dim=1)
         self.W_rec, self.W_in, self.b, self.W_out, self.b_out = (
             piece.unflatten(1, shape) for piece, shape in zip(pieces, sizes.shapes.values(), strict=True)
         )

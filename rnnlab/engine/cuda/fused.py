@@ -4,13 +4,14 @@ import contextlib
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rnnlab.engine import contract, known
 from rnnlab.engine.contract import Gradients, Rules, Trace
-from rnnlab.engine.cuda.plan import Plan, Work
+from rnnlab.engine.cuda.plan import Plan, memory
 from rnnlab.naming import digest
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.task import Batch, Chunk
@@ -61,13 +62,12 @@ def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
             `engine.known`.
     """
     chunk = Chunk(batch.inputs[None], batch.targets[None], batch.lengths[None])
-    work = _train(parameters, chunk, rules, keep=True)
-    N = parameters.sizes.units
+    work, N = _train(parameters, chunk, rules, keep=True), parameters.sizes.units
+    states, delta = work["states"][..., :N], work["delta"][..., :N]
     for m, L in enumerate(batch.lengths.tolist()):
-        work.states[m, L + 1 :] = work.states[m, L]
-        work.delta[m, L + 1 :] = 0
-    states, delta = work.states[..., :N], work.delta[..., :N]
-    return Gradients(work.gradient, states, delta, work.losses[0], work.omegas[0], work.outputs)
+        states[m, L + 1 :] = states[m, L]
+        delta[m, L + 1 :] = 0
+    return Gradients(work["gradient"], states, delta, work["losses"][0], work["omegas"][0], work["outputs"])
 
 
 @contract.sgd
@@ -79,7 +79,7 @@ def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
             `engine.known`.
     """
     work = _train(parameters, chunk, rules)
-    return Trace(loss=work.losses, norm=work.norms, omega=work.omegas, events=work.events)
+    return Trace(work["losses"], work["norms"], work["omegas"], work["events"])
 
 
 @contract.outputs
@@ -114,8 +114,9 @@ def _plan(parameters: Parameters, inputs: Tensor, rules: Rules, *, keep: bool = 
     known.require(parameters, rules, place=place, there=parameters.theta.is_cuda != _interpreted())
     if not holds(sizes):
         raise ValueError(f"sizes must be at most {LARGEST} here, got {sizes}; the batched engine takes larger ones")
-    names = {kind: type(part).__name__ for kind, part in rules.parts.items()}
-    plan = Plan(sizes.units, sizes.inputs, sizes.outputs, B, symbols, keep=keep, precision=PRECISION, **names)
+    told: dict[str, Any] = {kind: type(part).__name__ for kind, part in rules.parts.items()} | sizes.starts
+    told |= {"N": sizes.units, "I": sizes.inputs, "O": sizes.outputs, "P": sizes.P, "B": B, "symbols": symbols}
+    plan = Plan(**told, keep=keep, precision=PRECISION)
     largest = 2**31 // (B * max(plan.NP, plan.IP, plan.OP)) - 2  # addresses within a member have 32 bits
     if largest < T:
         raise ValueError(f"inputs must have at most {largest} steps here, got {T}; the batched engine takes more")
@@ -134,13 +135,13 @@ def _launch(kernel: object, grid: tuple[int, ...], *arguments: object, plan: Pla
         kernel[grid](*arguments, plan, num_warps=plan.warps, num_stages=1, maxnreg=REGISTERS)  # type: ignore[index]
 
 
-def _train(parameters: Parameters, chunk: Chunk, rules: Rules, *, keep: bool = False) -> Work:
+def _train(parameters: Parameters, chunk: Chunk, rules: Rules, *, keep: bool = False) -> dict[str, Tensor]:
     """Launch the kernel for a chunk that has been checked; what it leaves behind."""
     from rnnlab.engine.cuda import kernels
 
     theta, (K, M), T = parameters.theta, chunk.lengths.shape, chunk.inputs.shape[2]
     plan = _plan(parameters, chunk.inputs, rules, keep=keep)
-    work = Work.of(plan, K=K, M=M, T=T, device=theta.device)
+    work = memory(plan, K=K, M=M, T=T, device=theta.device)
     _launch(
         kernels.train,
         (M,),
@@ -150,7 +151,7 @@ def _train(parameters: Parameters, chunk: Chunk, rules: Rules, *, keep: bool = F
         chunk.lengths.to(theta.device, torch.int32),
         torch.tensor(rules.alphas, dtype=torch.float32, device=theta.device),
         None if rules.h_0 is None else rules.h_0.to(torch.float32).contiguous(),
-        *vars(work).values(),
+        *work.values(),
         *(K, M, T),
         *known.settings(rules).values(),
         plan=plan,
