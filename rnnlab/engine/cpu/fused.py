@@ -19,22 +19,14 @@ from rnnlab.tasks.task import Batch, Chunk
 
 def _job(parameters: Parameters, batch: Batch, m: int, rules: Rules, told: dict[str, Any]) -> Job:
     """What every call says of member m; its tensors must live until the call returns."""
-    sizes, inputs = parameters.sizes, batch.inputs
-    return Job(
-        N=sizes.units,
-        I=sizes.inputs,
-        O=sizes.outputs,
-        B=inputs.shape[2],
-        T=inputs.shape[1],
-        K=1,
-        symbols=0 if inputs.is_floating_point() else inputs.element_size(),
-        classes=0 if rules.loss.real_targets else batch.targets.element_size(),
-        theta=parameters.theta[m].data_ptr(),
-        inputs=inputs[m].data_ptr(),
-        lengths=batch.lengths[m].data_ptr(),
-        h_0=None if rules.h_0 is None else rules.h_0[m].data_ptr(),
-        **told,
-    )
+    sizes, inputs, job = parameters.sizes, batch.inputs, Job(K=1, **told)
+    job.N, job.I, job.O = sizes.units, sizes.inputs, sizes.outputs
+    job.T, job.B = inputs.shape[1:3]
+    job.symbols = 0 if inputs.is_floating_point() else inputs.element_size()
+    job.classes = 0 if rules.loss.real_targets else batch.targets.element_size()
+    job.theta, job.inputs, job.lengths = (x[m].data_ptr() for x in (parameters.theta, inputs, batch.lengths))
+    job.h_0 = None if rules.h_0 is None else rules.h_0[m].data_ptr()
+    return job
 
 
 def _numbers(x: Tensor, kinds: int) -> Tensor:
