@@ -54,6 +54,11 @@ def added(default: Any) -> Any:
     return field(default=default, metadata={"added": True})
 
 
+def digest(text: str, digits: int = 16) -> str:
+    """The first hexadecimal digits of a text's SHA-256: the name of whatever the text says all of."""
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
 def form(value: Any) -> Any:
     """A value as JSON has it; a dataclass becomes its fields, but `added` ones at their default, and its class's name.
 
@@ -114,7 +119,7 @@ def _class(kind: type) -> dict[str, Any]:
             f"{qualified(kind)} cannot be named, and so not stored: {why}; give it a line "
             f"`numerics: ClassVar[int] = 1`, and raise that number whenever what it computes changes"
         ) from None
-    return said | {"source": hashlib.sha256(told.encode()).hexdigest()[:16]}
+    return said | {"source": digest(told)}
 
 
 def _plain(name: str, value: Any) -> bool:
@@ -152,6 +157,10 @@ class _Reader:
         if id(thing) in self.met:
             return self.met[id(thing)][0]
         self.met[id(thing)] = len(self.met), thing
+        said = self._data(thing)
+        return self._code(thing) if said is None else said
+
+    def _data(self, thing: Any) -> Any:
         match thing:
             case tuple() | list() if type(thing) in (tuple, list):
                 return [type(thing).__name__, *map(self.told, thing)]
@@ -163,6 +172,10 @@ class _Reader:
                 return [qualified(type(thing)), thing.name, self.told(thing.value)]
             case np.ndarray() | np.generic() | torch.Tensor() if thing.dtype != object:
                 return [str(thing.dtype), ascii(tuple(thing.shape)), ascii(thing.tolist())]
+        return None
+
+    def _code(self, thing: Any) -> Any:
+        match thing:
             case staticmethod() | classmethod() | MethodType():
                 return [self.told(thing.__func__), self.told(getattr(thing, "__self__", None))]
             case property() | functools.cached_property():

@@ -1,4 +1,8 @@
-"""Arguments are what a public function says that it takes, or they are refused by name."""
+"""Values that check themselves when they are made, and functions that take what their signatures say.
+
+An annotation says what is taken: a type, or `Annotated` with a check, a function of a name and a value that returns the
+value as it is to be, or refuses it by that name.
+"""
 
 import contextlib
 import functools
@@ -16,6 +20,9 @@ from torch import Tensor
 F = TypeVar("F", bound=Callable)
 T = TypeVar("T")
 
+UNFIT: Any = object()
+_UNIONS = (Union, types.UnionType)
+_WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a string", types.NoneType: "None"}
 _SUCH = {  # what to write where one of these is asked for
     "Algorithm": "Algorithm.named('MSGD-CR')",
     "Clip": "Norm(1.0)",
@@ -30,6 +37,15 @@ _SUCH = {  # what to write where one of these is asked for
 }
 
 
+def refusal(name: str, allowed: str, value: Any, remedy: str = "") -> ValueError:
+    """What to raise: a sentence that names an argument, what is allowed, what came, and what to write instead."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    classes = [item for item in inside if isinstance(item, type) and item.__module__ != "builtins"]
+    remedy = f"{classes[0].__name__}() for the class" if classes else remedy
+    said = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.100}"
+    return ValueError(f"{name} must be {allowed}, got {said}" + (f"; write {remedy}" if remedy else ""))
+
+
 def whole(name: str, value: object, *, at_least: int = 1, at_most: int = 2**31 - 1) -> int:
     """An integer within these bounds, NumPy's as Python's.
 
@@ -38,10 +54,9 @@ def whole(name: str, value: object, *, at_least: int = 1, at_most: int = 2**31 -
     """
     number = fit(value, int)
     if number is UNFIT or number < at_least:
-        kind = "a positive integer" if at_least == 1 else f"an integer, at least {at_least}"
-        raise ValueError(f"{name} must be {kind}, got {_said(value)}")
+        raise refusal(name, "a positive integer" if at_least == 1 else f"an integer, at least {at_least}", value)
     if number > at_most:
-        raise ValueError(f"{name} must be at most {at_most}, got {value}")
+        raise refusal(name, f"at most {at_most}", value)
     return number
 
 
@@ -53,9 +68,8 @@ def positive(name: str, value: object, *, zero: bool = False, infinite: bool = F
     """
     number = fit(value, float)
     if number is UNFIT or not (0 < number < float("inf") or (zero and number == 0) or (infinite and number > 0)):
-        kind = "number, at least 0" if zero else "number" if infinite else "positive, finite number"
-        kind = f"finite {kind}" if zero else f"positive {kind}" if infinite else kind
-        raise ValueError(f"{name} must be a {kind}, got {_said(value)}")
+        kinds = "a positive, finite number", "a positive number", "a finite number, at least 0", "a number, at least 0"
+        raise refusal(name, kinds[2 * zero + infinite], value)
     return number + 0.0
 
 
@@ -64,18 +78,35 @@ def among(*words: str) -> Callable[[str, object], str]:
 
     def chosen(name: str, value: object) -> str:
         if not isinstance(value, str) or value not in words:
-            allowed = " or ".join([", ".join(map(repr, words[:-1])), repr(words[-1])])
-            raise ValueError(f"{name} must be {allowed}, got {_said(value)}")
+            raise refusal(name, " or ".join([", ".join(map(repr, words[:-1])), repr(words[-1])]), value)
         return str(value)
 
     return chosen
 
 
+def as_seeds(seeds: int | Sequence[int]) -> list[int]:
+    """Seeds from a count (0 upward) or a sequence.
+
+    Raises:
+        ValueError: there is none, one is no integer of 0 .. 2^63 - 1, or one comes twice.
+    """
+    given = fit(seeds, int | Sequence[int])
+    if given is UNFIT or (isinstance(given, int) and not 1 <= given <= 2**24):
+        raise refusal("seeds", "a count of at least 1 or a sequence of seeds, at most 2**24", seeds)
+    listed = list(range(given)) if isinstance(given, int) else given
+    if not listed or not all(0 <= s < 2**63 for s in listed) or len(set(listed)) < len(listed):
+        raise refusal("seeds", "different integers from 0 to 2**63 - 1", seeds)
+    return listed
+
+
 Count = Annotated[int, whole]
+Natural = Annotated[int, functools.partial(whole, at_least=0)]
+Members = Annotated[int, functools.partial(whole, at_most=2**24)]
 Size = Annotated[int, functools.partial(whole, at_most=2**14)]
 Positive = Annotated[float, positive]
 Limit = Annotated[float, functools.partial(positive, infinite=True)]
 Weight = Annotated[float, lambda _, value: positive("alpha", value, zero=True)]
+Seeds = Annotated[int | Sequence[int], lambda _, value: as_seeds(value)]
 
 
 @dataclass_transform(frozen_default=True)
@@ -99,19 +130,6 @@ def settle(made: Any) -> None:
         object.__setattr__(made, field.name, settled)
 
 
-def taken(name: str, value: Any, hint: Any) -> Any:
-    """A value as a hint asks for it, NumPy's numbers as Python's.
-
-    Raises:
-        ValueError: it is something else; names it, what is allowed, what came, and where that is known what to write.
-    """
-    if get_origin(hint) is Annotated:
-        return hint.__metadata__[0](name, value)
-    if (fitted := fit(value, hint)) is UNFIT:
-        raise ValueError(f"{name} must be {_kind(hint)}, got {_said(value)}{_remedy(value)}")
-    return fitted
-
-
 def plain(name: str, value: object) -> None:
     """Refuse what can change: a value is a number, a word, None, a tuple of such, or a frozen dataclass of such.
 
@@ -132,7 +150,10 @@ def plain(name: str, value: object) -> None:
                 raise ValueError(f"{name} must keep all that it holds in its fields, got {other} beside {named}")
     else:
         allowed = "plain (numbers, words, None, tuples and frozen dataclasses of such, as no checkpoint keeps state)"
-        raise ValueError(f"{name} must be {allowed}, got {_said(value)}{_remedy(value, to_be='plain')}")
+        remedy = f"@dataclass(frozen=True) above class {type(value).__name__}"
+        if isinstance(value, types.FunctionType | types.MethodType):
+            remedy = "a frozen dataclass with __call__ for the function"
+        raise refusal(name, allowed, value, "a tuple" if isinstance(value, list | np.ndarray | Tensor) else remedy)
 
 
 def exactly(function: F) -> F:
@@ -156,131 +177,98 @@ def exactly(function: F) -> F:
     return call  # type: ignore[return-value]
 
 
-def checked(*but: str) -> Callable[[F], F]:
-    """Have a function refuse arguments that are not of the kinds, shapes and dtypes that its signature says.
+def checked(*given: Any) -> Any:
+    """`_checked`, or with names of parameters, which are then left to the function: until all have annotations."""
+    return _checked(given[0]) if given and callable(given[0]) else functools.partial(_checked, but=given)
 
-    NumPy's numbers are taken as Python's, and one-dimensional arrays as lists. Products are made `exactly`.
 
-    Args:
-        but: parameters that the function checks itself, with more to say.
+def _checked(function: F, but: Sequence[str] = ()) -> F:
+    """Have a function take what its signature says (kinds, shapes, dtypes), and make products `exactly`.
+
+    NumPy's numbers are taken as Python's, and one-dimensional arrays as lists.
 
     Raises:
         ValueError: at a call; names the parameter, what is allowed and what came.
     """
+    signature, exact = inspect.signature(function), exactly(function)
+    hints = functools.cache(lambda: get_type_hints(function, include_extras=True))
 
-    def wrap(function: F) -> F:
-        signature = inspect.signature(function)
+    @functools.wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        bound = signature.bind(*args, **given)
+        with jaxtyped("context"):  # an axis has one length in all arguments
+            for name, value in bound.arguments.items():
+                if name in hints() and name not in but:
+                    bound.arguments[name] = taken(name, value, hints()[name])
+        return exact(*bound.args, **bound.kwargs)
 
-        @functools.cache
-        def hints() -> dict[str, Any]:
-            return {name: hint for name, hint in get_type_hints(function).items() if name not in but}
-
-        @functools.wraps(function)
-        def call(*args: Any, **given: Any) -> Any:
-            bound = signature.bind(*args, **given)
-            with jaxtyped("context"):  # an axis has one length in all arguments
-                for name, value in bound.arguments.items():
-                    if name in hints():
-                        bound.arguments[name] = taken(name, value, hints()[name])
-            return exactly(function)(*bound.args, **bound.kwargs)
-
-        return call  # type: ignore[return-value]
-
-    return wrap
+    return call  # type: ignore[return-value]
 
 
-def as_seeds(seeds: int | Sequence[int]) -> list[int]:
-    """Seeds from a count (0 upward) or a sequence.
+def taken(name: str, value: Any, hint: Any) -> Any:
+    """A value as a hint asks for it, NumPy's numbers as Python's; beside a check, None may be allowed.
 
     Raises:
-        ValueError: there is none, one is no integer of 0 .. 2^63 - 1, or one comes twice.
+        ValueError: it is something else; names it, what is allowed, what came, and where that is known what to write.
     """
-    if (count := fit(seeds, int)) is not UNFIT:
-        if not 1 <= count <= 2**24:
-            raise ValueError(
-                f"seeds must be a count of at least 1 or a sequence of seeds, at most 2**24, got {_said(seeds)}"
-            )
-        return list(range(count))
-    if isinstance(seeds, str) or not isinstance(seeds, Sequence | np.ndarray):
-        raise ValueError(f"seeds must be a count of at least 1 or a sequence of seeds, got {_said(seeds)}")
-    listed = fit(seeds, Sequence[int])
-    if listed is UNFIT or not listed or not all(0 <= s < 2**63 for s in listed) or len(set(listed)) < len(listed):
-        raise ValueError(f"seeds must be different integers from 0 to 2**63 - 1, got {_said(seeds)}")
-    return listed
-
-
-UNFIT: Any = object()
+    parts = get_args(hint) if get_origin(hint) in _UNIONS else (hint,)
+    for part in parts:
+        if get_origin(part) is Annotated:
+            return None if value is None and types.NoneType in parts else part.__metadata__[0](name, value)
+    if (fitted := fit(value, hint)) is UNFIT:
+        raise refusal(name, _kind(hint)[0], value)
+    return fitted
 
 
 def fit(value: Any, hint: Any) -> Any:
-    """The value as a hint asks for it, or `UNFIT`; hints that are none of those below let everything through."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return next((fitted for part in parts if (fitted := fit(value, part)) is not UNFIT), UNFIT)
-    if hint is None:
-        return UNFIT if value is not None else None
-    if hint is int:
-        fits = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
-        return int(value) if fits else UNFIT
-    if hint is float:
-        return _real(value)
-    if origin is Callable:
-        return value if callable(value) else UNFIT
-    if origin is Mapping or origin is dict:
-        pairs = value.items() if isinstance(value, Mapping) else [(UNFIT, UNFIT)]
-        fitted = {fit(k, parts[0]): fit(v, parts[1]) for k, v in pairs}
-        return UNFIT if any(k is UNFIT or v is UNFIT for k, v in fitted.items()) else fitted
-    if origin is Sequence or origin is list:
-        if isinstance(value, np.ndarray) and value.ndim == 1:
-            value = value.tolist()
-        if not isinstance(value, origin) or isinstance(value, str | bytes):
-            return UNFIT
-        items = [fit(item, parts[0]) for item in value]
-        return UNFIT if any(item is UNFIT for item in items) else items
-    if origin is Iterable:
-        return value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else UNFIT
-    if isinstance(value, type) and getattr(hint, "_is_protocol", False):
-        return UNFIT  # a class has all that its instances have
-    return value if not isinstance(hint, type) or isinstance(value, hint) else UNFIT
+    """The value as a hint asks for it, or `UNFIT`."""
+    return _kind(hint)[1](value)
+
+
+@functools.cache
+def _kind(hint: Any) -> tuple[str, Callable[[Any], Any]]:
+    """What a hint is called, and what returns a value as it asks for it, or `UNFIT`; one unknown here takes all."""
+    origin, name = get_origin(hint), getattr(hint, "__name__", "")
+    if hint is int or hint is float:
+        return _WORDS[hint], _integer if hint is int else _real
+    if origin in _UNIONS:
+        named, fits = zip(*map(_kind, get_args(hint)), strict=True)
+        return " or ".join(named), lambda value: next((x for fit in fits if (x := fit(value)) is not UNFIT), UNFIT)
+    if origin in (Mapping, dict, Sequence, list):
+        *keys, (words, item) = map(_kind, get_args(hint))
+        if keys:
+            return f"a dictionary of which each value is {words}", functools.partial(_mapped, keys[0][1], item)
+        return f"a sequence of which each item is {words}", functools.partial(_listed, origin, item)
+    kind = types.NoneType if hint is None else hint if isinstance(hint, type) else object
+    kind = origin if origin in (Callable, Iterable) else kind
+    # A class has all that a protocol asks of its instances, and a string is no list of words.
+    never = type if getattr(hint, "_is_protocol", False) else str | bytes if origin is Iterable else ()
+    words = _WORDS.get(kind) or (name if isinstance(hint, type) else str(hint).replace("collections.abc.", ""))
+    if name in _SUCH:
+        words = f"{'an' if name[0] in 'AIO' else 'a'} {name}, such as {_SUCH[name]}"
+    return words, lambda value: value if isinstance(value, kind) and not isinstance(value, never) else UNFIT
+
+
+def _integer(value: Any) -> Any:
+    fits = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
+    return int(value) if fits else UNFIT
 
 
 def _real(value: Any) -> Any:
     try:
-        number = float(value) if isinstance(value, float | np.floating) else float(fit(value, int))
+        number = float(value if isinstance(value, float | np.floating) else _integer(value))
     except (TypeError, OverflowError):
         return UNFIT
     return number if number == number else UNFIT
 
 
-def _kind(hint: Any) -> str:
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(map(_kind, parts))
-    if origin is Mapping or origin is dict:
-        return f"a dictionary of which each value is {_kind(parts[1])}"
-    if origin is Sequence or origin is list:
-        return f"a sequence of which each item is {_kind(parts[0])}"
-    words = {int: "an integer", float: "a number", bool: "True or False", str: "a string", type(None): "None"}
-    if (name := getattr(hint, "__name__", "")) in _SUCH:
-        return f"{'an' if name[0] in 'AIO' else 'a'} {name}, such as {_SUCH[name]}"
-    if hint is None or hint in words:
-        return words[type(None) if hint is None else hint]
-    return name if isinstance(hint, type) else str(hint).replace("collections.abc.", "")
+def _mapped(key: Callable[[Any], Any], item: Callable[[Any], Any], value: Any) -> Any:
+    fitted = {key(k): item(v) for k, v in value.items()} if isinstance(value, Mapping) else {UNFIT: UNFIT}
+    return UNFIT if any(k is UNFIT or v is UNFIT for k, v in fitted.items()) else fitted
 
 
-def _remedy(value: Any, *, to_be: str = "") -> str:
-    """What to write instead, where that is likely."""
-    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
-    if kinds := [item for item in inside if isinstance(item, type)]:
-        return f"; write {kinds[0].__name__}() for the class"
-    if not to_be:
-        return ""
-    if isinstance(value, list | np.ndarray | Tensor):
-        return "; write a tuple"
-    if isinstance(value, types.FunctionType | types.MethodType):
-        return "; write a frozen dataclass with __call__ for the function"
-    return f"; write @dataclass(frozen=True) above class {type(value).__name__}"
-
-
-def _said(value: Any) -> str:
-    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.100}"
+def _listed(kind: type, item: Callable[[Any], Any], value: Any) -> Any:
+    value = value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
+    sequence = isinstance(value, kind) and not isinstance(value, str | bytes)
+    items = [item(one) for one in value] if sequence else [UNFIT]
+    return UNFIT if any(one is UNFIT for one in items) else items

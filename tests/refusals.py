@@ -307,6 +307,7 @@ CASES = [
         {"W_rec": W_rec, "h": h, "sigma": rnnlab.Tanh()},
         {"W_rec": matrices, "h": states, "sigma": thing},
     ),
+    (jacobians.log_norms, {"factors": [W_rec]}, {"every": update}),
     (
         settling.largest_exponent,
         {"W_rec": W_rec, "h": h, "sigma": rnnlab.Tanh()},

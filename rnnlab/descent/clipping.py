@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from rnnlab.values import Limit, Positive, checked, positive, value
+from rnnlab.values import Limit, Positive, checked, value
 
 
 class Event(IntEnum):
@@ -20,8 +20,8 @@ class Event(IntEnum):
     DIVERGED = 3
 
 
-@checked("threshold")
-def clip_norm(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]:
+@checked
+def clip_norm(g: Float[Tensor, "M P"], threshold: Positive) -> Float[Tensor, "M P"]:
     """Rescale each member's gradient to norm at most `threshold`, keeping its direction.
 
     Args:
@@ -34,7 +34,6 @@ def clip_norm(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]
     Source:
         Pascanu et al. 2013, Algorithm 1.
     """
-    threshold = positive("threshold", threshold)
     return _rescale(g, norms(g), threshold)
 
 
@@ -61,14 +60,13 @@ def _rescale(g: Tensor, norm: Tensor, threshold: float) -> Tensor:
     return torch.where(beyond[:, None], step, g * factor[:, None])
 
 
-@checked("threshold")
-def clip_elementwise(g: Float[Tensor, "M P"], threshold: float) -> Float[Tensor, "M P"]:
+@checked
+def clip_elementwise(g: Float[Tensor, "M P"], threshold: Positive) -> Float[Tensor, "M P"]:
     """Limit every entry of the gradient to `[-threshold, threshold]`; the direction changes.
 
     Raises:
         ValueError: `threshold` is not positive.
     """
-    threshold = positive("threshold", threshold)
     limit = min(threshold, torch.finfo(g.dtype).max)
     return g.clamp(-limit, limit)
 

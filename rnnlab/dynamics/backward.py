@@ -48,7 +48,7 @@ class Signal:
         return self.delta / self.delta[:, -1:]
 
 
-@checked()
+@checked
 def signal(parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, omega: Omega | None = None) -> Signal:
     """Sweep back once through every network and take the result apart.
 

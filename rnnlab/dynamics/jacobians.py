@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnlab.network.cells import Sigma
-from rnnlab.values import checked, whole
+from rnnlab.values import Count, checked
 
 
-@checked()
+@checked
 def trajectory(
     W_rec: Float[Tensor, "M N N"], x_0: Float[Tensor, "M B N"], push: Float[Tensor, "M T #B N"], *, sigma: Sigma
 ) -> Float[Tensor, "M T+1 B N"]:
@@ -31,7 +31,7 @@ def trajectory(
     return torch.stack(h, dim=1)
 
 
-@checked()
+@checked
 def pre_activation(
     W_rec: Float[Tensor, "M N N"], h: Float[Tensor, "M *S N"], *, sigma: Sigma
 ) -> Float[Tensor, "M *S N N"]:
@@ -51,7 +51,7 @@ def pre_activation(
     return _spread(W_rec, h) * sigma.derivative(h).unsqueeze(-2)
 
 
-@checked()
+@checked
 def post_activation(
     W_rec: Float[Tensor, "M N N"], h: Float[Tensor, "M *S N"], *, sigma: Sigma
 ) -> Float[Tensor, "M *S N N"]:
@@ -71,7 +71,7 @@ def post_activation(
     return sigma.derivative(h).unsqueeze(-1) * _spread(W_rec, h)
 
 
-@checked()
+@checked
 def largest_singular_value(A: Float[Tensor, "*M N K"]) -> Float[Tensor, "*M"]:
     """lambda_1, the 2-norm of each matrix, in its entries' unit; NaN where a matrix is not finite."""
     finite = A.isfinite().all(dim=-1).all(dim=-1)
@@ -79,9 +79,9 @@ def largest_singular_value(A: Float[Tensor, "*M N K"]) -> Float[Tensor, "*M"]:
     return norm.where(finite, torch.full_like(norm, torch.nan))
 
 
-@checked("every")
+@checked
 def log_norms(
-    factors: Iterable[Float[Tensor, "M *S N N"]], *, start: Float[Tensor, "M *S N K"] | None = None, every: int = 1
+    factors: Iterable[Float[Tensor, "M *S N N"]], *, start: Float[Tensor, "M *S N K"] | None = None, every: Count = 1
 ) -> Float[Tensor, "M L *S"]:
     """Natural logarithm of the 2-norm of J_n ... J_2 J_1 V, for n = every, 2 every, ...
 
@@ -100,7 +100,6 @@ def log_norms(
     Source:
         Pascanu et al. 2013, the left side of eq. (7).
     """
-    every = whole("every", every)
     product, logs = start, []
     scale: Tensor | float = 0.0
     for n, factor in enumerate(factors, start=1):

@@ -9,7 +9,7 @@ from rnnlab.network.cells import Sigma
 from rnnlab.values import checked
 
 
-@checked()
+@checked
 def spread(h: Float[Tensor, "M T B C N"]) -> Float[Tensor, "M C"]:
     """Mean distance of the states of each class from their mean, in the states' unit.
 
@@ -19,7 +19,7 @@ def spread(h: Float[Tensor, "M T B C N"]) -> Float[Tensor, "M C"]:
     return (h - h.mean(dim=(1, 2), keepdim=True)).norm(dim=-1).mean(dim=(1, 2))
 
 
-@checked()
+@checked
 def nearest(points: Float[Tensor, "*S C N"]) -> Float[Tensor, "*S"]:
     """Distance between the two nearest of C points, in their unit; infinite if there is only one.
 
@@ -31,7 +31,7 @@ def nearest(points: Float[Tensor, "*S C N"]) -> Float[Tensor, "*S"]:
     return apart.masked_fill(itself, torch.inf).amin(dim=(-2, -1))
 
 
-@checked()
+@checked
 def largest_exponent(
     W_rec: Float[Tensor, "M N N"], h: Float[Tensor, "M T *S N"], *, sigma: Sigma
 ) -> Float[Tensor, "M *S"]:

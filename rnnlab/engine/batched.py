@@ -3,19 +3,15 @@
 Works on any device, at any size, in any floating dtype.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from rnnlab.descent import clipping
-from rnnlab.descent.algorithm import Algorithm
-from rnnlab.descent.omega import Omega
-from rnnlab.engine import phases
-from rnnlab.engine.contract import Gradients, Trace, alive, check, check_algorithm, counted
+from rnnlab.engine import contract, phases
+from rnnlab.engine.contract import Gradients, Rules, Trace, alive, counted
 from rnnlab.engine.graphs import Replay
-from rnnlab.network.cells import Sigma
-from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch, Chunk
 from rnnlab.values import exactly
@@ -26,18 +22,10 @@ def describe(units: int) -> str:
     return "batched"
 
 
+@contract.gradients
 @exactly
-def gradients(
-    parameters: Parameters,
-    batch: Batch,
-    *,
-    sigma: Sigma,
-    loss: Loss,
-    omega: Omega | None = None,
-    alpha: float = 0.0,
-    signal_threshold: float | None = None,
-    h_0: Tensor | None = None,
-) -> Gradients:
+@torch.no_grad()
+def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
     """Gradients of every member's loss, omega included, and the total derivative of every step.
 
     Args:
@@ -57,21 +45,8 @@ def gradients(
         Pascanu et al. 2013, eqs. (3) to (5), (9), (10), in the post-activation form; omega as in
         `rnnlab.descent.omega`.
     """
-    check(parameters, batch, loss=loss, h_0=h_0)
-    check_algorithm(Algorithm(omega=omega), [alpha], dtype=parameters.theta.dtype)
-    with torch.no_grad():
-        return _gradients(
-            parameters,
-            batch,
-            phases.Workspace(parameters.theta),
-            sigma=sigma,
-            loss=loss,
-            omega=omega,
-            alpha=alpha,
-            signal_threshold=signal_threshold,
-            within=_within(batch, parameters.theta.device),
-            h_0=h_0,
-        )
+    within = _within(batch, parameters.theta.device)
+    return _gradients(parameters, batch, rules, rules.alphas[0], within, phases.Workspace(parameters.theta))
 
 
 def _within(batch: Batch, device: torch.device) -> Tensor | None:
@@ -83,18 +58,14 @@ def _within(batch: Batch, device: torch.device) -> Tensor | None:
 def _gradients(
     parameters: Parameters,
     batch: Batch,
-    space: phases.Workspace,
-    *,
-    sigma: Sigma,
-    loss: Loss,
-    omega: Omega | None,
+    rules: Rules,
     alpha: float | Tensor,
-    signal_threshold: float | None,
     within: Tensor | None,
-    h_0: Tensor | None = None,
+    space: phases.Workspace,
 ) -> Gradients:
-    """`gradients` without its checks; states and delta are views into `space`."""
-    h = phases.forward(parameters, batch.inputs, space, sigma=sigma, h_0=h_0, within=within)
+    """`gradients` at this weight of omega; states and delta are views into `space`."""
+    loss, omega, threshold = rules.loss, rules.algorithm.omega, rules.signal_threshold
+    h = phases.forward(parameters, batch.inputs, space, sigma=rules.sigma, h_0=rules.h_0, within=within)
     read = h[1:] if loss.every_step else h[-1:]
     y = phases.read(parameters, read)  # M S B O
     targets = batch.targets.to(y.dtype) if batch.targets.is_floating_point() else batch.targets
@@ -102,7 +73,7 @@ def _gradients(
     dy = loss.gradient(y, targets, scored).flatten(1, 2)  # M SB O
     immediate = torch.bmm(dy, parameters.W_out).unflatten(1, y.shape[1:3]).transpose(0, 1)  # S M B N
     sweep = phases.backward(
-        parameters, h, immediate, space, sigma=sigma, signal_threshold=signal_threshold, within=within
+        parameters, h, immediate, space, sigma=rules.sigma, signal_threshold=threshold, within=within
     )
     gradient = Parameters(torch.empty_like(parameters.theta), parameters.sizes)
     Omega_, weight = torch.zeros(parameters.members, dtype=y.dtype, device=y.device), None
@@ -117,16 +88,10 @@ def _gradients(
     return Gradients(gradient.theta, h.transpose(0, 1), sweep.delta.transpose(0, 1), E, Omega_, y)
 
 
+@contract.sgd
 @exactly
-def sgd(
-    parameters: Parameters,
-    chunk: Chunk,
-    *,
-    sigma: Sigma,
-    loss: Loss,
-    algorithm: Algorithm,
-    first_update: int = 0,
-) -> Trace:
+@torch.no_grad()
+def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
     """K whole updates of every member, in place: forward, backward, omega, clip with guard, step.
 
     Args:
@@ -140,33 +105,19 @@ def sgd(
     Raises:
         ValueError: a shape or dtype does not fit.
     """
-    check(parameters, chunk, loss=loss)
-    alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
-    check_algorithm(algorithm, alphas, dtype=parameters.theta.dtype)
-    space = phases.Workspace(parameters.theta)
+    space, algorithm, theta = phases.Workspace(parameters.theta), rules.algorithm, parameters.theta
 
     def update(batch: Batch, alpha: float | Tensor, within: Tensor | None) -> tuple[Tensor, ...]:
-        g = _gradients(
-            parameters,
-            batch,
-            space,
-            sigma=sigma,
-            loss=loss,
-            omega=algorithm.omega,
-            alpha=alpha,
-            signal_threshold=algorithm.clip.signal_threshold,
-            within=within,
-        )
+        g = _gradients(parameters, batch, rules, alpha, within, space)
         step, norm, events = clipping.apply(algorithm.clip, g.theta, parameters.W_rec)
-        parameters.theta.sub_(step, alpha=algorithm.learning_rate)
+        theta.sub_(step, alpha=algorithm.learning_rate)
         return g.loss, norm, g.omega, events
 
-    with torch.no_grad():
-        if _captured(parameters.theta, len(chunk)):
-            traces = _replayed(update, parameters.theta, chunk, alphas)
-        else:
-            device = parameters.theta.device
-            traces = [update(batch, a, _within(batch, device)) for batch, a in zip(chunk, alphas, strict=True)]
+    if _captured(theta, len(chunk)):
+        traces = _replayed(update, theta, chunk, rules.alphas)
+    else:
+        batches = zip(chunk, rules.alphas, strict=True)
+        traces = [update(batch, alpha, _within(batch, theta.device)) for batch, alpha in batches]
     return Trace(*(torch.stack(parts) for parts in zip(*traces, strict=True)))
 
 
@@ -176,7 +127,7 @@ def _captured(theta: Tensor, updates: int) -> bool:
 
 
 def _replayed(
-    update: Callable[..., tuple[Tensor, ...]], theta: Tensor, chunk: Chunk, alphas: list[float]
+    update: Callable[..., tuple[Tensor, ...]], theta: Tensor, chunk: Chunk, alphas: Sequence[float]
 ) -> list[tuple[Tensor, ...]]:
     """The updates of a chunk, all by one graph: every batch as long as the longest, what lies beyond masked."""
     T = int(chunk.lengths.max())
@@ -196,10 +147,10 @@ def _replayed(
     return [once(*(argument[k] for argument in arguments)) for k in range(len(chunk))]
 
 
+@contract.outputs
 @exactly
-def outputs(
-    parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, h_0: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, Tensor]:
     """What the networks answer, `M S B O`, and the states they end in, `M B N`.
 
     With `h_0` from an earlier window of the same sequences, long sequences stream through little memory.
@@ -207,10 +158,6 @@ def outputs(
     Raises:
         ValueError: a shape or dtype does not fit; targets are not looked at.
     """
-    check(parameters, batch, loss=None, h_0=h_0)
-    with torch.no_grad():
-        within = _within(batch, parameters.theta.device)
-        h = phases.forward(
-            parameters, batch.inputs, phases.Workspace(parameters.theta), sigma=sigma, h_0=h_0, within=within
-        )
-        return phases.read(parameters, h[1:] if loss.every_step else h[-1:]), h[-1]
+    space, within = phases.Workspace(parameters.theta), _within(batch, parameters.theta.device)
+    h = phases.forward(parameters, batch.inputs, space, sigma=rules.sigma, h_0=rules.h_0, within=within)
+    return phases.read(parameters, h[1:] if rules.loss.every_step else h[-1:]), h[-1]

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,14 +19,16 @@ def choose(
     *, sigma: "Sigma", loss: "Loss", algorithm: "Algorithm", sizes: "Sizes", device: "torch.device"
 ) -> "ModuleType":
     """The fastest engine that knows all of these: `cpu` or `cuda`, fused, where it fits; `batched` everywhere else."""
-    from rnnlab.engine import batched
+    from rnnlab.engine import batched, known
+    from rnnlab.engine.contract import Rules
     from rnnlab.engine.cpu import fused as cpu
     from rnnlab.engine.cuda import fused as cuda
 
-    parts: dict[str, Any] = {"sigma": sigma, "loss": loss, "omega": algorithm.omega, "clip": algorithm.clip}
+    if not known.fits(Rules(sigma, loss, algorithm)):
+        return batched
     if device.type == "cuda":
-        return cuda if cuda.fits(**parts, sizes=sizes) and _reachable() else batched
-    return cpu if device.type == "cpu" and cpu.fits(**parts) and _compiled(sizes.units) else batched
+        return cuda if cuda.holds(sizes) and _reachable() else batched
+    return cpu if device.type == "cpu" and _compiled(sizes.units) else batched
 
 
 @functools.cache

@@ -1,13 +1,16 @@
 """What every engine is given, and what it returns."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.omega import Omega
+from rnnlab.network.cells import Sigma
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch, Chunk
@@ -49,6 +52,91 @@ class Trace:
     norm: Float[Tensor, "K M"]
     omega: Float[Tensor, "K M"]
     events: UInt8[Tensor, "K M"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an engine computes by.
+
+    Args:
+        sigma: non-linearity.
+        loss: what is descended.
+        algorithm: learning rate, clipping, omega.
+        alphas: weight of omega at each update.
+        signal_threshold: largest absolute entry of delta at any step from 1 to T, or None.
+        h_0: states `M B N` to start from, or None for zeros.
+    """
+
+    sigma: Sigma
+    loss: Loss
+    algorithm: Algorithm = Algorithm()
+    alphas: Sequence[float] = ()
+    signal_threshold: float | None = None
+    h_0: Tensor | None = None
+
+    @property
+    def parts(self) -> dict[str, object]:
+        """What they are made of, by kind."""
+        clip, omega = self.algorithm.clip, self.algorithm.omega
+        return {"sigma": self.sigma, "loss": self.loss, "omega": omega, "clip": clip, "guard": clip.guard}
+
+
+def gradients(sweep: Callable[[Parameters, Batch, Rules], Gradients]) -> Callable[..., Gradients]:
+    """An engine's gradients of what was checked, as everybody calls them: of a batch, checked first."""
+
+    def call(
+        parameters: Parameters,
+        batch: Batch,
+        *,
+        sigma: Sigma,
+        loss: Loss,
+        omega: Omega | None = None,
+        alpha: float = 0.0,
+        signal_threshold: float | None = None,
+        h_0: Tensor | None = None,
+    ) -> Gradients:
+        check(parameters, batch, loss=loss, h_0=h_0)
+        rules = Rules(sigma, loss, Algorithm(omega=omega), [alpha], signal_threshold, h_0)
+        check_algorithm(rules, dtype=parameters.theta.dtype)
+        return sweep(parameters, batch, rules)
+
+    return _called(call, sweep)
+
+
+def sgd(updates: Callable[[Parameters, Chunk, Rules], Trace]) -> Callable[..., Trace]:
+    """An engine's updates by what was checked, as everybody calls them: by a chunk, checked first."""
+
+    def call(
+        parameters: Parameters, chunk: Chunk, *, sigma: Sigma, loss: Loss, algorithm: Algorithm, first_update: int = 0
+    ) -> Trace:
+        check(parameters, chunk, loss=loss)
+        alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
+        rules = Rules(sigma, loss, algorithm, alphas, algorithm.clip.signal_threshold)
+        check_algorithm(rules, dtype=parameters.theta.dtype)
+        return updates(parameters, chunk, rules)
+
+    return _called(call, updates)
+
+
+def outputs(
+    respond: Callable[[Parameters, Batch, Rules], tuple[Tensor, Tensor]],
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """An engine's outputs for what was checked, as everybody calls them: for a batch, whose targets are not checked."""
+
+    def call(
+        parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, h_0: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        check(parameters, batch, loss=None, h_0=h_0)
+        return respond(parameters, batch, Rules(sigma, loss, h_0=h_0))
+
+    return _called(call, respond)
+
+
+def _called(call: Any, function: Callable) -> Any:
+    """The call under the function's name, for tracebacks and documentation, with a signature of its own."""
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(call, name, getattr(function, name))
+    return call
 
 
 LARGEST = 2**30  # pairs of a step and a sequence, which 32 bits can number
@@ -111,14 +199,15 @@ def _check_numbers(name: str, x: Tensor, theta: Tensor, *, kind: str = "", below
         raise ValueError(f"{name} must be {kind} from 0 to {below - 1}, got {low} to {high}")
 
 
-def check_algorithm(algorithm: Algorithm, alphas: Iterable[float], *, dtype: torch.dtype) -> None:
+def check_algorithm(rules: Rules, *, dtype: torch.dtype) -> None:
     """Refuse numbers that are infinite in the networks' dtype, and a bound below which squares lose their digits.
 
     Raises:
         ValueError: names the number, what came and what is allowed.
     """
+    algorithm = rules.algorithm
     most, least = torch.finfo(dtype).max, torch.finfo(dtype).tiny / torch.finfo(dtype).eps
-    numbers = {"learning_rate": algorithm.learning_rate, "alpha": max(map(abs, alphas), default=0)}
+    numbers = {"learning_rate": algorithm.learning_rate, "alpha": max(map(abs, rules.alphas), default=0)}
     numbers["factor"] = getattr(algorithm.clip.guard, "factor", 0)
     for name, number in numbers.items():
         if number > most:

@@ -1,73 +1,52 @@
 """The definition: one member at a time, by autograd, in float64. Slow, and meant to be read."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from rnnlab.descent import clipping
-from rnnlab.descent.algorithm import Algorithm
 from rnnlab.descent.omega import Omega
-from rnnlab.engine.contract import Gradients, Trace, check, counted
-from rnnlab.network.cells import Sigma
-from rnnlab.network.losses import Loss
+from rnnlab.engine import contract
+from rnnlab.engine.contract import Gradients, Rules, Trace, counted
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch, Chunk
 
 
-def gradients(
-    parameters: Parameters,
-    batch: Batch,
-    *,
-    sigma: Sigma,
-    loss: Loss,
-    omega: Omega | None = None,
-    alpha: float = 0.0,
-    signal_threshold: float | None = None,
-    h_0: Tensor | None = None,
-) -> Gradients:
+@contract.gradients
+def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
     """Gradients of every member, as `batched.gradients`, from autograd in float64."""
-    check(parameters, batch, loss=loss, h_0=h_0)
-    members = [
-        _member(
-            parameters.select([m]).to(torch.float64),
-            Batch(batch.inputs[m : m + 1], batch.targets[m : m + 1], batch.lengths[m : m + 1]),
-            sigma=sigma,
-            loss=loss,
-            omega=omega,
-            alpha=alpha,
-            signal_threshold=signal_threshold,
-            h_0=None if h_0 is None else h_0[m].to(torch.float64),
-        )
-        for m in range(parameters.members)
-    ]
+    return _gradients(parameters, batch, rules)
+
+
+def _gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
+    members = []
+    for m in range(parameters.members):
+        alone = Batch(batch.inputs[m : m + 1], batch.targets[m : m + 1], batch.lengths[m : m + 1])
+        start = None if rules.h_0 is None else rules.h_0[m].to(torch.float64)
+        members.append(_member(parameters.select([m]).to(torch.float64), alone, replace(rules, h_0=start)))
     return Gradients(*(torch.cat(parts) for parts in zip(*members, strict=True)))
 
 
-def _member(
-    network: Parameters,
-    batch: Batch,
-    *,
-    sigma: Sigma,
-    loss: Loss,
-    omega: Omega | None,
-    alpha: float,
-    signal_threshold: float | None,
-    h_0: Tensor | None,
-) -> tuple[Tensor, ...]:
+def _member(network: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, ...]:
     """The fields of `Gradients` for one member, with a leading axis of 1."""
+    sigma, loss, omega = rules.sigma, rules.loss, rules.algorithm.omega
+    threshold = rules.signal_threshold
     network = Parameters(network.theta.requires_grad_(), network.sizes)
     T, L = batch.inputs.shape[1], int(batch.lengths[0])
     u = _as_real(batch.inputs[0], network.sizes.inputs)  # T B I
-    start = u.new_zeros(u.shape[1], network.sizes.units) if h_0 is None else h_0
+    start = u.new_zeros(u.shape[1], network.sizes.units) if rules.h_0 is None else rules.h_0
     states = [start.clone().requires_grad_()]
     for t in range(L):
         h = sigma(states[-1] @ network.W_rec[0].mT + u[t] @ network.W_in[0].mT + network.b[0])
-        if signal_threshold is not None:
-            h.register_hook(lambda delta: delta.clamp(-signal_threshold, signal_threshold))
+        if threshold is not None:
+            h.register_hook(lambda delta: delta.clamp(-threshold, threshold))
         states.append(h)
     read = states[1:] if loss.every_step else states[-1:]
     y = torch.stack([h @ network.W_out[0].mT + network.b_out[0] for h in read])[None]  # 1 S B O
     within = counted(batch, loss)[:, : len(read)]
-    E = loss.value(y, batch.targets[:, : len(read)].to(_target_dtype(batch.targets)), within)
+    targets = batch.targets[:, : len(read)]
+    E = loss.value(y, targets.double() if targets.is_floating_point() else targets.long(), within)
     for h in states:
         h.retain_grad()
     E.sum().backward()
@@ -78,7 +57,7 @@ def _member(
     Omega_ = u.new_zeros(1)
     if omega is not None:
         Omega_, W_rec_grad = _omega(omega, network.W_rec[0].detach(), delta[1:], sigma.derivative(h[1:]))
-        theta[0, : W_rec_grad.numel()] += alpha * W_rec_grad.flatten()
+        theta[0, : W_rec_grad.numel()] += rules.alphas[0] * W_rec_grad.flatten()
     pad = (0, 0, 0, 0, 0, T - L)
     padded = torch.cat((h, h[-1:].expand(T - L, -1, -1)))
     outputs = torch.nn.functional.pad(y.detach(), pad) if loss.every_step else y.detach()
@@ -90,10 +69,6 @@ def _as_real(inputs: Tensor, channels: int) -> Tensor:
     if inputs.is_floating_point():
         return inputs.to(torch.float64)
     return torch.nn.functional.one_hot(inputs.long(), channels).to(torch.float64)
-
-
-def _target_dtype(targets: Tensor) -> torch.dtype:
-    return torch.float64 if targets.is_floating_point() else torch.int64
 
 
 def _total(h: Tensor) -> Tensor:
@@ -111,28 +86,12 @@ def _omega(omega: Omega, W_rec: Tensor, delta: Tensor, slope: Tensor) -> tuple[T
     return value.detach(), W_grad
 
 
-def sgd(
-    parameters: Parameters,
-    chunk: Chunk,
-    *,
-    sigma: Sigma,
-    loss: Loss,
-    algorithm: Algorithm,
-    first_update: int = 0,
-) -> Trace:
+@contract.sgd
+def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
     """K whole updates of every member, in place, as `batched.sgd`."""
-    check(parameters, chunk, loss=loss)
-    traces = []
-    for k, batch in enumerate(chunk):
-        g = gradients(
-            parameters,
-            batch,
-            sigma=sigma,
-            loss=loss,
-            omega=algorithm.omega,
-            alpha=algorithm.alpha(first_update + k),
-            signal_threshold=algorithm.clip.signal_threshold,
-        )
+    algorithm, traces = rules.algorithm, []
+    for batch, alpha in zip(chunk, rules.alphas, strict=True):
+        g = _gradients(parameters, batch, replace(rules, alphas=[alpha]))
         step, norm, events = clipping.apply(algorithm.clip, g.theta, parameters.W_rec.to(torch.float64))
         parameters.theta.sub_((algorithm.learning_rate * step).to(parameters.theta.dtype))
         traces.append((g.loss, norm, g.omega, events))

@@ -25,20 +25,21 @@ class Init(Protocol):
         """One network per seed, on the CPU; biases are 0."""
 
 
-def _gaussian(sizes: Sizes, seeds: Sequence[int], *, std_rec: float, std: float, dtype: torch.dtype) -> Parameters:
-    network = Parameters.zeros(sizes, len(as_seeds(seeds)), dtype=dtype)
-    for weights, stream, scale in (
-        (network.W_rec, _W_REC, std_rec),
-        (network.W_in, _W_IN, std),
-        (network.W_out, _W_OUT, std),
-    ):
-        count = weights[0].numel()
-        weights.copy_(scale * bits.normals(seeds, stream=stream, count=count).reshape(weights.shape))
-    return network
+class _Gaussian:
+    std: float
+
+    @checked
+    def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
+        """One network per seed, with weights N(0, std)."""
+        network = Parameters.zeros(sizes, len(as_seeds(seeds)), dtype=dtype)
+        for weights, stream in ((network.W_rec, _W_REC), (network.W_in, _W_IN), (network.W_out, _W_OUT)):
+            count = weights[0].numel()
+            weights.copy_(self.std * bits.normals(seeds, stream=stream, count=count).reshape(weights.shape))
+        return network
 
 
 @value
-class SigmoidInit:
+class SigmoidInit(_Gaussian):
     """Sigmoid units, all weights N(0, std); the paper's "sigmoid". Its N(0, 0.01) names the standard deviation.
 
     Args:
@@ -52,14 +53,9 @@ class SigmoidInit:
     name: ClassVar[str] = "sigmoid"
     sigma: ClassVar[Sigma] = Sigmoid()
 
-    @checked()
-    def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
-        """One network per seed."""
-        return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
-
 
 @value
-class BasicTanh:
+class BasicTanh(_Gaussian):
     """Tanh units, all weights N(0, std); the paper's "basic tanh".
 
     Source:
@@ -70,14 +66,9 @@ class BasicTanh:
     name: ClassVar[str] = "basic tanh"
     sigma: ClassVar[Sigma] = Tanh()
 
-    @checked()
-    def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
-        """One network per seed."""
-        return _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=dtype)
-
 
 @value
-class SmartTanh:
+class SmartTanh(_Gaussian):
     """Tanh units, sparse W_rec rescaled to a fixed spectral radius; the paper's "smart tanh".
 
     Args:
@@ -101,10 +92,10 @@ class SmartTanh:
     name: ClassVar[str] = "smart tanh"
     sigma: ClassVar[Sigma] = Tanh()
 
-    @checked()
+    @checked
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
         """One network per seed."""
-        network = _gaussian(sizes, seeds, std_rec=self.std, std=self.std, dtype=torch.float64)
+        network = super().parameters(sizes, seeds, dtype=torch.float64)
         kept = self._kept(sizes.units, seeds)
         network.W_rec.mul_(kept if self.sparse == "incoming" else kept.mT)
         radius = spectral_radius(network.W_rec)

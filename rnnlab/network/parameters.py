@@ -1,12 +1,14 @@
 """Parameters of many networks: flat, and by the names of the papers."""
 
+import itertools
+import math
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnnlab.values import Size, checked, value, whole
+from rnnlab.values import Members, Size, checked, value
 
 
 @value
@@ -32,10 +34,16 @@ class Sizes:
             "b_out": (self.outputs,),
         }
 
+    @cached_property
+    def starts(self) -> dict[str, int]:
+        """Where each parameter begins in theta."""
+        ends = itertools.accumulate(math.prod(shape) for shape in self.shapes.values())
+        return dict(zip(self.shapes, (0, *ends), strict=False))
+
     @property
     def P(self) -> int:
         """Number of parameters."""
-        return sum(torch.Size(shape).numel() for shape in self.shapes.values())
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
 
 class Parameters:
@@ -52,7 +60,7 @@ class Parameters:
         ValueError: theta's shape or dtype does not fit.
     """
 
-    @checked()
+    @checked
     def __init__(self, theta: Tensor, sizes: Sizes) -> None:
         if theta.ndim != 2 or theta.shape[1] != sizes.P:
             raise ValueError(f"theta must have shape (members, {sizes.P}) for {sizes}, got {tuple(theta.shape)}")
@@ -60,18 +68,17 @@ class Parameters:
             raise ValueError(f"theta must be of a floating dtype, got {theta.dtype}")
         self.theta = theta
         self.sizes = sizes
-        pieces = theta.split([torch.Size(shape).numel() for shape in sizes.shapes.values()], dim=1)
+        pieces = theta.split([math.prod(shape) for shape in sizes.shapes.values()], dim=1)
         self.W_rec, self.W_in, self.b, self.W_out, self.b_out = (
             piece.unflatten(1, shape) for piece, shape in zip(pieces, sizes.shapes.values(), strict=True)
         )
 
     @classmethod
-    @checked("members")
+    @checked
     def zeros(
-        cls, sizes: Sizes, members: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        cls, sizes: Sizes, members: Members, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> "Parameters":
         """Parameters that are all zero, to be filled."""
-        members = whole("members", members, at_most=2**24)
         return cls(torch.zeros(members, sizes.P, dtype=dtype, device=device), sizes)
 
     @property
@@ -92,7 +99,7 @@ class Parameters:
         return Parameters(self.theta[members].clone(), self.sizes)
 
 
-@checked()
+@checked
 def spectral_radius(W_rec: Float[Tensor, "*M N N"]) -> Float[Tensor, "*M"]:
     """rho, the largest modulus of an eigenvalue, in float64 on the CPU; NaN where W_rec is not finite."""
     W = W_rec.detach().to("cpu", torch.float64)

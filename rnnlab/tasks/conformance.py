@@ -2,8 +2,9 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -11,13 +12,42 @@ from torch import Tensor
 from rnnlab import bits
 from rnnlab.network.losses import Loss
 from rnnlab.tasks.task import LONGEST, Chunk, Task, check_length, length_range
-from rnnlab.values import whole
+from rnnlab.values import Count, checked, taken, whole
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _REAL = (torch.float32, torch.float16, torch.bfloat16)  # networks train in float32
 
 
-def check_task(task: object, *, batch: int = 4) -> list[str]:
+_SAID: dict[str, Any] = {"name": str, "symbols": bool, "inputs": Count, "outputs": Count, "loss": Loss}
+_SAID |= {"longest": Annotated[int, functools.partial(whole, at_most=LONGEST)]}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a task is asked to draw."""
+
+    task: Task
+    seeds: Tensor
+    updates: Tensor
+    batch: int
+    stream: int = bits.TRAIN
+    steps: range | None = None
+
+    def drawn(self) -> Chunk:
+        """What it draws."""
+        return self.task.chunk(self.seeds, self.updates, batch=self.batch, stream=self.stream, steps=self.steps)
+
+    def wrong(self, whole: Chunk, complaint: str, *, first: int = 0) -> str | None:
+        """What is wrong with it, or which field is not as in a chunk whose inputs begin with step `first`."""
+        part, start = self.drawn(), self.steps.start if self.steps else first
+        said = next(_form(self, part), None)
+        if said is None and (name := _differ(whole, part, at=start - first, start=start)):
+            said = f"{name}{complaint}"
+        return f"for steps={self.steps}, {said}" if said and self.steps else said
+
+
+@checked
+def check_task(task: object, *, batch: Annotated[int, functools.partial(whole, at_most=2**20)] = 4) -> list[str]:
     """What is wrong with a task, in sentences; none if nothing is.
 
     It says its sizes, its loss and its name. What it draws is a `Chunk` of the shapes, types and ranges that these ask
@@ -34,7 +64,6 @@ def check_task(task: object, *, batch: int = 4) -> list[str]:
     Raises:
         ValueError: `batch` is not a positive integer.
     """
-    whole("batch", batch, at_most=2**20)
     try:
         said = list(_words(task))
         return list(_draws(task, batch)) if not said and isinstance(task, Task) else said
@@ -68,18 +97,16 @@ def require(
     Raises:
         ValueError: the task breaks its contract; names the task and says how.
     """
-    said = next(_form(task, chunk, seeds, updates, batch=batch, steps=steps), None)
+    said = next(_form(_Asked(task, seeds, updates, batch, stream, steps), chunk), None)
     if said is None and thoroughly:
         first = steps.start if steps else 0
         m = int(chunk.lengths[-1].argmax())
-        one = slice(len(updates) - 1, None), slice(m, m + 1)
+        k, m_ = slice(len(updates) - 1, None), slice(m, m + 1)
         seen = min(chunk.inputs.shape[2], int(chunk.lengths[-1, m]) - first)
         some = range(first + seen // 2, first + seen // 2 + max(1, seen // 3))
-        alone = task.chunk(seeds[one[1]], updates[one[0]], batch=batch, stream=stream, steps=some)
-        said = next(_form(task, alone, seeds[one[1]], updates[one[0]], batch=batch, steps=some), None)
-        if said is None and (name := _differ(_part(chunk, *one), alone, at=some.start - first, start=some.start)):
-            said = f"{name}, drawn alone for one seed and update, are not those that were drawn with others"
-        said = said and f"for steps={some}, {said}"
+        alone = _Asked(task, seeds[m_], updates[k], batch, stream, some)
+        complaint = ", drawn alone for one seed and update, are not those that were drawn with others"
+        said = alone.wrong(_part(chunk, k, m_), complaint, first=first)
     _refuse(task, said)
 
 
@@ -96,14 +123,11 @@ def require_windows(task: Task, seeds: Tensor, updates: Tensor, *, stream: int, 
     Raises:
         ValueError: the task breaks its contract; names the task and the window.
     """
-    whole = task.chunk(seeds, updates, batch=2, stream=stream)
-    for start in range(0, int(whole.lengths.max()), window):
-        steps = range(start, start + window)
-        part = task.chunk(seeds, updates, batch=2, stream=stream, steps=steps)
-        said = next(_form(task, part, seeds, updates, batch=2, steps=steps), None)
-        if said is None and (name := _differ(whole, part, at=start, start=start)):
-            said = f"{name} are not those of the whole"
-        _refuse(task, said and f"for steps={steps}, {said}")
+    asked = _Asked(task, seeds, updates, 2, stream)
+    drawn = asked.drawn()
+    for start in range(0, int(drawn.lengths.max()), window):
+        part = replace(asked, steps=range(start, start + window))
+        _refuse(task, part.wrong(drawn, " are not those of the whole"))
 
 
 def _refuse(task: Task, said: str | None) -> None:
@@ -111,14 +135,13 @@ def _refuse(task: Task, said: str | None) -> None:
         raise ValueError(f"task {task.name!r} breaks its contract: {said} (rnnlab.check_task says more)")
 
 
-def _form(
-    task: Task, chunk: object, seeds: Tensor, updates: Tensor, *, batch: int, steps: range | None = None
-) -> Iterator[str]:
+def _form(asked: _Asked, chunk: object) -> Iterator[str]:
     """What is wrong with the shapes, types and ranges of a chunk that was drawn."""
     if not isinstance(chunk, Chunk):
         yield f"draw must return a Chunk, got {type(chunk).__name__}"
         return
-    K, M, lengths = len(updates), len(seeds), chunk.lengths
+    task, steps, device = asked.task, asked.steps, asked.seeds.device
+    K, M, lengths = len(asked.updates), len(asked.seeds), chunk.lengths
     if lengths.shape != (K, M) or lengths.device.type != "cpu":
         yield f"lengths must have shape {(K, M)}, on the CPU, got {tuple(lengths.shape)} on {lengths.device}"
         return
@@ -132,11 +155,11 @@ def _form(
     last = int(lengths.max())
     held = (last, high) if steps is None else (min(steps.stop, last) - steps.start, len(steps))
     kind = "symbols" if task.symbols else "numbers"
-    yield from _array("inputs", chunk.inputs, (K, M, held, batch), kind, task.inputs, seeds.device)
+    yield from _array("inputs", chunk.inputs, (K, M, held, asked.batch), kind, task.inputs, device)
     T = chunk.inputs.shape[2] if steps is None and chunk.inputs.ndim > 2 else high
     held = (1, 1) if not task.loss.every_step else (T if steps is None else last, T)
     kind = "numbers" if task.loss.real_targets else "classes"
-    yield from _array("targets", chunk.targets, (K, M, held, batch), kind, task.outputs, seeds.device)
+    yield from _array("targets", chunk.targets, (K, M, held, asked.batch), kind, task.outputs, device)
 
 
 def _array(
@@ -176,7 +199,7 @@ def _differ(drawn: Chunk, part: Chunk, *, at: int = 0, start: int = 0) -> str | 
         steps = torch.arange(first, first + a.shape[2], dtype=torch.int64, device="cpu")
         live = steps < drawn.lengths[..., None]
         # Numbers that are computed in other company may be rounded otherwise.
-        same = torch.isclose(a, b.to(a.dtype), rtol=1e-4, atol=1e-5) if a.is_floating_point() else a == b
+        same = torch.isclose(a, b.to(a), rtol=1e-4, atol=1e-5) if a.is_floating_point() else a == b.to(a.device)
         if not bool(same[live.to(a.device)].all()):
             return name
     return None
@@ -193,60 +216,49 @@ def _words(task: object) -> Iterator[str]:
         return
     if not is_dataclass(task):
         yield "it must be a dataclass: its fields tell it from others"
-    kinds: tuple[tuple[str, str, Callable[[object], bool]], ...] = (
-        ("name", "a name", lambda x: isinstance(x, str) and x != ""),
-        ("symbols", "True or False", lambda x: isinstance(x, bool)),
-        ("inputs", "a positive integer", lambda x: type(x) is int and x > 0),
-        ("outputs", "a positive integer", lambda x: type(x) is int and x > 0),
-        ("longest", "an integer from 1 to 2**28", lambda x: type(x) is int and 0 < x <= LONGEST),
-        ("loss", "a loss, such as LastSoftmax()", lambda x: isinstance(x, Loss) and not isinstance(x, type)),
-    )
-    for name, kind, fits in kinds:
-        if not fits(getattr(task, name)):
-            yield f"{name} must be {kind}, got {getattr(task, name)!r:.100}"
-    try:
-        check_length(task.length, at_least=1, task=str(task.name))
-    except ValueError as refusal:
-        yield str(refusal)
+    if task.name == "":
+        yield "name must be a name, got ''"
+    checks = [functools.partial(taken, name, getattr(task, name), kind) for name, kind in _SAID.items()]
+    for check in [*checks, functools.partial(check_length, task.length, at_least=1, task=str(task.name))]:
+        try:
+            check()
+        except ValueError as refusal:
+            yield str(refusal)
 
 
 def _draws(task: Task, batch: int) -> Iterator[str]:
     """What is wrong with what it draws."""
-    seeds, updates = (
-        torch.tensor(numbers, dtype=torch.int64, device="cpu") for numbers in ([0, 1, 2**63 - 1], [*range(8), 10**6])
-    )
-    draw = functools.partial(task.chunk, batch=batch)
-    drawn = draw(seeds, updates)
-    if said := list(_form(task, drawn, seeds, updates, batch=batch)):
-        yield from said
-        return
-    if name := _differ(drawn, draw(seeds, updates)):
-        yield f"{name} are others when they are drawn again: all must follow from the draws that are handed in"
-        return
-    one = slice(5, 6), slice(1, 2)
-    if name := _differ(_part(drawn, *one), draw(seeds[one[1]], updates[one[0]])):
-        yield f"{name} of a seed and an update are others when these are drawn alone"
-    if isinstance(task.length, tuple) and task.length[1] - task.length[0] > 1 and len(drawn.lengths.unique()) == 1:
-        yield f"lengths must vary from minibatch to minibatch, as length={task.length} says, got {drawn.lengths[0, 0]}"
+    numbers = [0, 1, 2**63 - 1], [*range(8), 10**6]
+    seeds, updates = (torch.tensor(some, dtype=torch.int64, device="cpu") for some in numbers)
+    asked = _Asked(task, seeds, updates, batch)
+    drawn = asked.drawn()
+    if malformed := list(_form(asked, drawn)):
+        yield from malformed
+    elif said := asked.wrong(drawn, " are others when they are drawn again: all must follow from the draws handed in"):
+        yield said
+    else:
+        yield from _parts(asked, drawn)
+        if not getattr(task, "every_pattern", False):
+            yield from _alike(drawn, [drawn, *(replace(asked, stream=s).drawn() for s in (bits.CHECK, bits.TEST))])
+        if torch.cuda.is_available():
+            there = replace(asked, seeds=seeds.cuda(), updates=updates.cuda())
+            if said := there.wrong(drawn, " are not those of the CPU"):
+                yield f"on a GPU, {said}"
+
+
+def _parts(asked: _Asked, drawn: Chunk) -> Iterator[str]:
+    """What is wrong with parts of it, drawn alone, and with its lengths."""
+    k, m, length = slice(5, 6), slice(1, 2), asked.task.length
+    alone = replace(asked, seeds=asked.seeds[m], updates=asked.updates[k])
+    if said := alone.wrong(_part(drawn, k, m), " of a seed and an update are others when these are drawn alone"):
+        yield said
+    if isinstance(length, tuple) and length[1] - length[0] > 1 and len(drawn.lengths.unique()) == 1:
+        yield f"lengths must vary from minibatch to minibatch, as {length=} says, got {drawn.lengths[0, 0]}"
     T = int(drawn.lengths.max())
     half, third = T // 2, max(1, T // 3)
-    for steps in (range(T - half), range(half, half + third), range(third - 1, third), range(T - 1, T + 2)):
-        part = draw(seeds, updates, steps=steps)
-        said = list(_form(task, part, seeds, updates, batch=batch, steps=steps))
-        if not said and (name := _differ(drawn, part, at=steps.start, start=steps.start)):
-            said = [f"{name} are not those of the whole, whose steps are counted from 0"]
-        yield from (f"for steps={steps}, {sentence}" for sentence in said)
-        if said:
-            break
-    if not getattr(task, "every_pattern", False):
-        streams = [drawn, *(draw(seeds, updates, stream=stream) for stream in (bits.CHECK, bits.TEST))]
-        yield from _alike(drawn, streams)
-    if torch.cuda.is_available():
-        there = draw(seeds.cuda(), updates.cuda())
-        said = list(_form(task, there, seeds.cuda(), updates, batch=batch))
-        if not said and (name := _differ(drawn, Chunk(there.inputs.cpu(), there.targets.cpu(), there.lengths))):
-            said = [f"{name} are not those of the CPU"]
-        yield from (f"on a GPU, {sentence}" for sentence in said)
+    windows = range(T - half), range(half, half + third), range(third - 1, third), range(T - 1, T + 2)
+    complaint = " are not those of the whole, whose steps are counted from 0"
+    yield from itertools.islice(filter(None, (replace(asked, steps=w).wrong(drawn, complaint) for w in windows)), 1)
 
 
 def _alike(drawn: Chunk, streams: list[Chunk]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
 from rnnlab.tasks.task import OWN, Chunk, Draws, Task, length_range
-from rnnlab.values import among, settle, whole
+from rnnlab.values import among, whole
 
 _POSITIONS, _VALUES, _EXTRA = OWN, OWN + 4, OWN + 8
 
@@ -38,23 +38,35 @@ def _window(steps: range | None, lengths: Tensor) -> range:
     return range(int(lengths.max())) if steps is None else steps
 
 
-def _order_chunk(task: "TemporalOrder | ThreeBitTemporalOrder", draws: Draws, steps: range | None) -> Chunk:
-    """Distractors everywhere but at one step of each window, which holds A or B; the class reads the bits."""
-    lengths = draws.lengths(task.length)
-    window = _window(steps, lengths)
-    inputs = draws.symbols(4, window).add_(2).to(torch.uint8)
-    classes = torch.zeros_like(draws.integers(2, variable=_VALUES))
-    width = lengths // 10
-    for i, tenths in enumerate(task.starts):
-        position = (tenths * lengths // 10)[..., None] + draws.below(width, variable=_POSITIONS + i)
-        bit = draws.integers(2, variable=_VALUES + i)
-        inputs = _place(inputs, position, bit, window)
-        classes += bit << i
-    return Chunk(inputs, classes.to(torch.uint8)[:, :, None, :], lengths.cpu())
+class _Order(Task, Protocol):
+    """Symbols to remember in order among distractors: at one step of each window A or B; the class reads the bits."""
+
+    shortest: ClassVar[int] = 10
+    loss: ClassVar[Loss] = LastSoftmax()
+    symbols: ClassVar[bool] = True
+    inputs: ClassVar[int] = 6
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where each window starts, in tenths of the length."""
+
+    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+        """Distractors, and one of A, B in each window."""
+        lengths = draws.lengths(self.length)
+        window = _window(steps, lengths)
+        inputs = draws.symbols(4, window).add_(2).to(torch.uint8)
+        classes = torch.zeros_like(draws.integers(2, variable=_VALUES))
+        width = lengths // 10
+        for i, tenths in enumerate(self.starts):
+            position = (tenths * lengths // 10)[..., None] + draws.below(width, variable=_POSITIONS + i)
+            bit = draws.integers(2, variable=_VALUES + i)
+            inputs = _place(inputs, position, bit, window)
+            classes += bit << i
+        return Chunk(inputs, classes.to(torch.uint8)[:, :, None, :], lengths.cpu())
 
 
 @dataclass(frozen=True)
-class TemporalOrder(Task):
+class TemporalOrder(_Order):
     """Which of A and B came first, and which second? Four classes, read at the last step.
 
     Symbols 0 and 1 are A and B, 2 to 5 are distractors. One of A, B stands in [L/10, 2L/10), another in
@@ -67,30 +79,17 @@ class TemporalOrder(Task):
 
     length: int | tuple[int, int] = 50
     second_window: Annotated[str, among("code", "v2")] = "code"
-    shortest: ClassVar[int] = 10
     name: ClassVar[str] = "temporal order"
-    loss: ClassVar[Loss] = LastSoftmax()
-    symbols: ClassVar[bool] = True
-    inputs: ClassVar[int] = 6
     outputs: ClassVar[int] = 4
-
-    def __post_init__(self) -> None:
-        """Refuse a window that nobody described."""
-        super().__post_init__()
-        settle(self)
 
     @property
     def starts(self) -> tuple[int, ...]:
         """Where each window starts, in tenths of the length."""
         return (1, 5 if self.second_window == "code" else 4)
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
-        """Distractors, and one of A, B in each window."""
-        return _order_chunk(self, draws, steps)
-
 
 @dataclass(frozen=True)
-class ThreeBitTemporalOrder(Task):
+class ThreeBitTemporalOrder(_Order):
     """Three symbols of A, B to remember in order: eight classes, read at the last step.
 
     The windows start at L/10, 3L/10 and 6L/10 and are L/10 wide; the class is first + 2 second + 4 third.
@@ -100,17 +99,9 @@ class ThreeBitTemporalOrder(Task):
     """
 
     length: int | tuple[int, int] = 50
-    shortest: ClassVar[int] = 10
     name: ClassVar[str] = "3-bit temporal order"
-    loss: ClassVar[Loss] = LastSoftmax()
-    symbols: ClassVar[bool] = True
-    inputs: ClassVar[int] = 6
     outputs: ClassVar[int] = 8
     starts: ClassVar[tuple[int, ...]] = (1, 3, 6)
-
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
-        """Distractors, and one of A, B in each window."""
-        return _order_chunk(self, draws, steps)
 
 
 class _Marked(Task, Protocol):
@@ -245,11 +236,6 @@ class NoiselessMemorization(Task):
     loss: ClassVar[Loss] = EverySoftmax()
     symbols: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        """Refuse sizes that make no pattern."""
-        super().__post_init__()
-        settle(self)
-
     @property
     def inputs(self) -> int:
         """Values, blank and trigger."""
@@ -271,11 +257,9 @@ class NoiselessMemorization(Task):
         lengths = blanks + 2 * self.positions
         window = _window(steps, lengths)
         pattern = self._patterns(draws)  # K M P B
-        inputs = torch.full(
-            (*blanks.shape, len(window), draws.batch), self.values, dtype=torch.uint8, device=draws.seeds.device
-        )
-        targets = torch.full(
-            (*blanks.shape, int(lengths.max()), draws.batch), self.values, dtype=torch.uint8, device=draws.seeds.device
+        inputs, targets = (
+            torch.full((*blanks.shape, T, draws.batch), self.values, dtype=torch.uint8, device=draws.seeds.device)
+            for T in (len(window), int(lengths.max()))
         )
         told = (blanks + self.positions)[..., None].expand(-1, -1, draws.batch)
         for p in range(self.positions):
@@ -298,14 +282,5 @@ class NoiselessMemorization(Task):
         return (number // powers[:, None] % self.values).expand(K, M, -1, -1)
 
 
-TASKS: dict[str, type] = {
-    task.name: task
-    for task in (
-        TemporalOrder,
-        ThreeBitTemporalOrder,
-        Addition,
-        Multiplication,
-        RandomPermutation,
-        NoiselessMemorization,
-    )
-}
+_TASKS = TemporalOrder, ThreeBitTemporalOrder, Addition, Multiplication, RandomPermutation, NoiselessMemorization
+TASKS: dict[str, type] = {task.name: task for task in _TASKS}

@@ -10,11 +10,20 @@ from torch import Tensor
 
 from rnnlab import bits
 from rnnlab.network.losses import Loss
-from rnnlab.values import UNFIT, checked, fit, whole
+from rnnlab.values import UNFIT, Count, Natural, checked, fit, refusal, settle, whole
 
 # Variables of a stream: these three are common, a task numbers its own from OWN.
 LENGTH, STEPS, OWN = 0, 1, 4
 LONGEST = 2**28  # steps of all sequences of a batch
+
+
+def _check(held: "Batch | Chunk") -> None:
+    for name in ("inputs", "targets", "lengths"):
+        x = getattr(held, name)
+        if not isinstance(x, Tensor) or x.is_complex():
+            raise refusal(name, "a tensor of real numbers", x)
+    if held.lengths.dtype != torch.int64:
+        raise ValueError(f"lengths must be of dtype int64, got {held.lengths.dtype}")
 
 
 @dataclass(frozen=True)
@@ -62,15 +71,6 @@ class Chunk:
     def __iter__(self) -> Iterator[Batch]:
         """Its batches in order."""
         return (self[k] for k in range(len(self)))
-
-
-def _check(held: Batch | Chunk) -> None:
-    for name in ("inputs", "targets", "lengths"):
-        x = getattr(held, name)
-        if not isinstance(x, Tensor) or x.is_complex():
-            raise ValueError(f"{name} must be a tensor of real numbers, got {x!r:.100}")
-    if held.lengths.dtype != torch.int64:
-        raise ValueError(f"lengths must be of dtype int64, got {held.lengths.dtype}")
 
 
 def length_range(length: int | tuple[int, int]) -> tuple[int, int]:
@@ -193,9 +193,10 @@ class Task(Protocol):
         """Output channels or classes, O."""
 
     def __post_init__(self) -> None:
-        """Refuse a length that the task does not fit in, and normalize it."""
+        """Refuse a length that the task does not fit in, and settle all fields."""
         length = check_length(self.length, at_least=self.shortest, task=self.name)
         object.__setattr__(self, "length", length)
+        settle(self)
 
     @property
     def longest(self) -> int:
@@ -212,14 +213,14 @@ class Task(Protocol):
                 is all steps.
         """
 
-    @checked("batch")
+    @checked
     def chunk(
         self,
         seeds: Int64[Tensor, "M"],
         updates: Int64[Tensor, "K"],
         *,
-        batch: int,
-        stream: int = bits.TRAIN,
+        batch: Count,
+        stream: Natural = bits.TRAIN,
         steps: range | None = None,
     ) -> Chunk:
         """The batches of these updates, for every member.
@@ -235,8 +236,7 @@ class Task(Protocol):
             ValueError: `batch` is not a positive integer, there are more than 2**28 steps in a batch, `stream` is none
                 of the multiples of 16 at which purposes begin, or `steps` is no window.
         """
-        batch = whole("batch", batch, at_most=LONGEST // self.longest)
-        stream = whole("stream", stream, at_least=0)
+        whole("batch", batch, at_most=LONGEST // self.longest)
         if stream % bits.VARIABLES:
             raise ValueError(f"stream must be a purpose, such as bits.TRAIN or bits.TEST, got {stream}")
         if steps is not None and not (steps.step == 1 and 0 <= steps.start < steps.stop):

@@ -21,11 +21,12 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import rnnlab
+from rnnlab.engine.contract import Rules
 from rnnlab.engine.cuda import fused as cuda
-from rnnlab.engine.cuda import kernels
+from rnnlab.engine.cuda import kernels, passes
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
-PHASES = {"_forward": "forward", "_backward": "backward", "_collect": "collect"}
+PHASES = {"forward": "forward", "backward": "backward", "_collect": "collect"}
 CLASSES = ("FFMA", "HMMA", "LDS", "STS", "BAR", "SHFL", "MUFU", "LDG", "STG", "LDL", "STL")
 SCHEDULERS = 4  # of a multiprocessor; each issues one instruction of one warp a cycle
 UNITS = 128  # float32 multiply-adds that a multiprocessor makes in a cycle
@@ -66,7 +67,7 @@ class Absent:
 
 def compiled(case: Case):
     """The kernel that `sgd` would launch."""
-    kept = cuda.PRECISION, cuda.REGISTERS, cuda._launch
+    kept = cuda.PRECISION, cuda.REGISTERS, cuda._launch, cuda._interpreted
     kernels = []
 
     def warm_up(kernel, grid, *arguments, plan):
@@ -80,11 +81,10 @@ def compiled(case: Case):
     driver.set_active(Absent(case.arch))
     try:
         cuda.PRECISION, cuda.REGISTERS, cuda._launch = case.precision, case.limit, warm_up
-        cuda._train(
-            network, chunk, sigma=rnnlab.Tanh(), loss=task.loss, algorithm=algorithm, alphas=[algorithm.alpha(0)] * 2
-        )
+        cuda._interpreted = lambda: True  # so that parameters may lie here
+        cuda._train(network, chunk, Rules(rnnlab.Tanh(), task.loss, algorithm, [algorithm.alpha(0)] * 2))
     finally:
-        cuda.PRECISION, cuda.REGISTERS, cuda._launch = kept
+        cuda.PRECISION, cuda.REGISTERS, cuda._launch, cuda._interpreted = kept
     return kernels[0]
 
 
@@ -92,20 +92,22 @@ def tool(name: str, *arguments: str) -> str:
     return subprocess.run([str(TOOLS / name), *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def functions() -> dict[int, str]:
-    """Which of the phases each line of the kernels' source belongs to."""
-    tree = ast.parse(Path(kernels.__file__).read_text())
-    spans = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in PHASES]
-    return {line: PHASES[n.name] for n in spans for line in range(n.lineno, n.end_lineno + 1)}
+def functions() -> dict[tuple[str, int], str]:
+    """Which of the phases each line of the kernels' sources belongs to."""
+    found = {}
+    for path in map(Path, (kernels.__file__, passes.__file__)):
+        spans = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef) and n.name in PHASES]
+        found |= {(path.name, line): PHASES[n.name] for n in spans for line in range(n.lineno, n.end_lineno + 1)}
+    return found
 
 
 def loops(disassembly: str) -> dict[str, Counter]:
     """Instructions of one turn of each phase's loop, by kind."""
     lines, phase_of = [], functions()
-    labels, line = {}, 0
+    labels, line = {}, ("", 0)
     for text in disassembly.splitlines():
-        if found := re.search(r'//## File ".*kernels\.py", line (\d+)', text):
-            line = int(found[1])
+        if found := re.search(r'//## File ".*(kernels\.py|passes\.py)", line (\d+)', text):
+            line = found[1], int(found[2])
         elif found := re.match(r"\s*(\.L_x_\d+):", text):
             labels[found[1]] = len(lines)
         elif found := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", text):

@@ -8,14 +8,18 @@ import platform
 import shlex
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+from typing import Any
 
 import torch
+
+from rnnlab.machine import processor
+from rnnlab.naming import digest
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
 _PATIENCE = 120  # seconds after which a compiler hangs
@@ -68,6 +72,7 @@ _TARGETS = {
     "neon": ["-mcpu=native"],
     "baseline": [],
 }
+_FLAGS = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-shared", "-fPIC"]
 _SPECIALIZED = 32  # units from which on a kernel is compiled for their number: below, time goes elsewhere
 
 
@@ -85,7 +90,8 @@ def instruction_set() -> str:
     if platform.machine() in ("aarch64", "arm64"):
         return "neon"
     capability = torch.backends.cpu.get_cpu_capability().lower()
-    if capability == "avx512" and {("vendor_id", "AuthenticAMD"), ("cpu family", "25")} <= _processor():
+    named = processor()
+    if capability == "avx512" and (named.get("vendor_id"), named.get("cpu family")) == ("AuthenticAMD", "25"):
         return "avx512vl"
     return capability if capability in _TILES else "baseline"
 
@@ -99,47 +105,22 @@ def width(units: int) -> int:
 def _command(compiler: str, target: Path, width: int) -> list[str]:
     instructions = instruction_set()
     lanes, panel, rows = _TILES[instructions]
-    return [
-        *_words(compiler),
-        "-std=c++17",
-        "-O3",
-        *_TARGETS[instructions],
-        "-ffp-contract=fast",
-        "-fno-math-errno",
-        "-fno-trapping-math",
-        "-fopenmp-simd",
-        "-shared",
-        "-fPIC",
-        f"-DLANES={lanes}",
-        f"-DPANEL={panel}",
-        f"-DROWS={rows}",
-        f"-DWIDTH={width}",
-        str(SOURCE),
-        "-o",
-        str(target),
-    ]
+    flags = ["-std=c++17", "-O3", *_TARGETS[instructions], *_FLAGS]
+    sizes = [f"-DLANES={lanes}", f"-DPANEL={panel}", f"-DROWS={rows}", f"-DWIDTH={width}"]
+    return [*_words(compiler), *flags, *sizes, str(SOURCE), "-o", str(target)]
 
 
 def _ran(command: list[str], folder: Path) -> str:
     """What a compiler says; what it has started ends with it, after a while or when we are interrupted."""
+    given: dict[str, Any] = {"env": {**os.environ, "LC_ALL": "C"}, "errors": "replace", "start_new_session": True}
     try:
-        with subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        ) as process:
+        with Popen(command, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, **given) as process:
             try:
                 said, complaint = process.communicate(timeout=_PATIENCE)
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, TimeoutExpired) as error:
         raise NoCompilerError(f"the C++ compiler failed: {error}") from error
     if process.returncode:
         reason = complaint.strip()[-500:] or f"{command[0]} ended with status {process.returncode}"
@@ -147,28 +128,18 @@ def _ran(command: list[str], folder: Path) -> str:
     return said
 
 
-@functools.cache
-def _processor() -> frozenset[tuple[str, str]]:
-    """What -march=native may depend on: names and values of /proc/cpuinfo."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset({("processor", platform.processor())})
-    named = (line.partition(":")[::2] for line in lines)
-    kept = ("vendor_id", "cpu family", "model name", "flags", "Features")
-    return frozenset((name.strip(), value.strip()) for name, value in named if name.strip() in kept)
-
-
 def _key() -> str:
     """What a kernel is made of and for, whichever compiler makes it: source, flags, machine and processor."""
     flags = [word for word in _command("", Path("kernel.so"), 0) if word != str(SOURCE)]
     flags += _words(os.environ.get("CXX", ""))[1:]
-    parts = [SOURCE.read_text(encoding="utf8"), *flags, platform.machine(), *map(": ".join, sorted(_processor()))]
-    return _sum("\0".join(parts).encode())[:10]
+    named = processor() or {"model name": platform.processor()}
+    decisive = ("Features", "cpu family", "flags", "model name", "vendor_id")  # for -march=native
+    parts = [SOURCE.read_text(encoding="utf8"), *flags, platform.machine()]
+    return digest("\0".join([*parts, *(f"{name}: {named[name]}" for name in decisive if name in named)]), 10)
 
 
-def _sum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _cache() -> Path:
@@ -196,7 +167,7 @@ def _kept(width: int) -> list[Path]:
     found = []
     with suppress(OSError, RuntimeError):  # what is wrong is said once something is to be kept
         for path in sorted(_cache().glob(f"kernel-{_key()}??????-{width}-*.so")):
-            if path.is_file() and _ours(path) and path.stem.endswith(_sum(path.read_bytes())):
+            if path.is_file() and _ours(path) and path.stem.endswith(_sum(path)):
                 found.append(path)
             else:
                 warnings.warn(f"{path} is damaged or another user's, and is not used", stacklevel=3)
@@ -224,12 +195,8 @@ def _keep(made: Path) -> Path:
 def _sweep() -> None:
     """Remove what compilations that were killed have left."""
     with suppress(OSError, RuntimeError):
-        left = [
-            *Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"),
-            *_cache().glob(f"{_SCRATCH}*"),
-            *_cache().glob("tmp*"),
-        ]
-        for path in left:
+        mine = f"{_SCRATCH}*"
+        for path in (*Path(tempfile.gettempdir()).glob(mine), *_cache().glob(mine), *_cache().glob("tmp*")):
             if _ours(path) and time.time() - path.stat().st_mtime > _STALE:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -241,7 +208,7 @@ def _compiled(width: int, folder: Path) -> Path:
     _ran(_command(compiler, Path(made.name), width), folder)  # a full path might become a part of it
     if not made.is_file():
         raise NoCompilerError(f"the C++ compiler failed: {compiler} wrote nothing")
-    return made.replace(folder / f"kernel-{_key()}{_sum(version.encode())[:6]}-{width}-{_sum(made.read_bytes())}.so")
+    return made.replace(folder / f"kernel-{_key()}{digest(version, 6)}-{width}-{_sum(made)}.so")
 
 
 def _opened(path: Path) -> ctypes.CDLL | None:

@@ -12,7 +12,7 @@ def _padded(size: int) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a kernel is compiled for: sizes, and the names of its parts.
+    """What a kernel is compiled for: sizes, where parameters begin among a member's P, and the names of its parts.
 
     Blocks are powers of two, and a sum in a product takes at least 16 terms: sizes are padded to `NP`, `IP` and `OP`.
     """
@@ -20,6 +20,12 @@ class Plan:
     N: int
     I: int
     O: int
+    P: int
+    W_rec: int
+    W_in: int
+    b: int
+    W_out: int
+    b_out: int
     B: int
     symbols: bool
     sigma: str
@@ -53,31 +59,6 @@ class Plan:
         return min(32, _padded(self.B))
 
     @property
-    def P(self) -> int:
-        """Parameters."""
-        return self.b_out + self.O
-
-    @property
-    def W_in(self) -> int:
-        """Where W_in begins among the parameters."""
-        return self.N * self.N
-
-    @property
-    def b(self) -> int:
-        """Where b begins."""
-        return self.W_in + self.N * self.I
-
-    @property
-    def W_out(self) -> int:
-        """Where W_out begins."""
-        return self.b + self.N
-
-    @property
-    def b_out(self) -> int:
-        """Where b_out begins."""
-        return self.W_out + self.O * self.N
-
-    @property
     def every(self) -> bool:
         """Whether every step has outputs."""
         return self.loss == "EverySoftmax"
@@ -99,43 +80,28 @@ class Plan:
         return 4 if max(blocks) <= 64 else 8 if sum(blocks) <= 256 else 16
 
 
-@dataclass(frozen=True)
-class Work:
-    """Memory that a launch writes, in the order in which the kernel names it."""
+def memory(plan: Plan, *, K: int, M: int, T: int, device: torch.device) -> dict[str, Tensor]:
+    """What a launch writes, by the names and in the order that the kernel has for it.
 
-    weights: Tensor
-    states: Tensor
-    delta: Tensor
-    n: Tensor
-    c: Tensor
-    errors: Tensor
-    gradient: Tensor
-    outputs: Tensor
-    losses: Tensor
-    norms: Tensor
-    omegas: Tensor
-    events: Tensor
+    Uninitialized, but for outputs: those beyond a member's own length are 0.
+    """
 
-    @classmethod
-    def of(cls, plan: Plan, *, K: int, M: int, T: int, device: torch.device) -> "Work":
-        """Uninitialized, but for outputs: those beyond a member's own length are 0."""
+    def take(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.float32, device=device)
 
-        def take(*shape: int) -> Tensor:
-            return torch.empty(shape, dtype=torch.float32, device=device)
-
-        S = T if plan.every else 1
-        delta = take(M, T + 1, plan.B, plan.NP)
-        return cls(
-            weights=take(M, plan.NP + plan.I, plan.NP),
-            states=take(M, T + 1, plan.B, plan.NP),
-            delta=delta,
-            n=take(M, T, plan.B, plan.NP) if plan.every else delta,  # with one loss at the end n_t is delta_{t-1}
-            c=take(M, T, plan.B),
-            errors=take(M, S, plan.B, plan.OP),
-            gradient=take(M, plan.P),
-            outputs=take(M, S, plan.B, plan.O).zero_() if plan.keep else take(0),
-            losses=take(K, M),
-            norms=take(K, M),
-            omegas=take(K, M),
-            events=torch.empty(K, M, dtype=torch.uint8, device=device),
-        )
+    S = T if plan.every else 1
+    delta = take(M, T + 1, plan.B, plan.NP)
+    return {
+        "weights": take(M, plan.NP + plan.I, plan.NP),
+        "states": take(M, T + 1, plan.B, plan.NP),
+        "delta": delta,
+        "n": take(M, T, plan.B, plan.NP) if plan.every else delta,  # with one loss at the end n_t is delta_{t-1}
+        "c": take(M, T, plan.B),
+        "errors": take(M, S, plan.B, plan.OP),
+        "gradient": take(M, plan.P),
+        "outputs": take(M, S, plan.B, plan.O).zero_() if plan.keep else take(0),
+        "losses": take(K, M),
+        "norms": take(K, M),
+        "omegas": take(K, M),
+        "events": torch.empty(K, M, dtype=torch.uint8, device=device),
+    }

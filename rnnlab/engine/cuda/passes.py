@@ -1,0 +1,190 @@
+"""Passes through time of the fused engine for GPUs, in Triton: forward, score, backward. `plan` is a `Plan`.
+
+A step's products work on a block of `ROWS` sequences by `NP` units, padded with zeros; W_rec stays in shared memory,
+what a sequence carries from step to step in registers, and histories stream through device memory.
+
+In the time loops the product stands last, and what it is added to is fetched a step before: so it waits for nothing,
+and the compiler holds its operands in registers.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def matrix(start, row, column, R: tl.constexpr, C: tl.constexpr, RP: tl.constexpr, CP: tl.constexpr):
+    """A matrix of R by C numbers with these strides, padded with zeros to RP by CP."""
+    i, j = tl.arange(0, RP)[:, None], tl.arange(0, CP)[None, :]
+    return tl.load(start + i * row + j * column, mask=(i < R) & (j < C), other=0.0)
+
+
+@triton.jit
+def store(start, x, row, column, R: tl.constexpr, C: tl.constexpr):
+    i, j = tl.arange(0, x.shape[0])[:, None], tl.arange(0, x.shape[1])[None, :]
+    tl.store(start + i * row + j * column, x, mask=(i < R) & (j < C))
+
+
+@triton.jit
+def dot(a, b, plan: tl.constexpr):
+    return tl.dot(a, b, input_precision=plan.precision)
+
+
+@triton.jit
+def activation(a, plan: tl.constexpr):
+    if plan.sigma == "Tanh":
+        return 1 - 2 / (tl.exp(2 * a) + 1)
+    if plan.sigma == "Sigmoid":
+        return 1 / (tl.exp(-a) + 1)
+    return a
+
+
+@triton.jit
+def slope(h, plan: tl.constexpr):
+    if plan.sigma == "Tanh":
+        return 1 - h * h
+    if plan.sigma == "Sigmoid":
+        return h * (1 - h)
+    return tl.full(h.shape, 1.0, tl.float32)
+
+
+@triton.jit
+def lay_out(theta, inputs, weights, states, L, plan: tl.constexpr):
+    """W_rec^T, and W_in u + b: a row for each symbol, or, for real inputs, each step's in the place of its state."""
+    NP: tl.constexpr = plan.NP
+    units, channels = tl.arange(0, NP), tl.arange(0, plan.IP)[None, :]
+    store(weights, matrix(theta, 1, plan.N, plan.N, plan.N, NP, NP), NP, 1, NP, NP)
+    W_in_T = matrix(theta + plan.W_in, 1, plan.I, plan.I, plan.N, plan.IP, NP)
+    b = tl.load(theta + plan.b + units, mask=units < plan.N, other=0.0)[None, :]
+    if plan.symbols:
+        store(weights + NP * NP, W_in_T + b, NP, 1, plan.I, NP)
+    else:
+        for first in range(0, L * plan.B, plan.ROWS):
+            rows = (first + tl.arange(0, plan.ROWS))[:, None]
+            inside = rows < L * plan.B
+            u = tl.load(inputs + rows * plan.I + channels, mask=inside & (channels < plan.I), other=0.0)
+            tl.store(states + (rows + plan.B) * NP + units[None, :], dot(u, W_in_T, plan) + b, mask=inside)
+    tl.debug_barrier()
+
+
+@triton.jit
+def drive_of(inputs, weights, states, t, rows, plan: tl.constexpr):
+    """What step t + 1 adds to W_rec h_t."""
+    units = tl.arange(0, plan.NP)[None, :]
+    inside = rows < plan.B
+    if plan.symbols:
+        symbols = tl.load(inputs + t * plan.B + rows, mask=inside, other=0).to(tl.int32)
+        return tl.load(weights + (plan.NP + symbols[:, None]) * plan.NP + units)
+    return tl.load(states + ((t + 1) * plan.B + rows[:, None]) * plan.NP + units, mask=inside[:, None], other=0.0)
+
+
+@triton.jit
+def forward(inputs, weights, h_0, states, first, L, plan: tl.constexpr):
+    """h_0 .. h_L of ROWS sequences from number `first`."""
+    ROWS: tl.constexpr = plan.ROWS
+    NP: tl.constexpr = plan.NP
+    rows, units = first + tl.arange(0, plan.ROWS), tl.arange(0, NP)[None, :]
+    inside = (rows < plan.B)[:, None]
+    at = rows[:, None] * NP + units
+    W_T = matrix(weights, NP, 1, NP, NP, NP, NP)
+    h = tl.zeros((ROWS, NP), tl.float32)
+    if h_0 is not None:
+        h = tl.load(h_0 + rows[:, None] * plan.N + units, mask=inside & (units < plan.N), other=0.0)
+    tl.store(states + at, h, mask=inside)
+    drive, carried = drive_of(inputs, weights, states, 0, rows, plan), dot(h, W_T, plan)
+    for t in range(L):
+        following = drive_of(inputs, weights, states, tl.minimum(t + 1, L - 1), rows, plan)
+        h = activation(drive + carried, plan)  # in padded columns finite, and multiplied by zeros from here on
+        tl.store(states + (t + 1) * plan.B * NP + at, h, mask=inside)
+        drive, carried = following, dot(h, W_T, plan)
+    tl.debug_barrier()
+
+
+@triton.jit
+def score(theta, targets, states, outputs, errors, loss_out, L, plan: tl.constexpr):
+    """The loss, and its derivative for the outputs."""
+    ROWS: tl.constexpr = plan.ROWS
+    columns, units = tl.arange(0, plan.OP)[None, :], tl.arange(0, plan.NP)[None, :]
+    answer = columns < plan.O
+    W_out_T = matrix(theta + plan.W_out, 1, plan.N, plan.N, plan.O, plan.NP, plan.OP)
+    b_out = tl.load(theta + plan.b_out + columns, mask=answer, other=0.0)
+    skipped = 0 if plan.every else (L - 1) * plan.B
+    count = L * plan.B - skipped
+    losses = tl.zeros((ROWS,), tl.float32)
+    for first in range(0, count, plan.ROWS):
+        rows = first + tl.arange(0, plan.ROWS)
+        inside, row = rows < count, rows[:, None]
+        h = tl.load(states + (row + skipped + plan.B) * plan.NP + units, mask=inside[:, None], other=0.0)
+        y = dot(h, W_out_T, plan) + b_out
+        if plan.keep:
+            tl.store(outputs + row * plan.O + columns, y, mask=inside[:, None] & answer)
+        if plan.loss == "LastSquaredError":
+            target = tl.load(targets + row * plan.O + columns, mask=inside[:, None] & answer, other=0.0)
+            error = tl.where(answer, y - target, 0.0)
+            loss = tl.sum(error * error, 1)
+            error = 2 * error
+        else:
+            target = tl.load(targets + rows, mask=inside, other=0).to(tl.int32)
+            right = columns == target[:, None]
+            y = tl.where(answer, y, -float("inf"))
+            y = y - tl.max(y, 1)[:, None]
+            e = tl.exp(y)
+            total = tl.sum(e, 1)
+            loss = tl.log(total) - tl.sum(tl.where(right, y, 0.0), 1)
+            others = tl.sum(tl.where(right, 0.0, e), 1)  # the right class's p - 1, without the cancellation
+            error = tl.where(right, -others[:, None], e) / total[:, None]
+        losses += tl.where(inside, loss, 0.0)
+        tl.store(errors + row * plan.OP + columns, error / count, mask=inside[:, None])
+    tl.store(loss_out, tl.sum(losses, 0) / count)
+    tl.debug_barrier()
+
+
+@triton.jit
+def _pull(d2, n2, bound, inside, plan: tl.constexpr):
+    """For each pair: whether it is live, its part of Omega, and its c, the weight of v^T n in Omega's derivative."""
+    live = inside & (d2 >= bound)
+    d2 = tl.where(live, d2, 1.0)
+    q = tl.where(live, n2, 1.0) / d2
+    if plan.omega == "Code":
+        value, c = (q - 1) * (q - 1), (q - 1) / d2
+    elif plan.omega == "Eq9":
+        ratio = tl.sqrt(q)
+        value, c = (ratio - 1) * (ratio - 1), tl.where(ratio > 0, (1 - 1 / ratio) / d2, 0.0)
+    else:
+        value, c = q - 1, 1 / d2
+    return live.to(tl.int32), value, tl.where(live, c, 0.0)
+
+
+@triton.jit
+def backward(theta, states, errors, delta, n_out, c_out, first, L, bound, plan: tl.constexpr):
+    """delta_L .. delta_0 of ROWS sequences from number `first`; how many live pairs are among them; Omega's sum."""
+    ROWS: tl.constexpr = plan.ROWS
+    NP: tl.constexpr = plan.NP
+    step: tl.constexpr = plan.B * NP
+    rows, columns = first + tl.arange(0, plan.ROWS), tl.arange(0, plan.OP)
+    inside = (rows < plan.B)[:, None]
+    at, output = rows[:, None] * NP + tl.arange(0, NP)[None, :], rows[:, None] * plan.OP + columns[None, :]
+    W = matrix(theta, plan.N, 1, plan.N, plan.N, NP, NP)
+    W_out = matrix(theta + plan.W_out, plan.N, 1, plan.O, plan.N, plan.OP, NP)
+    last = (L - 1) * plan.B * plan.OP if plan.every else 0
+    d = dot(tl.load(errors + last + output, mask=inside, other=0.0), W_out, plan)
+    h = tl.load(states + L * step + at, mask=inside, other=0.0)
+    live, Omega = tl.zeros((ROWS,), tl.int32), tl.zeros((ROWS,), tl.float32)
+    for back in range(L):
+        t = L - back
+        before = tl.load(states + (t - 1) * step + at, mask=inside, other=0.0)
+        tl.store(delta + t * step + at, d, mask=inside)
+        n = dot(d * slope(h, plan), W, plan)
+        if plan.omega != "NoneType":
+            alive, value, c = _pull(tl.sum(d * d, 1), tl.sum(n * n, 1), bound, rows < plan.B, plan)
+            live += alive
+            Omega += value
+            tl.store(c_out + (t - 1) * plan.B + rows, c, mask=rows < plan.B)
+        d = n
+        if plan.every:
+            if plan.omega != "NoneType":
+                tl.store(n_out + (t - 1) * step + at, n, mask=inside)
+            error = tl.load(errors + (t - 2) * plan.B * plan.OP + output, mask=inside & (t > 1), other=0.0)
+            d = n + dot(error, W_out, plan)
+        h = before
+    tl.store(delta + at, d, mask=inside)
+    return tl.sum(live, 0), tl.sum(Omega, 0)

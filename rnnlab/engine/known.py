@@ -1,0 +1,57 @@
+"""What the fused engines know; anything else is for `batched`."""
+
+import torch
+
+from rnnlab.descent.clipping import Elementwise, NoClip, Norm, Shrink, Skip
+from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
+from rnnlab.engine.contract import Rules
+from rnnlab.network.cells import Linear, Sigmoid, Tanh
+from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
+from rnnlab.network.parameters import Parameters
+
+# By kind. A part's place is its number in kernel.cpp's enumeration; its class's name is what the GPU's kernels read.
+KNOWN: dict[str, tuple[type, ...]] = {
+    "sigma": (Tanh, Sigmoid, Linear),
+    "loss": (LastSoftmax, EverySoftmax, LastSquaredError),
+    "omega": (type(None), Code, Eq9, Eq10AsPrinted),
+    "clip": (NoClip, Norm, Elementwise),
+    "guard": (type(None), Shrink, Skip),
+}
+_LEAST = 2.0**-149  # of float32: what is positive stays so
+
+
+def fits(rules: Rules) -> bool:
+    """Whether all of these are known."""
+    return all(type(part) in KNOWN[kind] for kind, part in rules.parts.items())
+
+
+def numbers(rules: Rules) -> dict[str, int]:
+    """The number of each part, by kind."""
+    return {kind: KNOWN[kind].index(type(part)) for kind, part in rules.parts.items()}
+
+
+def settings(rules: Rules) -> dict[str, float]:
+    """The numbers that parts hold, by the names and in the order that the kernels have for them; 0 where none does."""
+    algorithm, clip, guard = rules.algorithm, rules.algorithm.clip, rules.algorithm.clip.guard
+    return {
+        "rate": algorithm.learning_rate,
+        "threshold": max(getattr(clip, "threshold", 0.0), _LEAST),
+        "guard_limit": getattr(guard, "limit", 0.0),
+        "guard_factor": getattr(guard, "factor", 0.0),
+        "bound": getattr(algorithm.omega, "bound", 0.0),
+    }
+
+
+def require(parameters: Parameters, rules: Rules, *, place: str, there: bool) -> None:
+    """Refuse what is not known, and parameters that a kernel cannot read where it runs.
+
+    Raises:
+        ValueError: names what came and what is allowed.
+    """
+    theta = parameters.theta
+    if theta.dtype != torch.float32 or not there or not theta.is_contiguous():
+        raise ValueError(f"theta must be contiguous, in float32, on {place}, got {theta.dtype} on {theta.device}")
+    if rules.signal_threshold is not None:
+        raise ValueError("signal_threshold must be None here: the batched engine clips signals")
+    if not fits(rules):
+        raise ValueError(f"sigma, loss and algorithm must be of the package's own parts, got {rules.parts}")

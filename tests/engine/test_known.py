@@ -1,0 +1,47 @@
+"""One list of what the fused engines know: the compiled kernel and the GPU's kernels have no other."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from rnnlab.descent.clipping import Event
+from rnnlab.engine import cuda
+from rnnlab.engine.cpu import kernel
+from rnnlab.engine.known import KNOWN
+
+NAMES = {kind: [part.__name__ for part in parts] for kind, parts in KNOWN.items()}
+
+
+def constants(kind):
+    """Names of a kind's parts as C++ writes them."""
+    snake = (re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper() for name in NAMES[kind])
+    return [name.replace("NONE_TYPE", f"NO_{kind.upper()}") for name in snake]
+
+
+def enumerated(kind):
+    (found,) = re.findall(rf"enum {kind.capitalize()} {{ (.*) }};", kernel.SOURCE.read_text(encoding="utf8"))
+    return found.split(", ")
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+def test_the_compiled_kernel_numbers_the_parts_as_the_list_does(kind):
+    assert enumerated(kind) == constants(kind)
+
+
+def test_the_compiled_kernel_numbers_events_as_the_package_does():
+    assert enumerated("event") == [event.name for event in Event]
+    assert [*Event] == [*range(len(Event))]
+
+
+def test_the_gpus_kernels_ask_for_no_part_by_a_name_that_is_not_in_the_list():
+    asked = {kind: set() for kind in KNOWN}
+    for path in Path(cuda.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Compare(left=ast.Attribute(attr=kind), comparators=[ast.Constant(value=str(name))]):
+                    asked[kind].add(name)
+    assert all(asked[kind] <= set(NAMES[kind]) for kind in KNOWN)
+    for kind, names in asked.items():  # one may be what is left when all others were asked for
+        assert len(names) >= len(NAMES[kind]) - 1, kind
