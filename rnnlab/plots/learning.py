@@ -66,6 +66,20 @@ def band(ax: Axes, x: Sequence[float] | np.ndarray, samples: np.ndarray, **line:
     return ax
 
 
+def carried(ax: Axes, kept: np.ndarray, **line: Any) -> Axes:
+    """Draw how much of the error's norm arrives at earlier steps, against the number of steps back, as `band` does.
+
+    Args:
+        ax: axes to draw into; its y axis becomes logarithmic.
+        kept: |dE/dh_t| relative to that of the last step, of shape (members, steps + 1, sequences).
+        line: color, label and the like, of the line.
+    """
+    steps = kept.shape[1] - 1
+    band(ax, range(steps, -1, -1), np.moveaxis(np.asarray(kept), 1, 0), **line)
+    ax.set(xlim=(0, steps), yscale="log", xlabel="$T-t$, steps", ylabel=r"$\|\delta_t\| / \|\delta_T\|$")
+    return ax
+
+
 def _over(name: str, values: xarray.DataArray, *dims: str) -> None:
     """Refuse what has other dimensions than a plot shows."""
     if set(values.dims) != set(dims):

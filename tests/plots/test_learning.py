@@ -153,3 +153,13 @@ def test_a_band_goes_from_the_first_to_the_third_quartile_around_the_median():
     assert (low, high) == (0.75, 6.5)
     assert {(x, y) for x, y in area.get_paths()[0].vertices.tolist()} >= {(10, 0.75), (10, 2.5), (20, 5.5), (20, 6.5)}
     plt.close("all")
+
+
+def test_what_is_carried_back_is_drawn_against_steps_back_from_the_last():
+    kept = np.array([[[0.01, 0.03], [0.1, 0.1], [1.0, 1.0]], [[0.02, 0.04], [0.3, 0.3], [1.0, 1.0]]])
+    ax = plots.carried(plt.subplots()[1], kept, label="some")
+    (line,) = ax.lines
+    steps_back = dict(zip(*line.get_data(), strict=True))
+    assert steps_back == pytest.approx({0: 1.0, 1: 0.2, 2: 0.025}, rel=1e-12)
+    assert (ax.get_yscale(), ax.get_xlim(), line.get_label()) == ("log", (0, 2), "some")
+    plt.close("all")
