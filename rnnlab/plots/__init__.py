@@ -3,6 +3,7 @@
 from rnnlab.plots.learning import (
     band,
     carried,
+    dots,
     errors_by_length,
     learning_curves,
     members_by_length,
@@ -41,6 +42,7 @@ __all__ = [
     "YELLOW",
     "band",
     "carried",
+    "dots",
     "errors_by_length",
     "learning_curves",
     "members_by_length",

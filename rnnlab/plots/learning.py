@@ -80,6 +80,32 @@ def carried(ax: Axes, kept: np.ndarray, **line: Any) -> Axes:
     return ax
 
 
+def dots(
+    ax: Axes,
+    values: np.ndarray,
+    *,
+    filled: np.ndarray,
+    colors: Sequence[Sequence[str]] | np.ndarray,
+    bars: np.ndarray | None = None,
+) -> Axes:
+    """Draw a dot for each member, those of a group side by side around its place on the x axis: 0, 1, ...
+
+    Args:
+        ax: axes to draw into.
+        values: of shape (groups, members).
+        filled: which dots are; the others are hollow.
+        colors: of the dots, likewise, or one for each group: (groups, 1).
+        bars: half lengths of the bars through them, likewise; none unless given.
+    """
+    members = values.shape[1]
+    aside = np.linspace(-0.3, 0.3, members) * (members > 1)
+    for (i, j), color in np.ndenumerate(np.broadcast_to(colors, values.shape)):
+        half = None if bars is None else bars[i, j]
+        (dot, *_) = ax.errorbar(i + aside[j], values[i, j], half, fmt="o", color=color, markersize=4, elinewidth=0.8)
+        dot.set_markerfacecolor(color if filled[i, j] else "none")
+    return ax
+
+
 def _over(name: str, values: xarray.DataArray, *dims: str) -> None:
     """Refuse what has other dimensions than a plot shows."""
     if set(values.dims) != set(dims):
