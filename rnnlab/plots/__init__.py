@@ -1,6 +1,15 @@
 """Figures: one style, fixed colours, and what several pages draw. Takes data, returns axes."""
 
-from rnnlab.plots.learning import band, errors_by_length, learning_curves, members_by_length, solved_by, success_rates
+from rnnlab.plots.learning import (
+    band,
+    carried,
+    dots,
+    errors_by_length,
+    learning_curves,
+    members_by_length,
+    solved_by,
+    success_rates,
+)
 from rnnlab.plots.style import (
     BLACK,
     BLUE,
@@ -32,6 +41,8 @@ __all__ = [
     "VERMILION",
     "YELLOW",
     "band",
+    "carried",
+    "dots",
     "errors_by_length",
     "learning_curves",
     "members_by_length",

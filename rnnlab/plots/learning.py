@@ -66,6 +66,46 @@ def band(ax: Axes, x: Sequence[float] | np.ndarray, samples: np.ndarray, **line:
     return ax
 
 
+def carried(ax: Axes, kept: np.ndarray, **line: Any) -> Axes:
+    """Draw how much of the error's norm arrives at earlier steps, against the number of steps back, as `band` does.
+
+    Args:
+        ax: axes to draw into; its y axis becomes logarithmic.
+        kept: |dE/dh_t| relative to that of the last step, of shape (members, steps + 1, sequences).
+        line: color, label and the like, of the line.
+    """
+    steps = kept.shape[1] - 1
+    band(ax, range(steps, -1, -1), np.moveaxis(np.asarray(kept), 1, 0), **line)
+    ax.set(xlim=(0, steps), yscale="log", xlabel="$T-t$, steps", ylabel=r"$\|\delta_t\| / \|\delta_T\|$")
+    return ax
+
+
+def dots(
+    ax: Axes,
+    values: np.ndarray,
+    *,
+    filled: np.ndarray,
+    colors: Sequence[Sequence[str]] | np.ndarray,
+    bars: np.ndarray | None = None,
+) -> Axes:
+    """Draw a dot for each member, those of a group side by side around its place on the x axis: 0, 1, ...
+
+    Args:
+        ax: axes to draw into.
+        values: of shape (groups, members).
+        filled: which dots are; the others are hollow.
+        colors: of the dots, likewise, or one for each group: (groups, 1).
+        bars: half lengths of the bars through them, likewise; none unless given.
+    """
+    members = values.shape[1]
+    aside = np.linspace(-0.3, 0.3, members) * (members > 1)
+    for (i, j), color in np.ndenumerate(np.broadcast_to(colors, values.shape)):
+        half = None if bars is None else bars[i, j]
+        (dot, *_) = ax.errorbar(i + aside[j], values[i, j], half, fmt="o", color=color, markersize=4, elinewidth=0.8)
+        dot.set_markerfacecolor(color if filled[i, j] else "none")
+    return ax
+
+
 def _over(name: str, values: xarray.DataArray, *dims: str) -> None:
     """Refuse what has other dimensions than a plot shows."""
     if set(values.dims) != set(dims):

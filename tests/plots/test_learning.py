@@ -153,3 +153,33 @@ def test_a_band_goes_from_the_first_to_the_third_quartile_around_the_median():
     assert (low, high) == (0.75, 6.5)
     assert {(x, y) for x, y in area.get_paths()[0].vertices.tolist()} >= {(10, 0.75), (10, 2.5), (20, 5.5), (20, 6.5)}
     plt.close("all")
+
+
+def test_what_is_carried_back_is_drawn_against_steps_back_from_the_last():
+    kept = np.array([[[0.01, 0.03], [0.1, 0.1], [1.0, 1.0]], [[0.02, 0.04], [0.3, 0.3], [1.0, 1.0]]])
+    ax = plots.carried(plt.subplots()[1], kept, label="some")
+    (line,) = ax.lines
+    steps_back = dict(zip(*line.get_data(), strict=True))
+    assert steps_back == pytest.approx({0: 1.0, 1: 0.2, 2: 0.025}, rel=1e-12)
+    assert (ax.get_yscale(), ax.get_xlim(), line.get_label()) == ("log", (0, 2), "some")
+    plt.close("all")
+
+
+def test_dots_of_a_group_stand_side_by_side_filled_or_hollow_with_bars():
+    values, filled = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), np.array([[True, False, True], [False, True, True]])
+    ax = plots.dots(plt.subplots()[1], values, filled=filled, colors=[["red"], ["blue"]], bars=values / 10)
+    drawn = {(*(float(x) for x in line.get_xydata()[0]),): line for line in ax.lines}
+    assert list(drawn) == [(i + x, values[i, j]) for i in (0, 1) for j, x in enumerate((-0.3, 0, 0.3))]
+    faces = [line.get_markerfacecolor() for line in drawn.values()]
+    assert faces == ["red", "none", "red", "none", "blue", "blue"]
+    assert [line.get_color() for line in drawn.values()] == ["red"] * 3 + ["blue"] * 3
+    ends = [bar.get_segments()[0][:, 1].tolist() for bar in ax.collections]
+    assert ends == [pytest.approx([0.9 * y, 1.1 * y]) for y in values.flatten()]
+    plt.close("all")
+
+
+def test_the_only_dot_of_a_group_stands_on_its_place():
+    ax = plots.dots(plt.subplots()[1], np.array([[7.0]]), filled=np.array([[True]]), colors=[["red"]])
+    assert ax.lines[0].get_xydata().tolist() == [[0, 7]]
+    assert len(ax.collections) == 0
+    plt.close("all")
