@@ -49,11 +49,6 @@ class UnnamedError(ValueError):
     """A class from outside the package has no `numerics`, and what it does cannot be read."""
 
 
-def digest(text: str, digits: int = 16) -> str:
-    """The first hexadecimal digits of a text's SHA-256: the name of whatever the text says all of."""
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
-
-
 def form(value: Any) -> Any:
     """A value as JSON has it; a dataclass becomes its fields and what its class is called.
 
@@ -84,6 +79,11 @@ def qualified(kind: type) -> str:
 def called(said: Mapping[str, Any]) -> str:
     """The class in what `form` says of a dataclass; no class from outside is called like one of the package's own."""
     return said["class"]["name"] if "class" in said else said["type"]
+
+
+def digest(text: str, digits: int = 16) -> str:
+    """The first hexadecimal digits of a text's SHA-256: the name of whatever the text says all of."""
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def _even(said: Any) -> Any:
