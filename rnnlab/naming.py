@@ -54,11 +54,6 @@ def added(default: Any) -> Any:
     return field(default=default, metadata={"added": True})
 
 
-def digest(text: str, digits: int = 16) -> str:
-    """The first hexadecimal digits of a text's SHA-256: the name of whatever the text says all of."""
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
-
-
 def form(value: Any) -> Any:
     """A value as JSON has it; a dataclass becomes its fields, but `added` ones at their default, and its class's name.
 
@@ -93,6 +88,11 @@ def qualified(kind: type) -> str:
 def called(said: Mapping[str, Any]) -> str:
     """The class in what `form` says of a dataclass; no class from outside is called like one of the package's own."""
     return said["class"]["name"] if "class" in said else said["type"]
+
+
+def digest(text: str, digits: int = 16) -> str:
+    """The first hexadecimal digits of a text's SHA-256: the name of whatever the text says all of."""
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def _even(said: Any) -> Any:

@@ -30,8 +30,7 @@ def _gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
 
 def _member(network: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, ...]:
     """The fields of `Gradients` for one member, with a leading axis of 1."""
-    sigma, loss, omega = rules.sigma, rules.loss, rules.algorithm.omega
-    threshold = rules.signal_threshold
+    sigma, loss, omega, threshold = rules.sigma, rules.loss, rules.algorithm.omega, rules.signal_threshold
     network = Parameters(network.theta.requires_grad_(), network.sizes)
     T, L = batch.inputs.shape[1], int(batch.lengths[0])
     u = _as_real(batch.inputs[0], network.sizes.inputs)  # T B I
@@ -44,8 +43,7 @@ def _member(network: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, ..
         states.append(h)
     read = states[1:] if loss.every_step else states[-1:]
     y = torch.stack([h @ network.W_out[0].mT + network.b_out[0] for h in read])[None]  # 1 S B O
-    within = counted(batch, loss)[:, : len(read)]
-    targets = batch.targets[:, : len(read)]
+    within, targets = counted(batch, loss)[:, : len(read)], batch.targets[:, : len(read)]
     E = loss.value(y, targets.double() if targets.is_floating_point() else targets.long(), within)
     for h in states:
         h.retain_grad()
