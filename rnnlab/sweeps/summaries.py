@@ -2,19 +2,17 @@
 
 import json
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray
 
 from rnnlab.sweeps.executors import Job
-from rnnlab.training.records import FRESH, OUTCOMES, SERIES, TOTALS
+from rnnlab.training.records import OUTCOMES, SERIES, TOTALS
 from rnnlab.training.specs import Spec, named
-from rnnlab.training.store import SUMMARY, DamagedError, File, decode, encode, expanded, put
+from rnnlab.training.store import SUMMARY, DamagedError, File, decode, encode, expanded, written
 from rnnlab.values import checked
 
 AXES = ("init", "algorithm", "length")
@@ -39,11 +37,14 @@ def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> No
         raise ValueError(f"runs must have a dimension check, got {dict(runs.sizes)}")
     for checks in (50, 40, 30, 20, 15, 10, 5, 2):
         kept = np.unique(np.linspace(0, runs.sizes["check"] - 1, checks).round().astype(int))
-        inner = zlib.compress(encode(_plain(runs.drop_vars("theta", errors="ignore").isel(check=kept))), 9)
-        said = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"} | runs.attrs
-        data = encode(File(SUMMARY, said, {"dataset": np.frombuffer(inner, dtype=np.uint8)}))
+        thin = runs.drop_vars("theta", errors="ignore").isel(check=kept)
+        told = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"}
+        words = thin.assign_attrs(told | runs.attrs).to_dict(data=False)
+        arrays = {str(name): _plain(variable) for name, variable in thin.variables.items()}
+        data = encode(File(SUMMARY, words, arrays), save=np.savez_compressed)
         if len(data) <= LIMIT:
-            put(expanded(path).absolute(), data)
+            with written(expanded(path).absolute()) as stream:
+                stream.write(data)
             return
     raise ValueError(f"runs must be few enough for {LIMIT} bytes, got {dict(runs.sizes)}")
 
@@ -57,37 +58,21 @@ def read_summary(path: str | Path) -> xarray.Dataset:
         FileNotFoundError: there is none.
     """
     try:
-        outer = decode(expanded(path).read_bytes())
+        file = decode(expanded(path).read_bytes())
     except DamagedError as error:
         raise DamagedError(f"{path} is {error}") from error
-    if outer.name != SUMMARY:
-        raise DamagedError(f"{path} is no summary, but {outer.name}")
-    inner = decode(zlib.decompress(outer.arrays["dataset"].tobytes()))
-    columns = inner.header["columns"]
-    values = {name: inner.arrays.get(name, column.get("text")) for name, column in columns.items()}
-    variables = {name: (tuple(column["dims"]), values[name], column["attrs"]) for name, column in columns.items()}
-    coords = {name: variables.pop(name) for name in inner.header["coords"]}
-    found = xarray.Dataset(variables, coords, outer.header)
-    lacking = [name for name in FRESH if "final_error" in found and name not in found]
-    for name in lacking:  # written before it was measured
-        text, units = OUTCOMES[name]
-        found[name] = xarray.full_like(found["final_error"], np.nan).assign_attrs(long_name=text, units=units)
-    return found
+    if file.name != SUMMARY:
+        raise DamagedError(f"{path} is no summary, but {file.name}")
+    for name, variable in (file.header["coords"] | file.header["data_vars"]).items():
+        variable["data"] = file.arrays[name]
+    return xarray.Dataset.from_dict(file.header)
 
 
-def _plain(runs: xarray.Dataset) -> File:
-    """A dataset as words and arrays; numbers of every check are rounded."""
-    columns: dict[str, dict[str, Any]] = {}
-    arrays = {}
-    for name, variable in runs.variables.items():
-        values = variable.values
-        columns[str(name)] = {"dims": variable.dims, "attrs": variable.attrs}
-        if values.dtype.kind in "OUS":
-            columns[str(name)]["text"] = np.where(variable.isnull(), "", values).astype(str).tolist()
-        else:
-            series = values.dtype.kind == "f" and "check" in variable.dims
-            arrays[str(name)] = _rounded(values) if series else values
-    return File(SUMMARY, {"columns": columns, "coords": [str(name) for name in runs.coords]}, arrays)
+def _plain(variable: xarray.Variable) -> np.ndarray:
+    """The values; words where there are some, and numbers of every check rounded."""
+    if variable.dtype.kind in "OUS":
+        return np.where(variable.isnull(), "", variable.values).astype(str)
+    return _rounded(variable.values) if variable.dtype.kind == "f" and "check" in variable.dims else variable.values
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """The store: what is written is read again to the bit, and its command line says, checks, tidies, packs, sums up."""
 
+import hashlib
 import io
+import json
 import re
 import tarfile
 from pathlib import Path
@@ -15,7 +17,6 @@ from hypothesis.extra import numpy as arrays
 from rnnlab import INITS, Algorithm, Spec, Store, sweeps
 from rnnlab.__main__ import main
 from rnnlab.sweeps.summaries import read_summary, write_summary
-from rnnlab.training import store
 from rnnlab.training.records import totals
 from rnnlab.training.store import DamagedError, File, decode, encode
 
@@ -24,6 +25,7 @@ AXES = {"inits": {n: INITS[n]() for n in ("smart tanh", "sigmoid")}, "lengths": 
 ALGORITHMS = {name: Algorithm.named(name) for name in ("MSGD-CR", "MSGD")}
 SHAPES = arrays.array_shapes(min_dims=0, min_side=0, max_dims=3)
 NUMBERS = st.sampled_from(["u1", "<i8", ">i8", "<f4", ">f4", "<f8"]).flatmap(lambda d: arrays.arrays(d, SHAPES))
+NAMES = st.from_regex(r"[a-z_]{1,20}", fullmatch=True).filter(lambda name: name not in ("file", "rnnlab"))
 WORDS = st.text() | st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none()
 
 
@@ -42,24 +44,41 @@ def run(folder, *arguments):
     return main(["store", "--folder", str(folder), *map(str, arguments)])
 
 
-@given(held=st.dictionaries(st.text(), NUMBERS, max_size=4), words=st.dictionaries(st.text(), WORDS, max_size=4))
+@given(held=st.dictionaries(NAMES, NUMBERS, max_size=4), words=st.dictionaries(st.text(), WORDS, max_size=4))
 def test_a_file_is_read_as_it_was_written(held, words):
     file = decode(encode(File("name", words, held)))
     assert (file.name, file.header) == ("name", words)
     assert list(file.arrays) == list(held)
     for name, values in held.items():
         got = file.arrays[name]
-        assert got.dtype == values.dtype.newbyteorder("<")
+        assert got.dtype == values.dtype
         assert got.shape == values.shape
-        assert got.tobytes() == values.astype(got.dtype).tobytes()
+        assert got.tobytes() == values.tobytes()
         assert got.flags.writeable
 
 
+def test_numpy_reads_a_file_and_the_sum_is_the_archives_comment(swept):
+    path = Store(swept[1]).files()[0]
+    with np.load(path) as found:
+        assert json.loads(found["rnnlab"].tobytes())["name"] == path.name
+        assert found["theta"].dtype == np.float32
+        body, digest = path.read_bytes()[:-64], found.zip.comment.decode()
+    assert digest == hashlib.sha256(body).hexdigest()
+
+
 @settings(max_examples=300)
-@given(data=st.binary(max_size=200), begun=st.booleans())
-def test_anything_else_is_no_file_of_a_store(data, begun):
+@given(data=st.binary(max_size=200), begun=st.booleans(), summed=st.booleans())
+def test_anything_else_is_no_file_of_a_store(data, begun, summed):
+    data = encode(File("name", {}, {}))[:40] * begun + data
     with pytest.raises(DamagedError):
-        decode(store.MAGIC * begun + data)
+        decode(data + hashlib.sha256(data).hexdigest().encode() * summed)
+
+
+def test_what_an_archive_would_execute_is_never_read(tmp_path):
+    trap = np.empty((), dtype=object)
+    trap[()] = Path(tmp_path / "trap").touch  # what is pickled calls nothing, and is refused all the same
+    with pytest.raises(DamagedError, match="not as rnnlab writes it: Object arrays cannot be loaded"):
+        decode(encode(File("name", {}, {"trap": trap})))
 
 
 def test_the_folder_is_the_one_asked_for_or_the_users_own(monkeypatch, tmp_path):
