@@ -292,7 +292,7 @@ def test_a_clock_that_jumps_changes_neither_bits_nor_checkpoints(jump, whole, tm
 
 
 def test_a_store_in_a_sweep_survives_a_file_that_is_damaged(tmp_path):
-    axes = {"inits": {"a": SPEC.init}, "algorithms": {"b": SPEC.algorithm}, "lengths": [10, 12], "seeds": 2}
+    axes = {"init": {"a": SPEC.init}, "algorithm": {"b": SPEC.algorithm}, "length": [10, 12], "seeds": 2}
     runs = sweeps.run(SPEC, **axes, device="cpu", store=Store(tmp_path))
     path = Store(tmp_path).files()[0]
     path.write_bytes(path.read_bytes()[:100])
