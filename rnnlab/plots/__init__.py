@@ -1,6 +1,14 @@
 """Figures: one style, fixed colours, and what several pages draw. Takes data, returns axes."""
 
-from rnnlab.plots.learning import band, errors_by_length, learning_curves, members_by_length, solved_by, success_rates
+from rnnlab.plots.learning import (
+    band,
+    errors_by_length,
+    learning_curves,
+    members_by_length,
+    panels,
+    solved_by,
+    success_rates,
+)
 from rnnlab.plots.style import (
     BLACK,
     BLUE,
@@ -35,6 +43,7 @@ __all__ = [
     "errors_by_length",
     "learning_curves",
     "members_by_length",
+    "panels",
     "plain_log",
     "solved_by",
     "style",
