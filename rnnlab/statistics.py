@@ -47,6 +47,60 @@ def ran(runs: xarray.Dataset) -> xarray.DataArray:
 
 
 @checked()
+def complete(runs: xarray.Dataset) -> xarray.DataArray:
+    """Which cells have as many networks as the fullest one of their length.
+
+    Args:
+        runs: what `run` or `gather` returned, over `init`, `algorithm`, `length` and `seed`.
+    """
+    networks = ran(runs).sum("seed")
+    most = networks.max(("init", "algorithm"))
+    return (networks == most) & (most > 0)
+
+
+@checked()
+def leads(rates: xarray.DataArray, one: str, *, floor: float = 0.0) -> xarray.DataArray:
+    """By how much an algorithm's success rate exceeds the best other one; NaN where that says nothing.
+
+    It says nothing where all solve at most the share `floor` of their networks, or all at least 1 - `floor`, of a
+    positive `floor`.
+
+    Args:
+        rates: over `algorithm` and other dimensions.
+        one: label of the algorithm.
+        floor: dimensionless.
+    """
+    mute = (rates <= floor).all("algorithm") | ((rates >= 1 - floor).all("algorithm") & (floor > 0))
+    return (rates.sel(algorithm=one) - rates.drop_sel(algorithm=one).max("algorithm")).where(~mute)
+
+
+@checked()
+def regression(y: xarray.DataArray, causes: xarray.Dataset, *, draws: int = 2_000) -> xarray.Dataset:
+    """Slopes of `y` on its causes at once, by least squares, with 95 % intervals by resampling whole seeds.
+
+    Networks of one seed begin with the same weights and see the same sequences, so that the seed is the independent
+    unit; a seed may be that of many networks, or of none.
+
+    Args:
+        y: over `network`, with the coordinate `seed`.
+        causes: over `network`, too.
+        draws: samples of seeds.
+
+    Returns:
+        `slope`, `low` and `high` over `cause` (units of `y` per unit of the cause).
+    """
+    table = np.stack([np.ones(y.size), *(causes[name].values for name in causes)], axis=1)
+    seeds = np.unique(y["seed"])
+    slopes, rng = [], np.random.default_rng(0)
+    for drawn in [seeds, *rng.choice(seeds, (draws, len(seeds)))]:
+        rows = np.concatenate([np.flatnonzero(y["seed"].values == seed) for seed in drawn])
+        slopes.append(np.linalg.lstsq(table[rows], y.values[rows])[0][1:])
+    low, high = np.quantile(slopes[1:], (0.025, 0.975), axis=0)
+    ends = {"slope": ("cause", slopes[0]), "low": ("cause", low), "high": ("cause", high)}
+    return xarray.Dataset(ends, {"cause": list(causes)})
+
+
+@checked()
 def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xarray.Dataset:
     """The share of seeds that got there, with Wilson's 95 % interval.
 

@@ -89,8 +89,10 @@ spec = rnnlab.Spec(units=5, batch=3, updates=2, check_every=1, check_sequences=5
 ones = torch.ones(2, dtype=torch.int64)
 folder = Path(tempfile.mkdtemp())
 runs = rnnlab.train(spec, seeds=2, device="cpu", store=rnnlab.Store(folder))
-grid = {"inits": {"a": rnnlab.BasicTanh()}, "algorithms": {"b": rnnlab.Algorithm()}, "lengths": [10, 12]}
-axis = thing | st.sampled_from([{"a": 3}, {"a": None}, {3: rnnlab.BasicTanh()}, [rnnlab.BasicTanh()], rnnlab.INITS])
+grid = {"init": {"a": rnnlab.BasicTanh()}, "algorithm": {"b": rnnlab.Algorithm()}, "length": [10, 12]}
+axis = thing | st.sampled_from([{"a": 3}, {"a": None}, {3: rnnlab.Code()}, [rnnlab.Code()], rnnlab.INITS])
+numbers = thing | st.sampled_from([0.1, [], ["a"], [None], [0.0], [-1.0], [NAN], {"a": "b"}, {}])
+arrays = st.just(xarray.DataArray([3, 4])) | st.just(xarray.DataArray(np.array(rnnlab.Norm(), dtype=object)))
 lengths = thing | st.sampled_from([10, [9], [10, 10], [10.0], [NAN], ["10"], [None], [True], [10**30]])
 
 
@@ -259,15 +261,20 @@ CASES = [
         {"spec": spec, "seeds": 2, "store": rnnlab.Store(folder)},
         {"spec": thing, "seeds": seeds, "store": thing, "start": some_thing},
     ),
-    (sweeps.grid, {"base": spec, **grid}, {"base": thing, "inits": axis, "algorithms": axis, "lengths": lengths}),
+    (sweeps.grid, {"base": spec, **grid}, {"base": thing | arrays, "init": axis, "algorithm": axis, "length": lengths}),
+    (
+        sweeps.grid,
+        {"base": spec, "threshold": [1.0, 2.0]},
+        {"threshold": numbers, "learning_rate": numbers, "inits": axis},
+    ),
     (
         sweeps.run,
         {"base": spec, **grid, "seeds": 1},
         {
-            "base": thing,
-            "inits": axis,
-            "algorithms": axis,
-            "lengths": lengths,
+            "base": thing | arrays,
+            "init": axis,
+            "algorithm": axis,
+            "length": lengths,
             "seeds": seeds,
             "device": choice,
             "progress": some_thing.filter(lambda x: not callable(x)),
@@ -359,8 +366,6 @@ def name_of(function):
 # A word for the argument that says more: the papers' own, or what a list is made of.
 ALIASES = {(name, "value"): "alpha" for name in ("Constant", "InverseTime")} | {
     ("Algorithm.named", "name"): "algorithm",
-    ("grid", "lengths"): "length",
-    ("run", "lengths"): "length",
     ("device", "value"): "device",
 }
 

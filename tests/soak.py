@@ -44,9 +44,9 @@ def sweep(store: Path | None, first_seed: int) -> str:
     )
     runs = sweeps.run(
         base,
-        inits={"smart tanh": INITS["smart tanh"]()},
-        algorithms={"MSGD-CR": Algorithm.named("MSGD-CR")},
-        lengths=[10, 14],
+        init={"smart tanh": INITS["smart tanh"]()},
+        algorithm={"MSGD-CR": Algorithm.named("MSGD-CR")},
+        length=[10, 14],
         seeds=range(first_seed, first_seed + 3),
         device="cpu",
         store=None if store is None else Store(store),

@@ -1,5 +1,7 @@
 """Files that are damaged, folders that are full or closed, other engines: the right result, or a clear error."""
 
+import hashlib
+import io
 import json
 import os
 import resource
@@ -11,6 +13,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,6 +59,21 @@ def put(folder, files, kind, data):
     path = folder / f"{files['stem']}.{kind}"
     path.write_bytes(data)
     return path
+
+
+def npz(**arrays):
+    """As somebody else writes it."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def of_version_3(data):
+    with np.load(io.BytesIO(data)) as held:
+        words = json.loads(held["rnnlab"].tobytes()) | {"version": 3}
+        arrays = dict(held) | {"rnnlab": np.frombuffer(json.dumps(words).encode(), dtype=np.uint8)}
+    body = npz(**arrays)[:-2] + b"\x40\0"
+    return body + hashlib.sha256(body).hexdigest().encode()
 
 
 def assert_set_aside_and_computed_anew(folder, path, whole, why):
@@ -104,8 +122,10 @@ def test_no_byte_of_a_file_can_be_changed_or_left_out_unnoticed(kind, files):
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda data: b"rnnlab store 2\n" + data[len(store.MAGIC) :], "of another version"),
+        (lambda data: b"rnnlab store 1\n" + data, "of another version"),
+        (lambda data: of_version_3(data), "of another version"),
         (lambda data: b"PK\3\4" + data, "no file of rnnlab's store"),
+        (lambda data: npz(theta=np.zeros(3)), "no file of rnnlab's store"),
         (lambda data: b"", "no file of rnnlab's store"),
         (lambda data: encode(store.File("other", {}, {})), "other under another name"),
     ],
@@ -184,7 +204,7 @@ def test_another_instruction_set_refuses_to_go_on_names_both_and_starts_again(fi
         env=os.environ | {"RNNLAB_INSTRUCTIONS": "baseline"},
     )
     refusal, engine = run.stdout.splitlines()
-    ours = json.loads(files[CHECKPOINT].split(b"\n")[1])["header"]["provenance"]["engine"]
+    ours = store.decode(files[CHECKPOINT]).header["provenance"]["engine"]
     assert ours in refusal
     assert engine.startswith("cpu baseline ")
     assert f"here is {{'engine': '{engine}'" in refusal
@@ -272,7 +292,7 @@ def test_a_clock_that_jumps_changes_neither_bits_nor_checkpoints(jump, whole, tm
 
 
 def test_a_store_in_a_sweep_survives_a_file_that_is_damaged(tmp_path):
-    axes = {"inits": {"a": SPEC.init}, "algorithms": {"b": SPEC.algorithm}, "lengths": [10, 12], "seeds": 2}
+    axes = {"init": {"a": SPEC.init}, "algorithm": {"b": SPEC.algorithm}, "length": [10, 12], "seeds": 2}
     runs = sweeps.run(SPEC, **axes, device="cpu", store=Store(tmp_path))
     path = Store(tmp_path).files()[0]
     path.write_bytes(path.read_bytes()[:100])

@@ -1,7 +1,6 @@
 """Names of specifications: equal for equal ones, different for a part that was edited, and found again by the part."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 import textwrap
@@ -15,13 +14,12 @@ import torch
 import rnnlab
 from rnnlab import naming, statistics, sweeps
 from rnnlab.descent.algorithm import Algorithm
-from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Norm, Skip
+from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Skip
 from rnnlab.descent.omega import Eq9, Eq10AsPrinted
 from rnnlab.descent.schedules import InverseTime
 from rnnlab.naming import UnnamedError
-from rnnlab.network.inits import BasicTanh, SigmoidInit, SmartTanh
-from rnnlab.sweeps import sweep
-from rnnlab.sweeps.summaries import _Asked
+from rnnlab.network.inits import SigmoidInit, SmartTanh
+from rnnlab.sweeps import axes
 from rnnlab.tasks.pathological import (
     Addition,
     Multiplication,
@@ -475,32 +473,16 @@ def test_nothing_but_a_dataclass_is_called_on_the_way_back(load):
 def test_labels_of_a_sweep_tell_classes_of_one_name_apart(load):
     text = OWN.replace("class Init(BasicTanh)", "class SmartTanh(BasicTanh)") + "\nInit = SmartTanh\n"
     for init, label in ((SmartTanh(), "smart tanh"), (load(own=text).Init(), "own:SmartTanh")):
-        assert sweep._labels(json.loads(Spec(init=init).canonical())["spec"])[0] == label
+        assert axes.labels([Spec(init=init)])["init"] == [label]
 
 
-def test_a_summary_answers_for_no_clipping_rule_or_guard_from_outside(load):
-    own = load(own=OWN + KEPT.replace("Half", "NoClip"))
-    rooms = {
-        "Norm": Norm(0.25, Skip(8.0)),
-        "guard": Norm(0.25, own.Guard(8.0)),
-        "clip": own.NoClip(0.25),
-    }
-    room = {key: _Asked.of(Spec(algorithm=Algorithm(clip=clip)).canonical()).room for key, clip in rooms.items()}
-    assert room == {"Norm": 0.25, "guard": 0.0, "clip": 0.0}
-
-
-def test_gather_refuses_trainings_of_two_tasks_or_thresholds_under_one_label(tmp_path):
-    for n, other in enumerate(
-        (
-            TINY.with_(task=ThreeBitTemporalOrder(12)),
-            TINY.with_(task=TemporalOrder(12), algorithm=Algorithm(clip=Norm(2.0))),
-        )
-    ):
-        store = Store(tmp_path / str(n))
-        for spec in (TINY.with_(algorithm=Algorithm(clip=Norm(1.0))), other):
-            train(spec.with_(init=BasicTanh()), seeds=1, device="cpu", store=store)
-        with pytest.raises(ValueError, match="differ in init, algorithm, length and seed alone"):
-            sweeps.gather(store)
+def test_gather_refuses_what_cannot_be_read_back(load, tmp_path):
+    store, init = Store(tmp_path), load(own=OWN).Init()
+    train(TINY.with_(task=TemporalOrder(12), init=init), seeds=1, device="cpu", store=store)
+    assert sweeps.gather(store)["init"].values.tolist() == ["own:Init"]
+    load(own=OWN + "\n\nclass Other:\n    pass\n".replace("Other", "Init"))
+    with pytest.raises(ValueError, match="text must be canonical JSON"):
+        sweeps.gather(store)
 
 
 KEPT = """

@@ -26,7 +26,7 @@ seeds = torch.arange(2)
 network = rnnlab.BasicTanh().parameters(sizes, [0, 1])
 good = task.chunk(seeds, torch.arange(1), batch=3)[0]
 ones = torch.ones(2, dtype=torch.int64)
-grid = {"inits": {"a": rnnlab.BasicTanh()}, "algorithms": {"b": rnnlab.Algorithm()}, "lengths": [10]}
+grid = {"init": {"a": rnnlab.BasicTanh()}, "algorithm": {"b": rnnlab.Algorithm()}, "length": [10]}
 
 def assert_(held):
     assert held
@@ -90,7 +90,11 @@ CASES = {
     "largest_exponent(torch.eye(3)[None], torch.ones(1, 4, 3), sigma='tanh')": "ValueError: sigma must be a Sigma, ",
     "rnnlab.Spec(task=rnnlab.TemporalOrder(2**27))": "ValueError: batch must be at most 2 at this length, got 20",
     "rnnlab.Spec(batch=10**9)": "ValueError: batch must be at most 5368709 at this length, got 1000000000",
-    "sweeps.grid(rnnlab.Spec(), **(grid | {'inits': rnnlab.INITS}))": "ValueError: inits must be a dictionary of which",
+    "sweeps.grid(rnnlab.Spec(), **(grid | {'init': rnnlab.INITS}))": "ValueError: init must be an Init, such as Smart",
+    "assert_(sweeps.grid(rnnlab.Spec(), algorithm=['MSGD'])[0].item() == rnnlab.Spec(algorithm='MSGD'))": "no error",
+    "sweeps.grid(rnnlab.Spec(), inits=rnnlab.INITS)": "ValueError: inits must lead to a field of a specification: Spec",
+    "sweeps.grid(rnnlab.Spec(algorithm='MSGD'), threshold=[1.0])": "ValueError: threshold must lead to a field of a",
+    "sweeps.run(rnnlab.Spec(), length=50)": "ValueError: length must be a sequence of values, or a dictionary of them",
     "rnnlab.train(rnnlab.Spec(), seeds='3')": "ValueError: seeds must be a count of at least 1 or a sequence",
     "rnnlab.train(rnnlab.Spec(), seeds=2.0)": "ValueError: seeds must be a count of at least 1 or a sequence",
     "rnnlab.train(rnnlab.Spec(), device='gpu')": "ValueError: device must be 'auto', 'cpu' or 'cuda', got 'gpu'",

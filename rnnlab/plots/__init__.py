@@ -7,6 +7,7 @@ from rnnlab.plots.learning import (
     errors_by_length,
     learning_curves,
     members_by_length,
+    panels,
     solved_by,
     success_rates,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "errors_by_length",
     "learning_curves",
     "members_by_length",
+    "panels",
     "plain_log",
     "solved_by",
     "style",

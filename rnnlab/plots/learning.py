@@ -1,6 +1,6 @@
 """What became of trainings: curves, success, errors by length. Takes data, returns axes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -191,6 +191,22 @@ def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArr
             dots.set(markerfacecolor=fill, markeredgewidth=0.8)
     ax.set(xlabel="length (steps)", xticks=values["length"])
     return ax
+
+
+def panels(axes: np.ndarray, outcomes: Mapping[str, xarray.DataArray], solved: xarray.DataArray) -> None:
+    """Draw outcomes of all members: a row for each outcome, named by its label, and a column for each initialization.
+
+    Args:
+        axes: to draw into, of shape (outcomes, initializations).
+        outcomes: over `init`, `algorithm`, `length` and `seed`, by the label of their axis.
+        solved: which members were, likewise.
+    """
+    for row, (label, values) in zip(axes, outcomes.items(), strict=True):
+        for ax, init in zip(row, values["init"].values, strict=True):
+            members_by_length(ax, values.sel(init=init), solved.sel(init=init)).set(xlabel="")
+        row[0].set_ylabel(label)
+    for ax in axes[-1]:
+        ax.set_xlabel("length (steps)")
 
 
 def errors_by_length(

@@ -34,9 +34,9 @@ PATIENCE = 2.0  # seconds in which trainings that are stopped may write their ch
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Some seeds of a cell, trained as one ensemble."""
+    """Some seeds of a cell, trained as one ensemble; the labels say which cell, by axis."""
 
-    labels: tuple[str, str, int]
+    labels: Mapping[str, Any]
     spec: Spec
     seeds: list[int]
 
@@ -45,6 +45,10 @@ class Job:
         """Steps that it takes if no member ends early."""
         return self.spec.updates * self.spec.task.longest * len(self.seeds)
 
+    def __str__(self) -> str:
+        """Which cell."""
+        return ", ".join(f"{name} {label}" for name, label in self.labels.items()) or "all"
+
 
 class LostWorkersError(RuntimeError):
     """Workers were lost again and again, and nothing was finished in between."""
@@ -52,35 +56,31 @@ class LostWorkersError(RuntimeError):
 
 def results_by(
     jobs: Sequence[Job], executor: Executor | Callable[[], Executor] | None, how: Mapping[str, Any]
-) -> Generator[tuple[Job, xarray.Dataset, bool], None, None]:
-    """Each job, what came of it, and whether that had to be computed; as they are ready."""
+) -> Generator[tuple[Job, xarray.Dataset], None, None]:
+    """Each job and what came of it, as they are ready; what the store has finished comes first."""
+    if not (executor is None or callable(executor) or hasattr(executor, "submit")):
+        raise ValueError(f"executor must be an Executor, a function that makes one, or None, got {executor!r:.100}")
     waiting = []
     for job in jobs:
         kept = finished(job.spec, job.seeds, how["store"]) if how["store"] is not None else None
         if kept is None:
             waiting.append(job)
         else:
-            yield job, kept, False
+            yield job, kept
     if executor is None:
-        yield from ((job, train(job.spec, seeds=job.seeds, **how), True) for job in waiting)
+        yield from ((job, train(job.spec, seeds=job.seeds, **how)) for job in waiting)
     else:
-        waiting.sort(key=lambda job: -job.work)
-        yield from ((job, result, True) for job, result in _by_workers(waiting, executor, how))
+        yield from _by_workers(sorted(waiting, key=lambda job: -job.work), executor, how)
 
 
 def _by_workers(
     jobs: Sequence[Job], executor: Executor | Callable[[], Executor], how: Mapping[str, Any]
 ) -> Iterator[tuple[Job, xarray.Dataset]]:
     """The jobs' results as they are ready; jobs of lost workers are submitted again."""
-    given = hasattr(executor, "submit") and not isinstance(executor, type)
-    make: Any = (lambda: executor) if given else executor
-    pool, losses, sign = make(), 0, _sign(how["store"])
-    if not hasattr(pool, "submit"):
-        raise ValueError(f"executor must make an Executor, such as ProcessPoolExecutor(), got {pool!r:.100} from it")
+    pool, losses, sign = _pool(executor), 0, _sign(how["store"])
     pending: dict[Future, Job] = {}
     try:
-        with _unheard(pool):
-            pending.update((_submitted(pool, job, sign, how), job) for job in jobs)
+        _submit(jobs, pool, pending, sign, how)
         while pending:
             ready, _ = wait(pending, return_when=FIRST_COMPLETED)
             if any(isinstance(_failure(future), BrokenExecutor) for future in ready):
@@ -98,24 +98,35 @@ def _by_workers(
                     f"is kept. A process pool that broke cannot be used again: give a function that makes one."
                 ) from reason
             if isinstance(reason, BrokenExecutor):
-                pool = make()
-            with _unheard(pool):
-                again = [pending.pop(future) for future in lost]
-                pending.update((_submitted(pool, job, sign, how), job) for job in again)
+                pool = _pool(executor)
+            _submit([pending.pop(future) for future in lost], pool, pending, sign, how)
     finally:
         ended = _stop(pending, sign)
         if pool is not executor:
             pool.shutdown(wait=ended, cancel_futures=True)
 
 
-def _submitted(pool: Executor, job: Job, sign: Path, how: Mapping[str, Any]) -> Future:
-    """What the pool promises; a pool that is already broken promises to fail."""
-    try:
-        return pool.submit(_obedient, train, job.spec, sign, seeds=job.seeds, **how)
-    except BrokenExecutor as broken:
-        failed: Future = Future()
-        failed.set_exception(broken)
-        return failed
+def _pool(executor: Executor | Callable[[], Executor]) -> Executor:
+    """What computes: the one that was given, or what the function makes."""
+    given = hasattr(executor, "submit") and not isinstance(executor, type)
+    pool: Any = executor if given else executor()  # type: ignore[operator]
+    if not hasattr(pool, "submit"):
+        raise ValueError(f"executor must make an Executor, such as ProcessPoolExecutor(), got {pool!r:.100} from it")
+    return pool
+
+
+def _submit(
+    jobs: Sequence[Job], pool: Executor, pending: dict[Future, Job], sign: Path, how: Mapping[str, Any]
+) -> None:
+    """Note what the pool promises for each job; a pool that is already broken promises to fail."""
+    with _unheard(pool):
+        for job in jobs:
+            try:
+                future = pool.submit(_obedient, train, job.spec, sign, seeds=job.seeds, **how)
+            except BrokenExecutor as broken:
+                future = Future()
+                future.set_exception(broken)
+            pending[future] = job
 
 
 @contextmanager

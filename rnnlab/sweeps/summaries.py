@@ -1,24 +1,21 @@
-"""Summaries of sweeps: files small enough for the book; and what they answer, which then need not run again."""
+"""Summaries of sweeps: files small enough for the book; and the networks that they hold, which need not train again."""
 
 import json
-import math
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray
 
 from rnnlab.sweeps.executors import Job
-from rnnlab.training.records import FRESH, OUTCOMES, SERIES, TOTALS
-from rnnlab.training.specs import Spec, named
-from rnnlab.training.store import SUMMARY, DamagedError, File, decode, encode, expanded, put
+from rnnlab.training.records import OUTCOMES, SERIES, TOTALS
+from rnnlab.training.specs import named, run_id
+from rnnlab.training.store import SUMMARY, DamagedError, File, Store, decode, encode, expanded, written
 from rnnlab.values import checked
 
-AXES = ("init", "algorithm", "length")
 LIMIT = 200_000  # bytes of a summary
+_END = {"no error": "first_no_error", "below 1 %": "first_below_1_percent"}  # of a member, by `Spec.stop`
 
 
 @checked()
@@ -39,11 +36,14 @@ def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> No
         raise ValueError(f"runs must have a dimension check, got {dict(runs.sizes)}")
     for checks in (50, 40, 30, 20, 15, 10, 5, 2):
         kept = np.unique(np.linspace(0, runs.sizes["check"] - 1, checks).round().astype(int))
-        inner = zlib.compress(encode(_plain(runs.drop_vars("theta", errors="ignore").isel(check=kept))), 9)
-        said = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"} | runs.attrs
-        data = encode(File(SUMMARY, said, {"dataset": np.frombuffer(inner, dtype=np.uint8)}))
+        thin = runs.drop_vars("theta", errors="ignore").isel(check=kept)
+        told = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"}
+        words = thin.assign_attrs(told | runs.attrs).to_dict(data=False)
+        arrays = {str(name): _plain(variable) for name, variable in thin.variables.items()}
+        data = encode(File(SUMMARY, words, arrays), save=np.savez_compressed)
         if len(data) <= LIMIT:
-            put(expanded(path).absolute(), data)
+            with written(expanded(path).absolute()) as stream:
+                stream.write(data)
             return
     raise ValueError(f"runs must be few enough for {LIMIT} bytes, got {dict(runs.sizes)}")
 
@@ -57,37 +57,21 @@ def read_summary(path: str | Path) -> xarray.Dataset:
         FileNotFoundError: there is none.
     """
     try:
-        outer = decode(expanded(path).read_bytes())
+        file = decode(expanded(path).read_bytes())
     except DamagedError as error:
         raise DamagedError(f"{path} is {error}") from error
-    if outer.name != SUMMARY:
-        raise DamagedError(f"{path} is no summary, but {outer.name}")
-    inner = decode(zlib.decompress(outer.arrays["dataset"].tobytes()))
-    columns = inner.header["columns"]
-    values = {name: inner.arrays.get(name, column.get("text")) for name, column in columns.items()}
-    variables = {name: (tuple(column["dims"]), values[name], column["attrs"]) for name, column in columns.items()}
-    coords = {name: variables.pop(name) for name in inner.header["coords"]}
-    found = xarray.Dataset(variables, coords, outer.header)
-    lacking = [name for name in FRESH if "final_error" in found and name not in found]
-    for name in lacking:  # written before it was measured
-        text, units = OUTCOMES[name]
-        found[name] = xarray.full_like(found["final_error"], np.nan).assign_attrs(long_name=text, units=units)
-    return found
+    if file.name != SUMMARY:
+        raise DamagedError(f"{path} is no summary, but {file.name}")
+    for name, variable in (file.header["coords"] | file.header["data_vars"]).items():
+        variable["data"] = file.arrays[name]
+    return xarray.Dataset.from_dict(file.header)
 
 
-def _plain(runs: xarray.Dataset) -> File:
-    """A dataset as words and arrays; numbers of every check are rounded."""
-    columns: dict[str, dict[str, Any]] = {}
-    arrays = {}
-    for name, variable in runs.variables.items():
-        values = variable.values
-        columns[str(name)] = {"dims": variable.dims, "attrs": variable.attrs}
-        if values.dtype.kind in "OUS":
-            columns[str(name)]["text"] = np.where(variable.isnull(), "", values).astype(str).tolist()
-        else:
-            series = values.dtype.kind == "f" and "check" in variable.dims
-            arrays[str(name)] = _rounded(values) if series else values
-    return File(SUMMARY, {"columns": columns, "coords": [str(name) for name in runs.coords]}, arrays)
+def _plain(variable: xarray.Variable) -> np.ndarray:
+    """The values; words where there are some, and numbers of every check rounded."""
+    if variable.dtype.kind in "OUS":
+        return np.where(variable.isnull(), "", variable.values).astype(str)
+    return _rounded(variable.values) if variable.dtype.kind == "f" and "check" in variable.dims else variable.values
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
@@ -96,91 +80,60 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return np.ldexp(np.round(np.ldexp(mantissa, 11)), exponent - 11).astype(np.float32)
 
 
-def answers(known: xarray.Dataset, jobs: Sequence[Job]) -> list[tuple[Job, Job, xarray.Dataset]]:
-    """The networks that a summary answers.
+def answers(
+    known: xarray.Dataset, jobs: Sequence[Job], store: Store | None
+) -> tuple[list[tuple[Job, xarray.Dataset]], list[Job]]:
+    """The networks that a summary holds, and the jobs that are left to be trained.
 
-    A network is answered by itself, with its whole budget or ended within it, or by one that was trained with another
-    threshold of the gradient's norm, or none, if its norm stayed below both: then clipping never changed a bit.
+    It holds a network if that is the same run; or the same with another budget, if it ended within this one, at a
+    check that is due here.
 
     Args:
         known: what `read_summary` returned.
         jobs: ensembles to be trained.
-
-    Returns:
-        A job, the same with the answered seeds alone, and the answer; `run` says which run that is from.
+        store: where some of them may have been begun; of such a one the summary gives all or none, so that it can go
+            on.
 
     Raises:
-        ValueError: `known` is no summary of a sweep.
+        ValueError: `known` is no summary of trainings.
     """
-    needed = {*SERIES, *OUTCOMES, *TOTALS, *AXES, "run", "spec", "seed", "update"}
+    needed = {*SERIES, *OUTCOMES, *TOTALS, "run", "spec", "seed", "update"}
     if not (isinstance(known, xarray.Dataset) and needed <= set(known.variables)):
         raise ValueError(f"known must be what `read_summary` returned for a sweep's `totals`, got {known!r:.200}")
-    networks = known.stack(network=[*AXES, "seed"], create_index=False)
-    held: dict[tuple[str, int], list[_Held]] = {}
-    columns = ("spec", "seed", "first_no_error", "largest_norm", "clipped_share", "diverged_at")
-    for n, (text, seed, *said) in enumerate(zip(*(networks[name].values.tolist() for name in columns), strict=True)):
-        if text:
-            asked = _Asked.of(text)
-            held.setdefault((asked.question, seed), []).append(_Held(n, asked, *said))
+    axes = [name for name in known["run"].dims if name != "seed"]
+    networks = known.stack(network=[*axes, "seed"], create_index=False)
+    budgets = {json.loads(text)["spec"]["updates"] for text in np.unique(known["spec"].values) if text}
     origin = {name: value for name, value in known.attrs.items() if name not in ("command", "checks", "wall_s")}
-    found = []
+    taken, left = [], []
     for job in jobs:
-        spec, text = job.spec, named(job.spec)
-        if not text:
+        held = _held(networks, job, budgets)
+        begun = store is not None and len(held) < len(job.seeds) and store.family(job.spec.family(job.seeds))
+        if not held or begun:
+            left.append(job)
             continue
-        asked, numbers = _Asked.of(text), {}
-        for seed in job.seeds:
-            fit = [one for one in held.get((asked.question, seed), ()) if one.answers(asked, spec)]
-            if fit:  # its own run rather than another algorithm's
-                numbers[seed] = min(fit, key=lambda one: one.asked.clip != asked.clip).number
-        if numbers:
-            checks = networks.isel(network=list(numbers.values())).swap_dims(check="update")
-            answer = checks.reindex(update=due(spec.updates, spec.check_every)).drop_vars([*AXES, "spec"])
-            answer = answer.swap_dims(update="check", network="seed").assign_attrs(origin, spec=text)
-            answer["update"].attrs = known["update"].attrs
-            found.append((job, replace(job, seeds=list(numbers)), answer))
-    return found
+        checks = networks.isel(network=list(held.values())).swap_dims(check="update")
+        answer = checks.reindex(update=due(job.spec.updates, job.spec.check_every)).drop_vars([*axes, "spec"])
+        answer = answer.swap_dims(update="check", network="seed").assign_attrs(origin, spec=job.spec.canonical())
+        answer["update"].attrs = known["update"].attrs
+        taken.append((replace(job, seeds=list(held)), answer))
+        if rest := [seed for seed in job.seeds if seed not in held]:
+            left.append(replace(job, seeds=rest))
+    return taken, left
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A specification's canonical JSON in parts: what matters in any case, the budget, the clipping.
-
-    `room` is the norm below which the clipping lets a gradient be.
-    """
-
-    question: str
-    updates: int
-    clip: str
-    room: float
-
-    @classmethod
-    def of(cls, text: str) -> "_Asked":
-        told = json.loads(text)
-        updates, clip = told["spec"].pop("updates"), told["spec"]["algorithm"].pop("clip")
-        guard = clip.get("guard") or {}
-        limits = [clip.get("threshold", math.inf), guard.get("limit", math.inf)]
-        room = min(limits) if clip.get("type") in ("Norm", "NoClip") and "class" not in guard else 0.0
-        return cls(json.dumps(told, sort_keys=True), updates, json.dumps(clip, sort_keys=True), room)
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A network of a summary: its number there, what it was trained for, and what came of it."""
-
-    number: int
-    asked: _Asked
-    no_error: float
-    largest_norm: float
-    clipped_share: float
-    diverged_at: float
-
-    def answers(self, asked: _Asked, spec: Spec) -> bool:
-        """Whether its training is, bit for bit, what another one with the same question would be."""
-        early = spec.stop == "no error" and self.no_error <= spec.updates and self.no_error % spec.check_every == 0
-        untouched = self.largest_norm < min(self.asked.room, asked.room) and self.clipped_share == 0
-        alike = self.asked.clip == asked.clip or (untouched and math.isnan(self.diverged_at))
-        return alike and (early or self.asked.updates == asked.updates)
+def _held(networks: xarray.Dataset, job: Job, budgets: Iterable[int]) -> dict[int, int]:
+    """Where a job's networks are among those of a summary, by seed."""
+    spec, runs = job.spec, networks["run"].values
+    held: dict[int, int] = {}
+    when = networks[_END[spec.stop]].values if spec.stop in _END else np.full(len(runs), np.nan)
+    early = (when <= spec.updates) & (when % spec.check_every == 0)
+    for budget in budgets if named(spec) else ():
+        if budget <= spec.check_every * 10**6:  # as for any specification
+            text = spec.with_(updates=budget).canonical()
+            ids = {run_id(text, seed): seed for seed in job.seeds}
+            fit = np.isin(runs, list(ids)) & (early | (budget == spec.updates))
+            held |= {ids[runs[n]]: int(n) for n in np.flatnonzero(fit)}
+    return held
 
 
 def due(budget: int, check_every: int) -> np.ndarray:

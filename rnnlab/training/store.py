@@ -1,12 +1,13 @@
 """A folder of finished and unfinished trainings.
 
-A file is written whole or not at all, never changed, and read only if its sum is right. It holds the line "rnnlab
-store 1", one line of JSON, arrays of numbers and a SHA-256 sum of all that; nothing in it is ever executed.
+A file is written whole or not at all, never changed, and read only if its sum is right. It is one of NumPy's .npz
+archives: named arrays, of which `rnnlab` holds words about them as JSON, and the SHA-256 sum of all that as the
+archive's comment. Nothing in it is ever executed.
 """
 
 import hashlib
+import io
 import json
-import math
 import os
 import re
 import sys
@@ -14,10 +15,11 @@ import tarfile
 import tempfile
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import numpy as np
@@ -25,14 +27,14 @@ import numpy as np
 from rnnlab.training.records import FRESH, OUTCOMES, SERIES
 from rnnlab.values import checked
 
-MAGIC = b"rnnlab store 1\n"
+VERSION = 2  # of what a file holds
 RUN, CHECKPOINT, FURTHER, SUMMARY = "run", "checkpoint", "further", "summary"
 ASIDE, PART = "aside", "part"
 _NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint|further)")
 _WORDS = {"spec", "update", "provenance"}
 _ARRAYS = {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}.difference(FRESH)
 _FURTHER = {*_WORDS, "held"}, {"seeds", "theta"}
-_DTYPES = ("|u1", "<i8", "<f4", "<f8")
+_SUM = 64  # hexadecimal digits
 _STALE = 3_600  # seconds after which nobody writes to a temporary file any more
 
 
@@ -42,20 +44,20 @@ class DamagedError(ValueError):
 
 @dataclass(frozen=True)
 class File:
-    """What a file holds: its name, words and numbers about it, and arrays."""
+    """What a file holds: its name, words and numbers about it, and arrays; none of these is called `rnnlab`."""
 
     name: str
     header: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
 
-def encode(file: File) -> bytes:
-    """The file as bytes, with its sum."""
-    arrays = {name: np.asarray(a, dtype=a.dtype.newbyteorder("<"), order="C") for name, a in file.arrays.items()}
-    table = [[name, a.dtype.str, a.shape] for name, a in arrays.items()]
-    head = json.dumps({"name": file.name, "header": file.header, "arrays": table})
-    body = b"".join([MAGIC, head.encode(), b"\n", *(a.tobytes() for a in arrays.values())])
-    return body + hashlib.sha256(body).digest()
+def encode(file: File, *, save: Callable[..., None] = np.savez) -> bytes:
+    """The file as bytes, with its sum; `save` is `numpy.savez`, or `numpy.savez_compressed`."""
+    words = json.dumps({"version": VERSION, "name": file.name, "header": file.header})
+    archive = io.BytesIO()
+    save(archive, rnnlab=np.frombuffer(words.encode(), dtype=np.uint8), **file.arrays)
+    body = archive.getvalue()[:-2] + _SUM.to_bytes(2, "little")  # the last two bytes say how long the comment is
+    return body + hashlib.sha256(body).hexdigest().encode()
 
 
 @checked()
@@ -65,24 +67,21 @@ def decode(data: bytes) -> File:
     Raises:
         DamagedError: `data` is something else, of another version, or does not have its sum.
     """
-    if not data.startswith(MAGIC):
-        other = data.startswith(MAGIC[: MAGIC.rindex(b" ")])
-        raise DamagedError("of another version of the store" if other else "no file of rnnlab's store")
-    if hashlib.sha256(memoryview(data)[:-32]).digest() != data[-32:]:
+    if data[:4] != b"PK\3\4" or data[30:40] != b"rnnlab.npy":  # where an archive says what is first in it
+        old = data.startswith(b"rnnlab store ")
+        raise DamagedError("of another version of the store" if old else "no file of rnnlab's store")
+    if hashlib.sha256(memoryview(data)[:-_SUM]).hexdigest().encode() != data[-_SUM:]:
         raise DamagedError("truncated or changed: its sum is another")
     try:
-        start = data.index(b"\n", len(MAGIC)) + 1
-        head = json.loads(data[len(MAGIC) : start])
-        arrays = {}
-        for name, dtype, shape in head["arrays"]:
-            if dtype not in _DTYPES:
-                raise DamagedError(f"of dtype {dtype}")
-            count = math.prod(shape)
-            arrays[name] = np.frombuffer(data, dtype, count, start).reshape(shape).copy()
-            start += arrays[name].nbytes
-        return File(str(head["name"]), dict(head["header"]), arrays)
-    except (KeyError, TypeError, ValueError) as error:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = dict(archive)
+        words = json.loads(arrays.pop("rnnlab").tobytes())
+        version, file = words["version"], File(str(words["name"]), dict(words["header"]), arrays)
+    except Exception as error:  # whatever reading it may raise
         raise DamagedError(f"not as rnnlab writes it: {error}") from error
+    if version != VERSION:
+        raise DamagedError("of another version of the store")
+    return file
 
 
 def _named(name: str, data: bytes) -> File:
@@ -99,12 +98,24 @@ def _named(name: str, data: bytes) -> File:
     return file
 
 
-def put(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and have it reach the disk."""
+def _sound(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of an archive's files, each of which is known to be one of a store."""
+    for member in tar:
+        stream = tar.extractfile(member) if member.isfile() and _NAME.fullmatch(member.name) else None
+        if stream is None:
+            raise DamagedError(f"{member.name!r} is no file of a store")
+        data = stream.read()
+        _named(member.name, data)
+        yield member.name, data
+
+
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Where to write a file whole or not at all; in the end it has reached the disk."""
     part = path.with_name(f".{path.name}.{uuid4().hex}.{PART}")
     try:
         with part.open("xb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
@@ -117,13 +128,6 @@ def put(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = tar.extractfile(member)
-    assert stream is not None  # only files are asked for
-    with stream:
-        return stream.read()
 
 
 def default_folder() -> Path:
@@ -232,7 +236,8 @@ class Store:
             OSError: the folder cannot be written to, or is full; what stood there stands.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        put(self.folder / file.name, encode(file))
+        with written(self.folder / file.name) as stream:
+            stream.write(encode(file))
 
     def remove(self, name: str) -> None:
         """Take a file out, if it is there."""
@@ -255,14 +260,9 @@ class Store:
             OSError: `archive` cannot be written.
         """
         names = [path.name for path in self.files() if self.read(path.name)]
-        part = archive.with_name(f".{archive.name}.{uuid4().hex}.{PART}")
-        try:
-            with tarfile.open(part, "x") as tar:
-                for name in names:
-                    tar.add(self.folder / name, name, recursive=False)
-            part.replace(archive)
-        finally:
-            part.unlink(missing_ok=True)
+        with written(archive) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+            for name in names:
+                tar.add(self.folder / name, name, recursive=False)
         return len(names)
 
     def unpack(self, archive: Path) -> int:
@@ -274,21 +274,16 @@ class Store:
         """
         try:
             with tarfile.open(archive, "r:") as tar:
-                new = [name for name in self._sound(tar) if not (self.folder / name).exists()]
+                names = [name for name, _ in _sound(tar)]
                 self.prepare()
-                for name in new:
-                    put(self.folder / name, _content(tar, tar.getmember(name)))
+                new = [name for name in names if not (self.folder / name).exists()]
+                for name, data in _sound(tar):
+                    if name in new:
+                        with written(self.folder / name) as stream:
+                            stream.write(data)
         except (tarfile.TarError, DamagedError) as error:
             raise DamagedError(f"{archive} is refused, and nothing taken in: {error}") from error
         return len(new)
-
-    def _sound(self, tar: tarfile.TarFile) -> list[str]:
-        """Names of an archive's files, once each of them is known to be one of a store."""
-        for member in tar:
-            if not member.isfile() or not _NAME.fullmatch(member.name):
-                raise DamagedError(f"{member.name!r} is no file of a store")
-            _named(member.name, _content(tar, member))
-        return tar.getnames()
 
     def litter(self) -> list[Path]:
         """What nobody needs: files set aside, checkpoints of what has been finished, parts of files an hour old."""

@@ -81,9 +81,9 @@ def memory() -> None:
         began = time.perf_counter()
         runs = sweeps.run(
             short,
-            inits={"basic tanh": BasicTanh()},
-            algorithms={"MSGD-CR": SPEC.algorithm},
-            lengths=[50],
+            init={"basic tanh": BasicTanh()},
+            algorithm={"MSGD-CR": SPEC.algorithm},
+            length=[50],
             seeds=2_000,
             chunk=500,
             device="cpu",

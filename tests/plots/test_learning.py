@@ -51,6 +51,18 @@ def test_members_by_length_fills_the_solved_and_leaves_the_others_hollow(ax):
     assert all(abs(x - CELLS["length"][int(y) // 3 % 2]) < 2 for dots in drawn.values() for x, y in dots)
 
 
+def test_panels_are_a_row_for_each_outcome_and_a_column_for_each_initialization():
+    coords = {"init": ["sigmoid", "basic tanh"]} | CELLS | SEEDS
+    values = xarray.DataArray(np.arange(24.0).reshape(2, 2, 2, 3), coords=coords)
+    figure, axes = plt.subplots(2, 2)
+    plots.panels(axes, {"rho": values, "norm": -values}, values > 4)
+    for (i, j), ax in np.ndenumerate(axes):
+        drawn = sorted(y for line in ax.lines for y in line.get_ydata())
+        assert drawn == sorted((1 - 2 * i) * values[j].values.ravel())
+        assert (ax.get_xlabel(), ax.get_ylabel()) == (["", "length (steps)"][i], [["rho", "norm"][i], ""][j])
+    plt.close(figure)
+
+
 def test_a_single_length_and_a_single_seed_are_drawn_too(ax):
     one = xarray.DataArray([[[7.0]]], coords={"algorithm": ["MSGD"], "length": [30], "seed": [0]})
     plots.members_by_length(ax, one, one > 0)

@@ -28,9 +28,9 @@ from tests.training.test_resume import assert_same
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf8")
 BASE = Spec(units=10, batch=5, updates=3_000, check_every=1_000, check_sequences=20, confirm_sequences=20, stop="never")
 AXES = {
-    "inits": {"smart tanh": INITS["smart tanh"]()},
-    "algorithms": {"MSGD-CR": Algorithm.named("MSGD-CR")},
-    "lengths": [10, 14],
+    "init": {"smart tanh": INITS["smart tanh"]()},
+    "algorithm": {"MSGD-CR": Algorithm.named("MSGD-CR")},
+    "length": [10, 14],
     "seeds": 4,
 }
 SHARED = {**AXES, "chunk": 1, "device": "cpu"}
@@ -116,8 +116,8 @@ def test_a_dask_cluster_of_which_a_worker_is_killed_loses_nothing_that_is_finish
         executor = client.get_executor()
         runs = sweeps.run(BASE, **SHARED, store=store, checkpoint_every=0, executor=executor, progress=seen.append)
         assert_survived(runs, whole, killer, store)
-        assert [done.number for done in seen] == list(range(1, 9))
-        assert seen[0].length == 14  # the longest come first
+        assert [progress.over for progress in seen] == [False] * 7 + [True]
+        assert "length 14" in seen[0].note  # the longest come first
         kept = identities(store)
         assert_same(sweeps.run(BASE, **SHARED, store=store, executor=executor), whole)
         assert identities(store) == kept
@@ -150,7 +150,7 @@ def test_the_lines_of_the_readme_run_a_sweep_on_a_cluster(cluster, monkeypatch, 
 def test_threads_can_share_a_store_and_without_one_workers_return_what_they_computed(kept, whole, tmp_path):
     store = Store(tmp_path) if kept else None
     with ThreadPoolExecutor(2) as pool:
-        runs = sweeps.run(BASE, **{**SHARED, "lengths": [10], "seeds": 2}, store=store, executor=pool)
+        runs = sweeps.run(BASE, **{**SHARED, "length": [10], "seeds": 2}, store=store, executor=pool)
     assert_same(runs, whole.sel(length=[10], seed=[0, 1]))
     assert len(list(tmp_path.iterdir())) == 2 * kept
 
@@ -206,7 +206,7 @@ def test_losses_are_counted_anew_once_something_is_finished(monkeypatch, whole):
                 promise.set_result(function(*args, **given))
             return promise
 
-    one_by_one = functools.partial(sweeps.run, BASE, **{**SHARED, "lengths": [10], "seeds": 2}, executor=Losing())
+    one_by_one = functools.partial(sweeps.run, BASE, **{**SHARED, "length": [10], "seeds": 2}, executor=Losing())
     assert_same(one_by_one(), whole.sel(length=[10], seed=[0, 1]))
 
 
@@ -258,14 +258,15 @@ def test_processes_start_after_torch_has_run_and_ctrl_c_at_a_terminal_ends_them_
 
 @pytest.mark.parametrize("way", ["here", "threads", "a function that makes processes", "dask"])
 def test_an_interrupt_of_this_process_alone_ends_a_sweep_in_five_seconds(way, tmp_path, request):
-    store, sent = Store(tmp_path), []
+    store, sent, finished = Store(tmp_path), [], []
 
     def interrupt():
         sent.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
-    def progress(done):
-        if done.number == FINISHED:
+    def progress(now):
+        finished.append(now)
+        if len(finished) == FINISHED:
             threading.Timer(0.3, interrupt).start()
 
     with ExitStack() as stack:

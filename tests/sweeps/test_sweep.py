@@ -1,33 +1,35 @@
 """Sweeps: each cell is what `train` gives, under its own name, and success is counted with its interval."""
 
-from dataclasses import replace
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
 
-from rnnlab import INITS, Algorithm, Elementwise, NoClip, Norm, Skip, Spec, Store, TemporalOrder, train, wilson
-from rnnlab.book import pages
-from rnnlab.statistics import success
-from rnnlab.sweeps.executors import Job
+from rnnlab import INITS, Algorithm, Spec, Store, TemporalOrder, ThreeBitTemporalOrder, train, wilson
+from rnnlab.statistics import complete, leads, regression, success
+from rnnlab.sweeps import executors
+from rnnlab.sweeps.axes import grid
 from rnnlab.sweeps.summaries import read_summary, write_summary
-from rnnlab.sweeps.sweep import Done, grid, run
-from rnnlab.sweeps.watching import Watch
-from rnnlab.training.records import FRESH, OUTCOMES, TOTALS, totals
+from rnnlab.sweeps.sweep import run
+from rnnlab.training.progress import Progress
+from rnnlab.training.records import OUTCOMES, TOTALS, totals
 
 BASE = Spec(units=6, batch=4, updates=25, check_every=10, check_sequences=50, confirm_sequences=50)
-TINY = {"inits": {n: INITS[n]() for n in ("smart tanh", "sigmoid")}, "lengths": [12, 10]}
 CALM = {name: Algorithm.named(name) for name in ("MSGD-CR", "MSGD")}
+TINY = {"init": {n: INITS[n]() for n in ("smart tanh", "sigmoid")}, "algorithm": CALM, "length": [12, 10]}
 
 
 @pytest.fixture(scope="module")
 def runs():
-    return run(BASE, **TINY, algorithms=CALM, seeds=[3, 0], device="cpu")
+    return run(BASE, **TINY, seeds=[3, 0], device="cpu")
 
 
 def test_every_cell_of_a_sweep_is_what_training_its_specification_alone_returns(runs):
-    for (init, algorithm, length), spec in grid(BASE, **TINY, algorithms=CALM).items():
+    specs = grid(BASE, **TINY)
+    for init, algorithm, length in itertools.product(*TINY.values()):
+        spec = specs.sel(init=init, algorithm=algorithm, length=length).item()
         assert spec == BASE.with_(init=INITS[init](), algorithm=Algorithm.named(algorithm), task=TemporalOrder(length))
         cell, alone = runs.sel(init=init, algorithm=algorithm, length=length), train(spec, seeds=[3, 0], device="cpu")
         assert cell["spec"].item() == alone.attrs["spec"]
@@ -60,7 +62,7 @@ def test_a_sweep_keeps_the_order_it_was_asked_for_and_names_its_axes_and_units(r
 
 def test_series_are_nan_after_the_last_check_of_a_cell_that_ended_early():
     wild = {"wild": Algorithm.named("MSGD", learning_rate=1e38)}  # the second gradient overflows
-    runs = run(BASE, inits={"tanh": INITS["basic tanh"]()}, algorithms=CALM | wild, lengths=[10], seeds=2, device="cpu")
+    runs = run(BASE, init={"tanh": INITS["basic tanh"]()}, algorithm=CALM | wild, length=[10], seeds=2, device="cpu")
     assert runs.sizes["check"] == 3
     assert np.isfinite(runs["error"].sel(algorithm="MSGD")).all()
     assert np.isfinite(runs["diverged_at"].sel(algorithm="wild")).all()
@@ -68,53 +70,86 @@ def test_series_are_nan_after_the_last_check_of_a_cell_that_ended_early():
     assert np.isnan(runs["error"].sel(algorithm="wild", check=[1, 2])).all()
 
 
-def test_progress_counts_the_cells_one_by_one():
+def test_any_part_of_a_specification_can_be_an_axis_and_every_cell_is_its_own_training():
+    axes = {
+        "algorithm": {name: Algorithm.named(name) for name in ("MSGD-C", "MSGD-CR")},
+        "threshold": np.array([0.1, 10.0]),
+        "task": {"two": TemporalOrder(12), "three": ThreeBitTemporalOrder(12)},
+        "task.length": (12, (12, 14)),
+        "units": range(3, 5),
+        "alpha": [2.0],
+    }
+    specs = grid(BASE.with_(updates=4, check_every=2), **axes)
+    assert specs.dims == tuple(axes)
+    assert specs["task.length"].values.tolist() == ["12", "(12, 14)"]
+    assert specs["threshold"].attrs["units"] == "loss per weight"
+    labels = {"algorithm": "MSGD-CR", "threshold": 0.1, "task": "three", "task.length": "(12, 14)", "units": 3}
+    algorithm = Algorithm.named("MSGD-CR", threshold=0.1, alpha=2.0)
+    want = BASE.with_(updates=4, check_every=2, units=3, task=ThreeBitTemporalOrder((12, 14)), algorithm=algorithm)
+    assert specs.sel(labels).item() == want
+    runs = run(specs[:, :1, :, 1:], seeds=2, device="cpu")
+    cell, alone = runs.sel(labels | {"alpha": 2}), train(want, seeds=2, device="cpu")
+    assert runs["error"].dims == (*axes, "seed", "check")
+    for name in alone.data_vars:
+        size = alone["theta"].sizes["parameter"]
+        np.testing.assert_array_equal(cell[name].isel(parameter=slice(size), missing_dims="ignore"), alone[name])
+    assert cell["theta"].isnull().sum() == 2 * (runs.sizes["parameter"] - size) > 0
+
+
+def test_a_specification_alone_is_a_sweep_without_axes_and_axes_can_be_added_to_an_array():
+    runs, alone = run(BASE, seeds=[3, 0], device="cpu"), train(BASE, seeds=[3, 0], device="cpu")
+    assert runs["error"].dims == ("seed", "check")
+    xarray.testing.assert_identical(runs["error"].variable, alone["error"].variable)
+    one, two = grid(grid(BASE, length=[10, 12]), units=[3, 4]), grid(BASE, length=[10, 12], units=[3, 4])
+    xarray.testing.assert_identical(one, two)
+    bare = xarray.DataArray(one.values, dims=("a", "b"))
+    assert run(bare, seeds=1, device="cpu")["b"].values.tolist() == [0, 1]
+
+
+def test_cells_of_other_budgets_have_their_own_checks():
+    runs = run(BASE, updates=[20, 25], check_every=[10, 25], seeds=1, device="cpu")
+    assert runs["update"].values.tolist() == [10, 20, 25]
+    made = runs["error"].notnull().squeeze("seed").values.tolist()
+    assert made == [[[True, True, False], [False, True, False]], [[True, True, True], [False, False, True]]]
+
+
+def test_progress_counts_steps_cell_by_cell():
     seen = []
-    run(BASE, **TINY, algorithms={"MSGD": CALM["MSGD"]}, seeds=1, device="cpu", progress=seen.append)
-    assert seen == [
-        Done("smart tanh", "MSGD", 12, number=1, ensembles=4, runs=1, solved=0, speed=0, left=0),
-        Done("smart tanh", "MSGD", 10, number=2, ensembles=4, runs=2, solved=0, speed=0, left=0),
-        Done("sigmoid", "MSGD", 12, number=3, ensembles=4, runs=3, solved=0, speed=0, left=0),
-        Done("sigmoid", "MSGD", 10, number=4, ensembles=4, runs=4, solved=0, speed=0, left=0),
+    run(BASE, **TINY | {"algorithm": {"MSGD": CALM["MSGD"]}}, seeds=2, device="cpu", progress=seen.append)
+    steps = np.cumsum([2 * 25 * length for length in (12, 10, 12, 10)]).tolist()
+    cells = [
+        f"init {init}, algorithm MSGD, length {length}" for init in ("smart tanh", "sigmoid") for length in (12, 10)
     ]
+    assert seen == [
+        Progress(made, 2_200, f"{cell}: {2 * n} runs, 0 solved")
+        for n, (made, cell) in enumerate(zip(steps, cells, strict=True), 1)
+    ]
+    assert [progress.over for progress in seen] == [False, False, False, True]
 
 
-def test_speed_and_time_left_are_what_the_clock_says(monkeypatch):
-    """4 s for 2,000 steps of 8,000, of which the summary then has 2,000: 12 s, and 6 s for 2,000 of what 4,000 take."""
-    clock = iter([1_000.0, 1_004.0, 1_006.0])
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    labels, spec = ("smart tanh", "MSGD", 10), BASE.with_(task=TemporalOrder(10), updates=100)
-    jobs = [Job(labels, spec, seeds) for seeds in ([0, 1], [2, 3], [4, 5, 6, 7])]
-    result = xarray.Dataset(
-        {"error": (("seed", "check"), [[0.5, 0.5], [0.0, np.nan]]), "first_below_1_percent": ("seed", [np.nan, 50.0])}
-    ).assign_coords(update=("check", [50, 100]))
-    watch = Watch(jobs)
-    first, second = (watch.after(job, result, computed=job is jobs[0]) for job in jobs[:2])
-    assert (first.speed, first.left, first.runs, first.solved) == (150 / 4, 12, 2, 1)
-    assert (second.speed, second.left, second.runs, second.solved) == (150 / 6, 12, 4, 2)
+@pytest.fixture
+def trained(monkeypatch):
+    """The seeds of each ensemble that is trained in this process."""
+    seen = []
+    monkeypatch.setattr(executors, "train", lambda spec, **how: seen.append(how["seeds"]) or train(spec, **how))
+    return seen
 
 
 LUCKY = BASE.with_(updates=40, check_every=4, check_sequences=1, confirm_sequences=1, stop="no error")  # by chance
-ONE = {"inits": {"basic tanh": INITS["basic tanh"]()}, "lengths": [10], "seeds": 5, "device": "cpu"}
+ONE = {"init": {"basic tanh": INITS["basic tanh"]()}, "algorithm": CALM, "length": [10], "seeds": 5, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
     path = tmp_path_factory.mktemp("kept") / "lucky.summary"
-    write_summary(totals(run(LUCKY, algorithms=CALM, **ONE)), path, command="")
+    write_summary(totals(run(LUCKY, **ONE)), path, command="")
     return read_summary(path)
 
 
-def test_a_summary_from_before_there_were_fresh_tests_answers_with_nan_for_what_was_not_measured(tmp_path):
-    old = totals(run(LUCKY, algorithms=CALM, **ONE)).drop_vars(FRESH)
-    write_summary(old, tmp_path / "old.summary", command="")
-    known = read_summary(tmp_path / "old.summary")
-    assert all(known[name].isnull().all() and known[name].dims == known["final_error"].dims for name in FRESH)
-    runs = run(LUCKY.with_(updates=60), algorithms=CALM, **ONE, known=known)
-    assert (runs["fresh_error"].isnull() == runs["run"].isin(known["run"])).all()
-    assert 1 <= int(runs["fresh_error"].isnull().sum()) <= 9
+def test_the_books_summary_holds_the_fresh_test_though_its_networks_are_older_than_that():
     book = read_summary(Path(__file__).parents[2] / "book" / "results" / "temporal_order.summary")
     assert book["fresh_error"].shape == book["final_error"].shape
+    assert book["fresh_error"].isnull().all()
 
 
 def test_success_by_the_fresh_test_counts_the_networks_that_have_it_and_those_that_diverged():
@@ -146,107 +181,83 @@ def assert_as_trained(runs, spec, **grid):
 
 
 @pytest.mark.parametrize(("updates", "taken"), [(40, "all"), (60, "early"), (20, "early")])
-def test_what_a_summary_holds_to_the_end_is_taken_from_it_and_only_the_rest_is_trained(summary, updates, taken):
-    seen = []
+def test_what_a_summary_holds_to_the_end_is_taken_from_it_and_only_the_rest_is_trained(
+    summary, updates, taken, trained
+):
     spec = LUCKY.with_(updates=updates)
-    runs = run(spec, algorithms=CALM, **ONE, chunk=2, known=summary, progress=seen.append)
-    assert_as_trained(runs, spec, algorithms=CALM, **ONE)
+    runs = run(spec, **ONE, chunk=2, known=summary)
     ended = int((summary["first_no_error"] <= updates).sum())
     assert 1 <= ended <= 9
+    assert sum(map(len, trained)) == {"all": 0, "early": 10 - ended}[taken]
     assert runs["run"].isin(summary["run"]).sum() == {"all": 10, "early": ended}[taken]
-    assert all(done.speed == 0 for done in seen) == (taken == "all")
+    assert_as_trained(runs, spec, **ONE)
 
 
-def test_of_an_ensemble_that_a_summary_holds_in_part_the_other_seeds_are_trained_and_all_keep_their_order(summary):
-    seen = []
-    grid = {**ONE, "seeds": [6, 3, 0, 5, 1], "algorithms": CALM}
-    runs = run(LUCKY, **grid, known=summary, progress=seen.append)
-    assert_as_trained(runs, LUCKY, **grid)
-    assert [(done.number, done.ensembles, done.runs, done.speed > 0) for done in seen] == [
-        (1, 4, 3, False),
-        (2, 4, 6, False),
-        (3, 4, 8, True),
-        (4, 4, 10, True),
-    ]
-    assert runs["run"].isin(summary["run"]).sum("seed").values.tolist() == [[[3], [3]]]
-
-
-@pytest.mark.parametrize("way", ["clip what was not", "leave what was clipped", "at another norm"])
-def test_a_network_whose_gradient_never_reached_a_threshold_is_the_same_with_and_without_clipping(tmp_path, way):
-    seeds = {**ONE, "seeds": 8}
-    plain = run(LUCKY, algorithms={"it": CALM["MSGD"]}, **seeds)
-    low, high = plain["norm_max"].max("check").quantile([0.5, 0.75]).values.tolist()
-    before, after = {
-        "clip what was not": (CALM["MSGD"], Algorithm.named("MSGD-C", threshold=low)),
-        "leave what was clipped": (Algorithm.named("MSGD-C", threshold=low), CALM["MSGD"]),
-        "at another norm": [Algorithm.named("MSGD-C", threshold=threshold) for threshold in (high, low)],
-    }[way]
-    write_summary(totals(run(LUCKY, algorithms={"it": before}, **seeds)), tmp_path / "one.summary", command="")
+def test_a_summary_of_trainings_that_end_below_1_percent_answers_other_budgets(tmp_path, trained):
+    spec = LUCKY.with_(stop="below 1 %")
+    write_summary(totals(run(spec, **ONE)), tmp_path / "one.summary", command="")
     known = read_summary(tmp_path / "one.summary")
-    runs = run(LUCKY, algorithms={"it": after}, **seeds, known=known)
-    assert_as_trained(runs, LUCKY, algorithms={"it": after}, **seeds)
-    assert runs["run"].isin(known["run"]).sum() == 4
+    trained.clear()
+    run(spec.with_(updates=60), **ONE, known=known)
+    assert sum(map(len, trained)) == 10 - int(known["first_below_1_percent"].notnull().sum()) < 10
 
 
-def test_a_network_that_a_summary_holds_under_both_algorithms_is_answered_by_its_own_run(tmp_path):
-    grid = {**ONE, "algorithms": {"MSGD": CALM["MSGD"], "MSGD-C": Algorithm.named("MSGD-C", threshold=1e3)}}
-    runs = run(LUCKY, **grid)
-    write_summary(totals(runs), tmp_path / "both.summary", command="")
-    assert (runs["clipped"].max("check") == 0).all()
-    again = run(LUCKY, **grid, known=read_summary(tmp_path / "both.summary"))
-    np.testing.assert_array_equal(again["run"], runs["run"])
-
-
-@pytest.mark.parametrize(
-    ("rate", "clip", "other"),
-    [
-        (0.01, Norm(1e-3), Norm(1e-3, guard=Skip())),  # clipped
-        (1e38, Norm(1e3), Norm(1e3, guard=Skip())),  # guarded
-        (1e38, NoClip(), Norm(1e3)),  # diverged
-        (0.01, Elementwise(10.0), Norm(10.0)),  # by another rule
-    ],
-)
-def test_what_was_clipped_guarded_or_diverged_answers_for_no_other_rule(tmp_path, rate, clip, other):
-    one, two = ({"it": Algorithm(learning_rate=rate, clip=rule)} for rule in (clip, other))
-    write_summary(totals(run(LUCKY, algorithms=one, **ONE)), tmp_path / "one.summary", command="")
-    known, seen = read_summary(tmp_path / "one.summary"), []
-    runs = run(LUCKY, algorithms=two, **ONE, known=known, progress=seen.append)
-    assert all(done.speed > 0 for done in seen)
-    assert not runs["run"].isin(known["run"]).any()
-
-
-def test_an_ensemble_that_the_store_has_begun_goes_on_there_and_is_not_taken_apart(summary, tmp_path):
-    grid, seen, store = {**ONE, "algorithms": CALM}, [], Store(tmp_path)
-    run(LUCKY.with_(updates=20), **grid, store=store)
-    spec = LUCKY.with_(updates=90)
-    runs = run(spec, **grid, store=store, known=summary, progress=seen.append)
-    assert_as_trained(runs, spec, **grid)
-    assert [done.speed > 0 for done in seen] == [True, True]
-    assert not runs["run"].isin(summary["run"]).any()
-
-
-def test_a_summary_of_another_question_answers_nothing(summary):
+def test_of_an_ensemble_that_a_summary_holds_in_part_the_other_seeds_are_trained_and_all_keep_their_order(
+    summary, trained
+):
     seen = []
-    run(LUCKY.with_(batch=5), algorithms=CALM, **ONE, known=summary, progress=seen.append)
-    run(LUCKY.with_(stop="never", updates=50), algorithms=CALM, **ONE, known=summary, progress=seen.append)
-    assert all(done.speed > 0 for done in seen)
+    grid = {**ONE, "seeds": [6, 3, 0, 5, 1], "algorithm": CALM}
+    runs = run(LUCKY, **grid, known=summary, progress=seen.append)
+    assert trained == [[6, 5], [6, 5]]
+    each = 40 * 10
+    assert [progress.done for progress in seen] == [3 * each, 6 * each, 8 * each, 10 * each]
+    assert runs["run"].isin(summary["run"]).sum("seed").values.tolist() == [[[3], [3]]]
+    assert_as_trained(runs, LUCKY, **grid)
+
+
+def test_a_network_that_stands_under_another_specification_than_its_own_is_trained_again(summary, trained):
+    """As where one was taken from an algorithm whose clipping never acted."""
+    moved = summary.copy(deep=True)
+    for name in set(summary.data_vars) - {"spec"}:
+        moved[name].loc[{"algorithm": "MSGD"}] = summary[name].sel(algorithm="MSGD-CR")
+    runs = run(LUCKY, **ONE, known=moved)
+    assert trained == [[0, 1, 2, 3, 4]]
+    assert len(np.unique(runs["run"])) == 10
+    assert_as_trained(runs, LUCKY, **ONE)
+
+
+def test_an_ensemble_that_the_store_has_begun_goes_on_there_and_is_not_taken_apart(summary, tmp_path, trained):
+    grid, store = {**ONE}, Store(tmp_path)
+    run(LUCKY.with_(updates=20), **grid, store=store)
+    trained.clear()
+    spec = LUCKY.with_(updates=90)
+    runs = run(spec, **grid, store=store, known=summary)
+    assert trained == [[0, 1, 2, 3, 4]] * 2
+    assert not runs["run"].isin(summary["run"]).any()
+    assert_as_trained(runs, spec, **grid)
+
+
+@pytest.mark.parametrize("other", [{"batch": 5}, {"stop": "never", "updates": 50}, {"check_every": 1, "updates": 30}])
+def test_a_summary_of_another_question_answers_nothing(summary, other, trained):
+    run(LUCKY.with_(**other), **ONE, known=summary)
+    assert trained == [[0, 1, 2, 3, 4]] * 2
     with pytest.raises(ValueError, match="known must be what `read_summary` returned for a sweep's `totals`, got"):
-        run(LUCKY, algorithms=CALM, **ONE, known=summary.drop_vars("final_rho"))
+        run(LUCKY, **ONE, known=summary.drop_vars("final_rho"))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lengths": []}, "lengths must hold at least one, got"),
-        ({"inits": {}}, "inits must hold at least one, got"),
-        ({"algorithms": {}}, "algorithms must hold at least one, got"),
-        ({"lengths": [10, 10]}, r"lengths must be different, got \[10, 10\]"),
-        ({"lengths": [9]}, "length must be at least 10 steps for temporal order, got 9"),
+        ({"length": []}, "length must hold at least one, got"),
+        ({"init": {}}, "init must hold at least one, got"),
+        ({"algorithm": {}}, "algorithm must hold at least one, got"),
+        ({"length": [10, 10]}, r"length must be different, got \[10, 10\]"),
+        ({"length": [9]}, "length must be at least 10 steps for temporal order, got 9"),
     ],
 )
 def test_a_sweep_refuses_axes_that_make_no_grid(changes, message):
     with pytest.raises(ValueError, match=message):
-        grid(BASE, **({**TINY, "algorithms": CALM} | changes))
+        grid(BASE, **(TINY | changes))
 
 
 def test_success_is_the_share_of_seeds_that_got_there_with_wilsons_interval():
@@ -277,22 +288,39 @@ def test_success_is_the_share_of_the_seeds_that_ran_with_wilsons_interval():
     assert rates[["rate", "low", "high"]].sel(length=40).to_array().isnull().all()
 
 
+def test_a_cell_is_complete_where_it_has_as_many_networks_as_the_fullest_of_its_length():
+    names = np.array([[[["a", "b"], ["c", "d"], ["", ""]]], [[["e", "f"], ["g", ""], ["", ""]]]], dtype=object)
+    coords = {"init": ["x", "y"], "algorithm": ["MSGD"], "length": [10, 20, 30], "seed": [0, 1]}
+    cells = complete(xarray.Dataset({"run": (tuple(coords), names)}, coords))
+    assert cells.squeeze("algorithm").values.tolist() == [[True, True, False], [True, False, False]]
+
+
+def test_a_lead_is_over_the_best_other_algorithm_where_that_says_something():
+    rates = xarray.DataArray(
+        [[0.5, 0.04, 0.96, 0.2], [0.1, 0.0, 1.0, 0.9], [0.3, 0.05, 0.95, 0.2]],
+        coords={"algorithm": ["C", "A", "B"], "length": [1, 2, 3, 4]},
+    )
+    np.testing.assert_allclose(leads(rates, "C", floor=0.05), [0.2, np.nan, np.nan, -0.7])
+    np.testing.assert_allclose(leads(rates, "C"), [0.2, -0.01, -0.04, -0.7])
+    assert leads(rates * 0, "C").isnull().all()
+
+
+def test_a_regression_finds_slopes_and_its_intervals_are_those_of_as_many_seeds():
+    """Three networks of a seed that share cause and noise say no more than one: 0.1 / sqrt(400) is the error."""
+    draw, seeds = np.random.default_rng(1), np.repeat(np.arange(400), 3)
+    a, b, noise = (draw.normal(size=400)[seeds] for _ in range(3))
+    causes = xarray.Dataset({"a": ("network", a), "b": ("network", b)})
+    y = xarray.DataArray(7 + 2 * a - 3 * b, dims="network", coords={"seed": ("network", seeds)})
+    exact, found = regression(y, causes, draws=3), regression(y + 0.1 * noise, causes, draws=400)
+    assert found["cause"].values.tolist() == ["a", "b"]
+    np.testing.assert_allclose([exact["slope"], exact["low"], exact["high"]], [[2, -3]] * 3)
+    np.testing.assert_allclose(found["slope"], [2, -3], atol=4 * 0.1 / 20)
+    np.testing.assert_allclose(found["high"] - found["low"], 2 * 1.96 * 0.1 / 20, rtol=0.2)
+
+
 def test_success_refuses_an_outcome_that_was_not_recorded(runs):
     with pytest.raises(ValueError, match=r"event must be one of .*'first_below_1_percent'.*, got 'solved'"):
         success(runs, event="solved")
-
-
-def test_a_pages_bar_shows_how_many_are_solved_how_fast_and_how_long_it_will_take(capsys, monkeypatch):
-    monkeypatch.delenv("RNNLAB_BAR", raising=False)
-    move = pages.bar("ensembles", 1)  # a summary answered one of them in part, which makes two
-    done = Done("smart tanh", "MSGD", 12, number=1, ensembles=2, runs=5, solved=3, speed=1234.5, left=3_700.2)
-    move(done)
-    move(replace(done, number=2, runs=10, left=0.0))
-    said = capsys.readouterr().err
-    assert "2/2 [" in said
-    assert "10 runs, 3 solved, 1,234 updates/s, 0:00:00 left" in said
-    assert done.status == "5 runs, 3 solved, 1,234 updates/s, 1:01:40 left"
-    assert replace(done, left=np.nan).status.endswith("? left")
 
 
 @pytest.mark.parametrize("event", ["guarded", "final_error", "fresh_error", "rho", "run"])

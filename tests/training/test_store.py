@@ -1,6 +1,8 @@
 """The store: what is written is read again to the bit, and its command line says, checks, tidies, packs, sums up."""
 
+import hashlib
 import io
+import json
 import re
 import tarfile
 from pathlib import Path
@@ -12,25 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from rnnlab import INITS, Algorithm, Spec, Store, sweeps
+from rnnlab import INITS, Algorithm, Spec, Store, TemporalOrder, ThreeBitTemporalOrder, sweeps
 from rnnlab.__main__ import main
 from rnnlab.sweeps.summaries import read_summary, write_summary
-from rnnlab.training import store
+from rnnlab.training.progress import Progress
 from rnnlab.training.records import totals
 from rnnlab.training.store import DamagedError, File, decode, encode
 
 BASE = Spec(units=6, batch=4, updates=20, check_every=10, check_sequences=20, confirm_sequences=20, stop="never")
-AXES = {"inits": {n: INITS[n]() for n in ("smart tanh", "sigmoid")}, "lengths": [12, 10]}
 ALGORITHMS = {name: Algorithm.named(name) for name in ("MSGD-CR", "MSGD")}
+AXES = {"init": {n: INITS[n]() for n in ("smart tanh", "sigmoid")}, "algorithm": ALGORITHMS, "length": [12, 10]}
 SHAPES = arrays.array_shapes(min_dims=0, min_side=0, max_dims=3)
 NUMBERS = st.sampled_from(["u1", "<i8", ">i8", "<f4", ">f4", "<f8"]).flatmap(lambda d: arrays.arrays(d, SHAPES))
+NAMES = st.from_regex(r"[a-z_]{1,20}", fullmatch=True).filter(lambda name: name not in ("file", "rnnlab"))
 WORDS = st.text() | st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none()
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
-    return sweeps.run(BASE, **AXES, algorithms=ALGORITHMS, seeds=3, chunk=2, device="cpu", store=Store(folder)), folder
+    return sweeps.run(BASE, **AXES, seeds=3, chunk=2, device="cpu", store=Store(folder)), folder
 
 
 def identities(folder):
@@ -42,24 +45,41 @@ def run(folder, *arguments):
     return main(["store", "--folder", str(folder), *map(str, arguments)])
 
 
-@given(held=st.dictionaries(st.text(), NUMBERS, max_size=4), words=st.dictionaries(st.text(), WORDS, max_size=4))
+@given(held=st.dictionaries(NAMES, NUMBERS, max_size=4), words=st.dictionaries(st.text(), WORDS, max_size=4))
 def test_a_file_is_read_as_it_was_written(held, words):
     file = decode(encode(File("name", words, held)))
     assert (file.name, file.header) == ("name", words)
     assert list(file.arrays) == list(held)
     for name, values in held.items():
         got = file.arrays[name]
-        assert got.dtype == values.dtype.newbyteorder("<")
+        assert got.dtype == values.dtype
         assert got.shape == values.shape
-        assert got.tobytes() == values.astype(got.dtype).tobytes()
+        assert got.tobytes() == values.tobytes()
         assert got.flags.writeable
 
 
+def test_numpy_reads_a_file_and_the_sum_is_the_archives_comment(swept):
+    path = Store(swept[1]).files()[0]
+    with np.load(path) as found:
+        assert json.loads(found["rnnlab"].tobytes())["name"] == path.name
+        assert found["theta"].dtype == np.float32
+        body, digest = path.read_bytes()[:-64], found.zip.comment.decode()
+    assert digest == hashlib.sha256(body).hexdigest()
+
+
 @settings(max_examples=300)
-@given(data=st.binary(max_size=200), begun=st.booleans())
-def test_anything_else_is_no_file_of_a_store(data, begun):
+@given(data=st.binary(max_size=200), begun=st.booleans(), summed=st.booleans())
+def test_anything_else_is_no_file_of_a_store(data, begun, summed):
+    data = encode(File("name", {}, {}))[:40] * begun + data
     with pytest.raises(DamagedError):
-        decode(store.MAGIC * begun + data)
+        decode(data + hashlib.sha256(data).hexdigest().encode() * summed)
+
+
+def test_what_an_archive_would_execute_is_never_read(tmp_path):
+    trap = np.empty((), dtype=object)
+    trap[()] = Path(tmp_path / "trap").touch  # what is pickled calls nothing, and is refused all the same
+    with pytest.raises(DamagedError, match="not as rnnlab writes it: Object arrays cannot be loaded"):
+        decode(encode(File("name", {}, {"trap": trap})))
 
 
 def test_the_folder_is_the_one_asked_for_or_the_users_own(monkeypatch, tmp_path):
@@ -114,7 +134,7 @@ def test_summaries_know_the_home_folder(swept, monkeypatch, tmp_path):
 
 def test_a_sweep_in_a_store_is_a_sweep_without_one_and_has_a_file_for_every_ensemble(swept):
     runs, folder = swept
-    alone = sweeps.run(BASE, **AXES, algorithms=ALGORITHMS, seeds=3, device="cpu")
+    alone = sweeps.run(BASE, **AXES, seeds=3, device="cpu")
     assert runs.drop_attrs().identical(alone.drop_attrs())
     assert len(list(folder.iterdir())) == len(Store(folder).files("run")) == 2 * 2 * 2 * 2
     assert runs.attrs["wall_s"] > 0
@@ -127,17 +147,15 @@ def test_a_sweep_reads_what_is_finished_and_computes_only_the_rest(swept):
     lost = Store(folder).files()[5]
     lost.unlink()
     kept = identities(folder)
-    seen: list[sweeps.Done] = []
-    again = sweeps.run(
-        BASE, **AXES, algorithms=ALGORITHMS, seeds=3, chunk=2, device="cpu", store=Store(folder), progress=seen.append
-    )
+    seen: list[Progress] = []
+    again = sweeps.run(BASE, **AXES, seeds=3, chunk=2, device="cpu", store=Store(folder), progress=seen.append)
     assert again.drop_attrs().identical(runs.drop_attrs())
     assert {path: is_ for path, is_ in identities(folder).items() if path != lost} == kept
     assert lost.exists()
-    assert [done.number for done in seen] == list(range(1, 17))
-    assert seen[-1].runs == 24
-    assert [done.speed > 0 for done in seen] == [False] * 15 + [True]  # the one that is computed comes last
-    assert re.fullmatch(r"24 runs, 0 solved, [\d,]+ updates/s, 0:00:00 left", seen[-1].status)
+    assert [progress.over for progress in seen] == [False] * 15 + [True]
+    assert seen[-1].note.endswith(": 24 runs, 0 solved")
+    labels = json.loads(Store(folder).read(lost.name).header["spec"])["spec"]
+    assert f"length {labels['task']['length']}" in seen[-1].note  # the one that is computed comes last
 
 
 def test_what_a_store_has_of_a_sweep_can_be_gathered_without_knowing_its_axes(swept):
@@ -159,7 +177,7 @@ def test_a_store_with_holes_or_with_two_budgets_says_so(swept, tmp_path):
     found = sweeps.gather(part)
     assert found["run"].isnull().sum() in (1, 2)
     assert (found["final_error"].isnull() == found["run"].isnull()).all()
-    sweeps.run(BASE.with_(updates=30), **AXES, algorithms=ALGORITHMS, seeds=3, chunk=2, device="cpu", store=part)
+    sweeps.run(BASE.with_(updates=30), **AXES, seeds=3, chunk=2, device="cpu", store=part)
     with pytest.raises(
         ValueError, match=r"updates must choose .* of \(updates, check_every\) \[\(20, 10\), \(30, 10\)\]"
     ):
@@ -169,21 +187,37 @@ def test_a_store_with_holes_or_with_two_budgets_says_so(swept, tmp_path):
         sweeps.gather(part, updates=40)
 
 
+def test_gather_keeps_every_axis_by_which_trainings_differ(tmp_path):
+    store = Store(tmp_path)
+    axes = {
+        "task": {"TemporalOrder": TemporalOrder(12), "ThreeBitTemporalOrder": ThreeBitTemporalOrder(12)},
+        "algorithm": {name: Algorithm.named(name) for name in ("MSGD-C", "MSGD-CR")},
+        "learning_rate": [0.01, 0.1],
+        "threshold": [1.0, 2.0],
+        "units": [3, 4],
+    }
+    runs = totals(sweeps.run(BASE, **axes, seeds=2, device="cpu", store=store))
+    found = sweeps.gather(store)
+    kept = {name: list(axis) for name, axis in axes.items()} | {"init": ["basic tanh"], "length": [12], "seed": [0, 1]}
+    assert {name: found[name].values.tolist() for name in found["run"].dims} == kept
+    assert list(found["run"].dims)[:3] == ["init", "algorithm", "length"]
+    assert found["threshold"].attrs["units"] == "loss per weight"
+    for name in set(found.data_vars) - {"spec"}:
+        want = runs[name].expand_dims(init=["basic tanh"], length=[12]).transpose(*found[name].dims)
+        np.testing.assert_array_equal(found[name], want)
+    plain = {"algorithm": {"MSGD": ALGORITHMS["MSGD"]}}
+    sweeps.run(BASE.with_(task=TemporalOrder(12)), **plain, seeds=2, device="cpu", store=store)
+    assert sweeps.gather(store)["threshold"].values.tolist() == ["1.0", "2.0", "none"]
+
+
 def test_what_keeps_trainings_from_one_grid_is_named(tmp_path):
-    one = {"inits": {"it": INITS["sigmoid"]()}, "lengths": [10], "device": "cpu", "store": Store(tmp_path / "seeds")}
-    calm = {**one, "algorithms": {"MSGD": ALGORITHMS["MSGD"]}}
+    one = {"init": {"it": INITS["sigmoid"]()}, "length": [10], "device": "cpu", "store": Store(tmp_path / "seeds")}
+    calm = {**one, "algorithm": {"MSGD": ALGORITHMS["MSGD"]}}
     for seeds in (1, 2):
         sweeps.run(BASE, **calm, seeds=seeds)
     twice = "seed 0 of sigmoid, MSGD, 10 twice"
     with pytest.raises(
         ValueError, match=rf"{twice}, trained beside other seeds: (\[0\] and \[0, 1\]|\[0, 1\] and \[0\])\."
-    ):
-        sweeps.gather(one["store"])
-    one["store"] = Store(tmp_path / "rates")
-    for rate in (0.01, 0.1):
-        sweeps.run(BASE, **one, algorithms={"MSGD": Algorithm.named("MSGD", learning_rate=rate)}, seeds=1)
-    with pytest.raises(
-        ValueError, match=rf"{twice}, with algorithm.learning_rate 0.01, algorithm.learning_rate 0.1\. Give"
     ):
         sweeps.gather(one["store"])
 
