@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import xarray
 
 from rnnlab.book import claims
+
+if TYPE_CHECKING:
+    from rnnlab.training.progress import Progress
 
 F = TypeVar("F", bound=Callable)
 T = TypeVar("T")
@@ -278,23 +281,22 @@ def measured(name: str) -> Any:
     return json.loads(_result(f"{name}.json").read_text(encoding="utf8"))
 
 
-def bar(label: str, total: int) -> Callable[[Any], None]:
-    """Return a callback that moves a progress bar by one at each call, whatever it is called with; it shows `status`.
+def bar(label: str) -> "Callable[[Progress], None]":
+    """Return a callback that shows on a progress bar where long work stands, for `rnnlab.train` and sweeps.
 
-    It ends at `total`, or before that when it is called with something `over`. It goes to the standard error; the
-    pages of a book that is being built show none.
+    It goes to the standard error; the pages of a book that is being built show none.
     """
     from tqdm import tqdm
 
     off = os.environ.get("RNNLAB_BAR") == "off"
-    progress = tqdm(total=total, desc=label, file=sys.stderr, mininterval=1.0, disable=off)
+    shown = tqdm(desc=label, file=sys.stderr, mininterval=1.0, unit_scale=True, disable=off)
 
-    def move(done: Any) -> None:
-        progress.total = getattr(done, "ensembles", total)
-        progress.set_postfix_str(getattr(done, "status", ""), refresh=False)
-        progress.update()
-        if progress.n >= progress.total or getattr(done, "over", False):
-            progress.close()
+    def move(now: "Progress") -> None:
+        shown.total = now.total
+        shown.set_postfix_str(now.note, refresh=False)
+        shown.update(now.done - shown.n)
+        if now.over:
+            shown.close()
 
     return move
 
