@@ -23,6 +23,7 @@ from triton.runtime import driver
 import rnnlab
 from rnnlab.engine.cuda import fused as cuda
 from rnnlab.engine.cuda import kernels
+from tests.benchmarks import costs
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 PHASES = {"_forward": "forward", "_backward": "backward", "_collect": "collect"}
@@ -188,9 +189,9 @@ CASES = [
 
 
 def everything(cases: list[Case] = CASES) -> dict[str, object]:
-    """The report of all cases, with versions and date."""
+    """The report of all cases, with versions and date, and what the book shows of it."""
     ptxas = re.search(r"V([\d.]+)", tool("ptxas", "--version"))[1]
-    return {
+    result = {
         "date": datetime.now(UTC).date().isoformat(),
         "torch": torch.__version__,
         "triton": triton.__version__,
@@ -199,6 +200,7 @@ def everything(cases: list[Case] = CASES) -> dict[str, object]:
         "gpus": {gpu: {"multiprocessors": count, "clock": clock} for gpu, count, clock in GPUS.values()},
         "cases": [report(case) for case in cases],
     }
+    return result | {"derived": costs.bounded(result)}
 
 
 if __name__ == "__main__":
