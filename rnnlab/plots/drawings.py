@@ -118,7 +118,8 @@ def roofs(ax: Axes, rates: Mapping[str, float], bandwidths: Mapping[str, float])
     (left, right), top = ax.get_xlim(), max(rates.values())
     for name, rate in rates.items():
         ax.plot((left, right), (rate, rate), color=BLACK, linewidth=1.0)
-        ax.text(right, rate, name, ha="right", va="bottom" if rate == top else "top", size="small")
+        height, side = (rate, "bottom") if rate == top else (0.9 * rate, "top")
+        ax.text(right, height, name, ha="right", va=side, size="small")
     for name, bandwidth in bandwidths.items():
         ax.plot((left, top / bandwidth), (left * bandwidth, top), color=GREY, linewidth=1.0)
         ax.text(top / bandwidth, top, name, color=GREY, ha="center", va="bottom", size="small")

@@ -15,10 +15,10 @@ PEERS = {
     "eager": "an eager PyTorch loop, one network after another",
 }
 VARIANTS = {
-    "strides at run time": "rows as long as there are units, known at run time only: addresses are no constants",
+    "strides at run time": "the number of units is known only at run time, not when the kernel is compiled",
     "16 lanes": "vectors of 16 lanes instead of 8, which pad to 64 units instead of 56",
     "8 lanes": "vectors of 8 lanes instead of 16",
-    "the compiler's own tuning": "the compiler's tuning for this processor, which may be wrong, not its generic one",
+    "the compiler's own tuning": "the compiler's tuning for this processor instead of its generic one",
     "avx2": "AVX2, with half as many registers, of 8 lanes",
 }
 POINTS = {"batched": "batched", "vmap": "torch.func.vmap", "nn_rnn": "nn.RNN", "eager": "eager loop"}
