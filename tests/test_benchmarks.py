@@ -1,8 +1,10 @@
 """`make bench` times what it says, holds what was asked for, and refuses a peer that computes something else."""
 
 import json
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +13,14 @@ from tqdm import tqdm
 from rnnlab.engine import batched
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
-from tests.benchmarks import engines, roofline
+from tests.benchmarks import costs, engines, roofline
 from tests.benchmarks.peers import PEERS, Case, Peer, check, run_engine, run_nn_rnn
 
 TINY = Case(N=6, B=2, T=10, members=2)
+BOOK = Path(__file__).parents[1] / "book"
+STORED = {
+    name: json.loads((BOOK / "results" / f"{name}.json").read_text()) for name in ("engine", "engine_gpu_offline")
+}
 # JAX is no part of the tests' environment.
 HERE = {name: peer for name, peer in PEERS.items() if name != "jax"}
 
@@ -134,3 +140,94 @@ def test_the_processor_and_its_caches_are_named():
     assert isinstance(roofline.processor()["processor"], str)
     sizes = list(roofline.caches().values())
     assert sizes == sorted(sizes)
+
+
+# What the book shows of the raw numbers
+
+ALONE = {
+    "fused": 2.0,
+    "linear units": 1.5,
+    "without omega": 1.75,
+    "sampling": 0.25,
+    "8 lanes": 3.0,
+    "product": 1024**3 / 1e9,
+}
+BENCH = {
+    "case": {"N": 2, "B": 3, "T": 5, "members": 4, "rounds": 1},
+    "machine": {"processor": "P", "avx512": False, "cores": 2, "caches": {"L1": 8, "L2": 16, "L3": 32}},
+    "versions": {"jax": "1"},
+    "date": "today",
+    "ms": {"fused": [2, 1, 3], "eager": [5, 4, 6], "jax": [4, 3, 6]},
+    "ratio": {"matmul": 0.5, "eager": 2.5, "jax": 2, "memory_per_member": 3e6},
+    "targets": {"a": {"what": "A", "verdict": "floor missed"}, "b": {"what": "B", "verdict": "aim met"}},
+    "one_core": {
+        "ms": {name: [9, low, 99] for name, low in (ALONE | dict.fromkeys(costs.POINTS, 10.0)).items()},
+        "sizes": [{"N": 2, "T": 5, "fused": [9, 2, 9]}, {"N": 2, "T": 10, "fused": [9, 5, 9]}],
+    },
+    "bytes": dict.fromkeys(costs.POINTS, 720.0),
+    "kernel": {"lanes": 4, "panel": 2, "rows": 3, "width": {"2": 4}},
+    "roofline": {
+        "multiply_adds": {"8": 2e9, "16": 4e9},
+        "reading": [[4, 8e9], [8, 6e9], [16, 4e9], [32, 3e9], [64, 1e9]],
+    },
+    "cases": [{"ms": {"fused": [1, 1, 1], "jax": [times, 1, 1]}} for times in (2, 7)],
+}
+
+
+def test_a_roofline_has_useful_operations_against_bytes_moved_and_seconds():
+    found = costs.derived(BENCH)
+    # Three products of 3 x 2 by 2 x 2 in each of 5 steps, two operations each; six passes over 3 x 4 numbers a step.
+    assert (costs.useful(B=3, N=2, T=5), costs.moved(B=3, width=4, T=5)) == (3 * 5 * 3 * 2 * 2 * 2, 6 * 5 * 3 * 4 * 4)
+    assert found["rates"] == {"multiply-adds in registers": 4e9, "PyTorch's product": pytest.approx(2e12)}
+    assert found["bandwidths"] == {"L1": 8e9, "L2": 6e9, "L3": 4e9, "memory": 1e9}
+    ours, longer, *others = found["points"]
+    assert ours == ("fused", 2, 360 / 1440, pytest.approx(360 / 2e-3))
+    assert longer == ("fused", 2, 720 / 2880, pytest.approx(720 / 5e-3))
+    assert others == [(who, 2, 360 / 720, pytest.approx(360 / 10e-3)) for who in costs.POINTS.values()]
+    assert found["jax_per_core"] == pytest.approx(360 / 3e-3 / 2)
+
+
+def test_the_rows_of_the_page_are_ratios_of_the_least_times_and_parts_that_sum_to_the_whole():
+    found = costs.derived(BENCH | {"roofline": BENCH["roofline"] | {"multiply_adds": {"8": 1e6, "16": 1e6}}})
+    ceiling = costs.rates(BENCH)["PyTorch's product"]
+    assert [(times, *ms) for _, *ms, times in found["peers"]] == [(1, 2, 1, 3), (2, 4, 3, 6), (2.5, 5, 4, 6)]
+    assert found["variants"] == [(costs.VARIANTS["8 lanes"], 3, 0.5)]
+    parts = [ms for _, ms, _ in found["parts"]]
+    products = 360 / ceiling * 1e3
+    assert parts == pytest.approx([products, products, 0.5, 0.25, 0.25, 1 - 2 * products, 2])
+    assert [share for *_, share in found["parts"]] == pytest.approx([ms / 2 for ms in parts])
+
+
+def test_the_prose_tells_what_the_raw_numbers_come_to():
+    told = costs.told(BENCH)
+    want = {"ms L2": 1440 / 6e9 * 1e3, "ms memory": 1440 / 1e9 * 1e3, "small L3": 4 * 4e9 / 4e9, "kB L2": 16 / 1024}
+    want |= {"least": 2, "most": 7, "longer": 2.5, "held": 3, "kB weights": 32 / 1024, "kB step": 48 / 1024}
+    want |= {"kB history": 12 * 48 / 1024, "moved": 1440 / 1e6, "padding": 0.5, "ms bytes": 720 / 6e9 * 1e3, "each": 24}
+    want |= {"both": 11, "matrix": 2e3, "matrix share": 500, "ceiling": 1e-3, "does": 360 / 2e-3 / 2e12, "peak 8": 2}
+    assert {name: told[name] for name in want} == pytest.approx(want)
+    assert (told["missed"], told["vector"], told["version jax"]) == ("A", "without AVX-512", "1")
+
+
+def test_what_the_book_shows_of_its_stored_benchmarks_is_what_their_raw_numbers_come_to_and_all_of_it_is_told():
+    stored = STORED["engine"] | {"derived": None}, STORED["engine_gpu_offline"] | {"derived": None}
+    shown = json.loads(json.dumps([costs.derived(stored[0]), costs.bounded(stored[1])]))
+    assert shown == [file["derived"] for file in STORED.values()]
+    page = (BOOK / "6_lab" / "engine.md").read_text(encoding="utf8")
+    assert {name for part in shown for name in part["told"]} <= set(re.findall(r"{glue:text}`([^`:]+)", page))
+
+
+def test_a_bound_on_a_gpu_is_one_instruction_a_cycle_from_each_scheduler_and_registers_bound_the_blocks():
+    report = STORED["engine_gpu_offline"]
+    for case in report["cases"]:
+        gpu, loops = report["gpus"][case["gpu"]], case["loops"].values()
+        assert case["cycles"] == pytest.approx(case["step"]["all"] / 4, abs=1)
+        bound = gpu["multiprocessors"] * gpu["clock"] / (case["step"]["all"] / 4)
+        assert case["network_steps_per_second"] == pytest.approx(bound, rel=1e-3)
+        assert case["precision"] != "ieee" or not any(loop["HMMA"] for loop in loops)  # float32 is float32
+        assert case["limit"] is not None or not any(loop["LDL"] + loop["STL"] for loop in loops)  # nothing is spilled
+    found = costs.bounded(report)
+    some = [costs.bounded(report | {"cases": [report["cases"][0] | {"registers": n}]}) for n in (128, 129, 161)]
+    assert [one["told"]["resident"] for one in some] == [4, 3, 3]  # of 65,536, in eights for each of 128 threads
+    assert found["bounds"][0] == ("H200, 50 units, MSGD-CR", 161, 0, 3948, 66.206897)
+    assert found["bounds"][8][0] == "H200, 50 units, MSGD-CR, addition"
+    assert [name.split(", ", 3)[3] for name, *_ in found["bounds"][-2:]] == ["at most 128 registers", "tf32x3"]

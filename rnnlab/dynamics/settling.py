@@ -1,12 +1,50 @@
 """Whether states settle: how wide and how far apart classes of them are, and how fast a difference is forgotten."""
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rnnlab.dynamics.jacobians import log_norms, post_activation
 from rnnlab.network.cells import Sigma
 from rnnlab.values import checked
+
+
+class Verdict(NamedTuple):
+    """Whether what each member keeps has settled, and the numbers that say so; NaN where it keeps no class."""
+
+    spread: Float[Tensor, "M"]
+    distance: Float[Tensor, "M"]
+    exponent: Float[Tensor, "M"]
+    settled: Bool[Tensor, "M"]
+
+
+@checked
+def verdict(
+    spread: Float[Tensor, "M C"],
+    means: Float[Tensor, "M C N"],
+    exponent: Float[Tensor, "M C"],
+    *,
+    kept: Bool[Tensor, "M C"],
+) -> Verdict:
+    """The worst of the classes that each member keeps: widest spread, least distance, largest exponent.
+
+    It has settled if the exponent is negative and the spread below a quarter of the distance.
+
+    Args:
+        spread: of each class, as `spread` gives it.
+        means: of the states of each class.
+        exponent: of each class, in nats per step.
+        kept: which classes count; the distance of a single one is infinite.
+    """
+    none = ~kept.any(dim=1)
+    wide, grows = (
+        x.masked_fill(~kept, -torch.inf).amax(dim=1).masked_fill(none, torch.nan) for x in (spread, exponent)
+    )
+    least = [nearest(m[k]) if k.any() else m.new_tensor(torch.nan) for m, k in zip(means, kept, strict=True)]
+    apart = torch.stack(least)
+    return Verdict(wide, apart, grows, (grows < 0) & (wide < apart / 4))
 
 
 @checked

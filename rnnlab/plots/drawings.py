@@ -1,10 +1,10 @@
-"""Drawings: Figs. 1 and 2 of the 2013 paper, a recurrent network and the same unrolled in time; where data stay."""
+"""Drawings: Figs. 1 and 2 of the 2013 paper, a recurrent network and the same unrolled in time; a roofline's roofs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
+from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path
 
 from rnnlab.plots.style import BLACK, GREEN, GREY
@@ -55,29 +55,6 @@ def unrolled(ax: Axes) -> Axes:
         _there_and_back(ax, early, late, "", thick=False)
     _arrow(ax, (-0.31, -0.31), (-1.2, -1.2), color=BACKWARD, width=2.6)
     _name(ax, (-1.4, -1.75), _ratio("x_{t-1}", r"\theta", immediate="^{+}"))
-    return ax
-
-
-def memories(ax: Axes, kept: Sequence[tuple[str, str]], moved: Sequence[str]) -> Axes:
-    """Draw a processor's memories below each other, the smallest on top, with what stays in each.
-
-    Args:
-        ax: axes to draw into.
-        kept: name of each memory, and its content, in one or two lines.
-        moved: what goes from each to the next one and back; one fewer.
-    """
-    _canvas(ax, across=(-4.0, 4.0), up=(0.75 - 2.1 * len(kept), 0.1))
-    for i, (name, content) in enumerate(kept):
-        half, top = 2.7 + 0.4 * i, -2.1 * i
-        frame = Rectangle((-half, top - 1.25), 2 * half, 1.25, facecolor="none", edgecolor=rcParams["text.color"])
-        ax.add_patch(frame)
-        ax.text(0, top - 0.1, name, ha="center", va="top", weight="bold")
-        ax.text(0, top - 0.8, content, ha="center", va="center", size="small")
-    for i, what in enumerate(moved):
-        upper, lower = -2.1 * i - 1.25 - _GAP, -2.1 * (i + 1) + _GAP
-        _arrow(ax, (-0.15, upper), (-0.15, lower))
-        _arrow(ax, (0.15, lower), (0.15, upper))
-        ax.text(0.4, (upper + lower) / 2, what, ha="left", va="center", size="small")
     return ax
 
 
@@ -141,7 +118,8 @@ def roofs(ax: Axes, rates: Mapping[str, float], bandwidths: Mapping[str, float])
     (left, right), top = ax.get_xlim(), max(rates.values())
     for name, rate in rates.items():
         ax.plot((left, right), (rate, rate), color=BLACK, linewidth=1.0)
-        ax.text(right, rate, name, ha="right", va="bottom" if rate == top else "top", size="small")
+        height, side = (rate, "bottom") if rate == top else (0.9 * rate, "top")
+        ax.text(right, height, name, ha="right", va=side, size="small")
     for name, bandwidth in bandwidths.items():
         ax.plot((left, top / bandwidth), (left * bandwidth, top), color=GREY, linewidth=1.0)
         ax.text(top / bandwidth, top, name, color=GREY, ha="center", va="bottom", size="small")

@@ -24,6 +24,7 @@ import rnnlab
 from rnnlab.engine.contract import Rules
 from rnnlab.engine.cuda import fused as cuda
 from rnnlab.engine.cuda import kernels, passes
+from tests.benchmarks import costs
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 PHASES = {"forward": "forward", "backward": "backward", "_collect": "collect"}
@@ -190,9 +191,9 @@ CASES = [
 
 
 def everything(cases: list[Case] = CASES) -> dict[str, object]:
-    """The report of all cases, with versions and date."""
+    """The report of all cases, with versions and date, and what the book shows of it."""
     ptxas = re.search(r"V([\d.]+)", tool("ptxas", "--version"))[1]
-    return {
+    result = {
         "date": datetime.now(UTC).date().isoformat(),
         "torch": torch.__version__,
         "triton": triton.__version__,
@@ -201,6 +202,7 @@ def everything(cases: list[Case] = CASES) -> dict[str, object]:
         "gpus": {gpu: {"multiprocessors": count, "clock": clock} for gpu, count, clock in GPUS.values()},
         "cases": [report(case) for case in cases],
     }
+    return result | {"derived": costs.bounded(result)}
 
 
 if __name__ == "__main__":

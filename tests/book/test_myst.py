@@ -96,9 +96,9 @@ def test_papermill_runs_a_page_with_other_values(checkout):
             "update is no parameter of this page, which has lengths, updates; got 3; did you mean updates?",
         ),
         (
-            f"myst://{ROOT}/book/6_lab/engine_gpu.md",
-            ["-r", "units", "200"],
-            "units is no parameter of this page, which has processor; got '200'",
+            f"myst://{ROOT}/book/6_lab/engine.md",
+            ["-r", "hidden", "200"],
+            "hidden is no parameter of this page, which has seeds, length, sequences, units, alpha; got '200'",
         ),
     ],
 )

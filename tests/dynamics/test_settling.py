@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnlab.dynamics.jacobians import trajectory
-from rnnlab.dynamics.settling import largest_exponent, nearest, spread
+from rnnlab.dynamics.settling import largest_exponent, nearest, spread, verdict
 from rnnlab.network.cells import Linear, Sigmoid, Tanh
 
 
@@ -61,3 +61,20 @@ def test_the_exponent_is_how_fast_two_states_with_the_same_inputs_come_apart(sig
 def test_a_single_state_has_no_exponent():
     with pytest.raises(ValueError, match="h must hold at least two states"):
         largest_exponent(torch.eye(2)[None], torch.zeros(1, 1, 2), sigma=Tanh())
+
+
+def test_a_verdict_takes_the_worst_of_the_classes_kept_and_settled_is_a_quarter_of_the_distance_and_a_loss():
+    spreads = torch.tensor([[1.0, 2, 9], [1, 1.25, 9], [1, 2, 9], [1, 2, 3], [1, 2, 3]])
+    exponents = torch.tensor([[-0.5, -0.1, 1], [-0.5, -0.1, 1], [-0.5, 0.1, -1], [1, 1, -0.25], [-1, -1, -1]])
+    means = torch.tensor([[0.0, 0], [3, 4], [3, 3]]).expand(5, 3, 2) * torch.tensor([2, 1, 2, 1, 1])[:, None, None]
+    kept = torch.tensor([[1, 1, 0], [1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0]]).bool()
+    found = verdict(spreads, means, exponents, kept=kept)
+    for got, want in (
+        (found.spread, [2, 1.25, 2, 3, math.nan]),
+        (found.distance, [10, 5, 10, math.inf, math.nan]),
+        (found.exponent, [-0.1, -0.1, 0.1, -0.25, math.nan]),
+    ):
+        torch.testing.assert_close(got, torch.tensor(want), equal_nan=True)
+    assert found.settled.tolist() == [True, False, False, True, False]  # 1.25 is no less than a quarter of 5
+    with pytest.raises(ValueError, match="kept must"):
+        verdict(spreads, means, exponents, kept=kept.float())

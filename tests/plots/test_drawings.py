@@ -1,14 +1,12 @@
 """The drawings name what they show, in the colours that belong to it."""
 
-import itertools
-
 import matplotlib
 
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch
 
 from rnnlab.plots import drawings
 
@@ -48,18 +46,3 @@ def test_what_the_network_computes_has_the_colour_of_the_text():
         drawings.unrolled(axes)
     coloured = {to_hex(patch.get_edgecolor()) for patch in axes.patches}
     assert coloured == {"#123456", drawings.BACKWARD.lower()}
-
-
-def test_memories_widen_downward_and_are_joined_there_and_back():
-    _, axes = plt.subplots()
-    kept = [("registers", "sums"), ("cache", "weights,\n11 kB"), ("memory", "the rest")]
-    assert drawings.memories(axes, kept, ["always", "once a step"]) is axes
-    assert labels(axes) == sorted([*(text for pair in kept for text in pair), "always", "once a step"])
-    boxes = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-    assert [box.get_y() for box in boxes] == sorted((box.get_y() for box in boxes), reverse=True)
-    assert [box.get_width() for box in boxes] == sorted({box.get_width() for box in boxes})
-    gaps = [(below.get_y() + below.get_height(), above.get_y()) for above, below in itertools.pairwise(boxes)]
-    ends = [sorted(y for _, y in arrow._posA_posB) for arrow in arrows(axes)]
-    assert len(ends) == 4
-    for low, high in ends:  # every arrow lies between two boxes
-        assert sum(under < low < high < over for under, over in gaps) == 1
