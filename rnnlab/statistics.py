@@ -34,7 +34,7 @@ def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, 
     return (middle - half if successes else 0.0), (middle + half if successes < trials else 1.0)
 
 
-@checked()
+@checked
 def ran(runs: xarray.Dataset) -> xarray.DataArray:
     """Which networks there are, over the dimensions of `runs["run"]`.
 
@@ -46,7 +46,7 @@ def ran(runs: xarray.Dataset) -> xarray.DataArray:
     return runs["run"].notnull() & (runs["run"] != "")
 
 
-@checked()
+@checked
 def complete(runs: xarray.Dataset) -> xarray.DataArray:
     """Which cells have as many networks as the fullest one of their length.
 
@@ -58,7 +58,7 @@ def complete(runs: xarray.Dataset) -> xarray.DataArray:
     return (networks == most) & (most > 0)
 
 
-@checked()
+@checked
 def leads(rates: xarray.DataArray, one: str, *, floor: float = 0.0) -> xarray.DataArray:
     """By how much an algorithm's success rate exceeds the best other one; NaN where that says nothing.
 
@@ -74,7 +74,7 @@ def leads(rates: xarray.DataArray, one: str, *, floor: float = 0.0) -> xarray.Da
     return (rates.sel(algorithm=one) - rates.drop_sel(algorithm=one).max("algorithm")).where(~mute)
 
 
-@checked()
+@checked
 def regression(y: xarray.DataArray, causes: xarray.Dataset, *, draws: int = 2_000) -> xarray.Dataset:
     """Slopes of `y` on its causes at once, by least squares, with 95 % intervals by resampling whole seeds.
 
@@ -100,7 +100,7 @@ def regression(y: xarray.DataArray, causes: xarray.Dataset, *, draws: int = 2_00
     return xarray.Dataset(ends, {"cause": list(causes)})
 
 
-@checked()
+@checked
 def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xarray.Dataset:
     """The share of seeds that got there, with Wilson's 95 % interval.
 

@@ -107,6 +107,7 @@ Positive = Annotated[float, positive]
 Limit = Annotated[float, functools.partial(positive, infinite=True)]
 Weight = Annotated[float, lambda _, value: positive("alpha", value, zero=True)]
 Seeds = Annotated[int | Sequence[int], lambda _, value: as_seeds(value)]
+Seconds = Annotated[float, functools.partial(positive, zero=True, infinite=True)]
 
 
 @dataclass_transform(frozen_default=True)
@@ -177,12 +178,7 @@ def exactly(function: F) -> F:
     return call  # type: ignore[return-value]
 
 
-def checked(*given: Any) -> Any:
-    """`_checked`, or with names of parameters, which are then left to the function: until all have annotations."""
-    return _checked(given[0]) if given and callable(given[0]) else functools.partial(_checked, but=given)
-
-
-def _checked(function: F, but: Sequence[str] = ()) -> F:
+def checked(function: F) -> F:
     """Have a function take what its signature says (kinds, shapes, dtypes), and make products `exactly`.
 
     NumPy's numbers are taken as Python's, and one-dimensional arrays as lists.
@@ -191,6 +187,7 @@ def _checked(function: F, but: Sequence[str] = ()) -> F:
         ValueError: at a call; names the parameter, what is allowed and what came.
     """
     signature, exact = inspect.signature(function), exactly(function)
+    many = [name for name, one in signature.parameters.items() if one.kind is one.VAR_KEYWORD]
     hints = functools.cache(lambda: get_type_hints(function, include_extras=True))
 
     @functools.wraps(function)
@@ -198,8 +195,10 @@ def _checked(function: F, but: Sequence[str] = ()) -> F:
         bound = signature.bind(*args, **given)
         with jaxtyped("context"):  # an axis has one length in all arguments
             for name, value in bound.arguments.items():
-                if name in hints() and name not in but:
-                    bound.arguments[name] = taken(name, value, hints()[name])
+                if name in hints():
+                    hint = hints()[name]
+                    said = {key: taken(key, one, hint) for key, one in value.items()} if name in many else None
+                    bound.arguments[name] = taken(name, value, hint) if said is None else said
         return exact(*bound.args, **bound.kwargs)
 
     return call  # type: ignore[return-value]
@@ -239,7 +238,7 @@ def _kind(hint: Any) -> tuple[str, Callable[[Any], Any]]:
         if keys:
             return f"a dictionary of which each value is {words}", functools.partial(_mapped, keys[0][1], item)
         return f"a sequence of which each item is {words}", functools.partial(_listed, origin, item)
-    kind = types.NoneType if hint is None else hint if isinstance(hint, type) else object
+    kind = types.NoneType if hint is None else hint if isinstance(hint, type) and hint is not Any else object
     kind = origin if origin in (Callable, Iterable) else kind
     # A class has all that a protocol asks of its instances, and a string is no list of words.
     never = type if getattr(hint, "_is_protocol", False) else str | bytes if origin is Iterable else ()

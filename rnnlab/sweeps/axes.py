@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import xarray
@@ -15,7 +15,6 @@ from rnnlab.network.inits import INITS
 from rnnlab.training.specs import Spec
 from rnnlab.values import checked
 
-Axis = Mapping[Any, Any] | Sequence[Any] | np.ndarray
 SHORT = {
     "length": "task.length",
     "learning_rate": "algorithm.learning_rate",
@@ -31,7 +30,27 @@ UNITS = {
 }
 
 
-@checked("axes")
+def _by_label(name: str, axis: Any) -> dict[Any, Any]:
+    """The values of an axis by what they are called."""
+    values = axis.tolist() if isinstance(axis, np.ndarray) else axis
+    if not isinstance(values, Mapping | Sequence) or isinstance(values, str | bytes):
+        raise ValueError(f"{name} must be a sequence of values, or a dictionary of them by label, got {axis!r:.100}")
+    by_label = dict(values) if isinstance(values, Mapping) else {_label(value): value for value in values}
+    if not by_label:
+        raise ValueError(f"{name} must hold at least one, got {axis!r:.100}")
+    if len(by_label) < len(values):
+        raise ValueError(f"{name} must be different, got {axis!r:.100}")
+    return by_label
+
+
+def _label(value: Any) -> int | float | str:
+    return value if type(value) in (int, float, str) else str(value)
+
+
+Axis = Annotated[Mapping[Any, Any] | Sequence[Any] | np.ndarray, _by_label]
+
+
+@checked
 def grid(base: Spec | xarray.DataArray, **axes: Axis) -> xarray.DataArray:
     """The specifications of a sweep, over a dimension for each axis.
 
@@ -50,30 +69,13 @@ def grid(base: Spec | xarray.DataArray, **axes: Axis) -> xarray.DataArray:
     if not all(isinstance(spec, Spec) for spec in specs.values.flat):
         raise ValueError(f"base must be a Spec, or an array of them as grid returns it, got an array of {specs.dtype}")
     specs = specs.assign_coords({dim: range(n) for dim, n in specs.sizes.items() if dim not in specs.coords})
-    for name, axis in axes.items():
-        path, values = SHORT.get(name, name), _by_label(name, axis)
-        cells = [[_changed(spec, path, value, axis=name) for value in values.values()] for spec in specs.values.flat]
-        coords = {**specs.coords, name: (name, list(values), UNITS.get(name, {}))}
-        shape = (*specs.shape, len(values))
+    for name, axis in cast(dict[str, dict[Any, Any]], axes).items():
+        path = SHORT.get(name, name)
+        cells = [[_changed(spec, path, value, axis=name) for value in axis.values()] for spec in specs.values.flat]
+        coords = {**specs.coords, name: (name, list(axis), UNITS.get(name, {}))}
+        shape = (*specs.shape, len(axis))
         specs = xarray.DataArray(np.array(cells, dtype=object).reshape(shape), coords, [*specs.dims, name])
     return specs
-
-
-def _by_label(name: str, axis: Any) -> dict[Any, Any]:
-    """The values of an axis by what they are called."""
-    values = axis.tolist() if isinstance(axis, np.ndarray) else axis
-    if not isinstance(values, Mapping | Sequence) or isinstance(values, str | bytes):
-        raise ValueError(f"{name} must be a sequence of values, or a dictionary of them by label, got {axis!r:.100}")
-    by_label = dict(values) if isinstance(values, Mapping) else {_label(value): value for value in values}
-    if not by_label:
-        raise ValueError(f"{name} must hold at least one, got {axis!r:.100}")
-    if len(by_label) < len(values):
-        raise ValueError(f"{name} must be different, got {axis!r:.100}")
-    return by_label
-
-
-def _label(value: Any) -> int | float | str:
-    return value if type(value) in (int, float, str) else str(value)
 
 
 def _changed(part: Any, path: str, value: Any, *, axis: str) -> Any:

@@ -18,7 +18,7 @@ LIMIT = 200_000  # bytes of a summary
 _END = {"no error": "first_no_error", "below 1 %": "first_below_1_percent"}  # of a member, by `Spec.stop`
 
 
-@checked()
+@checked
 def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> None:
     """Keep outcomes of all networks, and series of few checks, in a file small enough for the book.
 
@@ -48,7 +48,7 @@ def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> No
     raise ValueError(f"runs must be few enough for {LIMIT} bytes, got {dict(runs.sizes)}")
 
 
-@checked()
+@checked
 def read_summary(path: str | Path) -> xarray.Dataset:
     """What `write_summary` kept; how the runs came about is in the attributes. NaN where nothing was measured then.
 

@@ -13,12 +13,13 @@ import xarray
 from rnnlab.sweeps.axes import UNITS, Axis, grid, labels
 from rnnlab.sweeps.executors import Job, results_by
 from rnnlab.sweeps.summaries import answers, due
+from rnnlab.training.ensembles import Device
 from rnnlab.training.loop import result_of
 from rnnlab.training.progress import Progress
 from rnnlab.training.records import merged, totals
 from rnnlab.training.specs import Spec
 from rnnlab.training.store import RUN, Store
-from rnnlab.values import as_seeds, checked, whole
+from rnnlab.values import Count, Seconds, Seeds, as_seeds, checked
 
 _TOGETHER: dict[str, Any] = {
     "data_vars": "minimal",
@@ -29,17 +30,17 @@ _TOGETHER: dict[str, Any] = {
 }
 
 
-@checked("seeds", "device", "chunk", "checkpoint_every", "executor", "axes")
+@checked
 def run(
     base: Spec | xarray.DataArray,
     *,
-    seeds: int | Sequence[int] = 5,
-    device: str = "auto",
+    seeds: Seeds = 5,
+    device: Device = "auto",
     progress: Callable[[Progress], None] | None = None,
     store: Store | None = None,
     executor: Executor | Callable[[], Executor] | None = None,
-    chunk: int | None = None,
-    checkpoint_every: float = 60.0,
+    chunk: Count | None = None,
+    checkpoint_every: Seconds = 60.0,
     restart: bool = False,
     known: xarray.Dataset | None = None,
     **axes: Axis,
@@ -78,7 +79,7 @@ def run(
         OSError: the store cannot be written to at the start.
     """
     specs, every = grid(base, **axes), as_seeds(seeds)
-    jobs = _jobs(specs, every, len(every) if chunk is None else whole("chunk", chunk))
+    jobs = _jobs(specs, every, len(every) if chunk is None else chunk)
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     taken, left = ([], jobs) if known is None else answers(known, jobs, store)
     work, done, results = sum(job.work for job in jobs), [], []
@@ -128,8 +129,8 @@ def _over(
     return runs.assign_attrs(merged(origins))
 
 
-@checked("updates")
-def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
+@checked
+def gather(store: Store, *, updates: Count | None = None) -> xarray.Dataset:
     """What a store has finished, as `run` would return it; labels in alphabetical order, `totals` for parameters.
 
     Its axes are `init`, `algorithm`, `length`, and whatever else its trainings differ in.
@@ -142,8 +143,6 @@ def gather(store: Store, *, updates: int | None = None) -> xarray.Dataset:
         ValueError: there is none, there are several budgets, a seed was trained in two ensembles, or a part from
             outside the package is not imported or was changed since.
     """
-    if updates is not None:
-        updates = whole("updates", updates)
     budget = "*" if updates is None else f"{updates:012}"
     files = [store.read(path.name) for path in store.files(RUN) if path.match(f"*-{budget}.{RUN}")]
     results = [result_of(file).drop_vars("theta") for file in files if file]

@@ -11,7 +11,7 @@ from rnnlab.training.ensembles import Ensemble
 from rnnlab.values import checked
 
 
-@checked()
+@checked
 def along(ensemble: Ensemble, stops: Iterable[int]) -> Iterator[tuple[int, Signal, Float[Tensor, "K M"]]]:
     """Train on to each stop, and take apart the sweep that the next update is going to make.
 

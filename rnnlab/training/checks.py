@@ -38,6 +38,9 @@ def tested(name: str, value: object) -> int:
     return number
 
 
+Sequences = Annotated[int, tested]
+
+
 @runtime_checkable
 class Named(Protocol):
     """What has a place in a record."""
@@ -210,7 +213,7 @@ class HoldsAt:
     """
 
     lengths: Annotated[tuple[int, ...], _lengths]
-    sequences: Annotated[int, tested] = PIECE
+    sequences: Sequences = PIECE
 
     name: ClassVar[str] = "first_held"
     long_name: ClassVar[str] = "update of the first check with no error at any of the lengths to hold at"

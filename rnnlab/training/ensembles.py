@@ -6,7 +6,8 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from rnnlab.naming import outside
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.conformance import require, require_windows
 from rnnlab.tasks.task import Batch, Chunk, Task
-from rnnlab.training.checks import PIECE, tested
+from rnnlab.training.checks import PIECE, Sequences
 from rnnlab.training.specs import Spec, Start
-from rnnlab.values import as_seeds, checked, whole
+from rnnlab.values import Seeds, as_seeds, checked, whole
 
 PARCEL = 128  # updates that an engine makes at a time
 _CALL = 2**32  # products of a state and a weight in one call for one member; Ctrl-C waits for its end
@@ -31,7 +32,7 @@ _IMPORTED = os.getpid()
 _HISTORY = 16 * 2**20  # bytes of states that a tile of members may keep
 
 
-def pick_device(device: str = "auto") -> torch.device:
+def pick_device(device: str | torch.device = "auto") -> torch.device:
     """The device meant by a name; "auto" is a GPU if PyTorch can reach one, else the CPU.
 
     Raises:
@@ -54,6 +55,10 @@ def pick_device(device: str = "auto") -> torch.device:
     return chosen
 
 
+Device = Annotated[str | torch.device, lambda _, device: pick_device(device)]
+Memory = Annotated[int, partial(whole, at_most=2**62)]
+
+
 class Ensemble:
     """Networks of one specification in the middle of their training.
 
@@ -67,20 +72,20 @@ class Ensemble:
     `parameters` holds all members, `rates` their learning rates, `update` counts the updates made, `engine` makes them.
     """
 
-    @checked("seeds", "device")
+    @checked
     def __init__(
         self,
         spec: Spec,
-        seeds: int | Sequence[int],
+        seeds: Seeds,
         *,
         start: Start | None = None,
-        device: str = "auto",
-        memory: int = 2**30,
+        device: Device = "auto",
+        memory: Memory = 2**30,
     ) -> None:
         if os.getpid() != _IMPORTED and threading.current_thread() is threading.main_thread():
             torch.set_num_threads(1)  # OpenMP would wait for threads that a forked process does not have
         self.spec = spec
-        self.memory = whole("memory", memory, at_most=2**62)
+        self.memory = memory
         self.seeds = as_seeds(seeds)
         self.rates = [spec.algorithm.learning_rate] * len(self.seeds)
         self.update = 0
@@ -98,7 +103,7 @@ class Ensemble:
         self._held: Task | None = None  # the task that was last held to its contract
         self._streamed: tuple[Task, int] | None = None  # and the one last held to it in windows of so many steps
 
-    @checked()
+    @checked
     def select(self, members: Sequence[int]) -> "Ensemble":
         """An ensemble of copies of these members, as far in their training as they are.
 
@@ -157,8 +162,8 @@ class Ensemble:
         trace, order = join(traces, dim=1), np.concatenate(groups).argsort()
         return Trace(*(getattr(trace, f.name)[:, order] for f in fields(Trace)))
 
-    @checked("sequences")
-    def errors(self, sequences: int, *, stream: int = bits.CHECK, task: Task | None = None) -> Tensor:
+    @checked
+    def errors(self, sequences: Sequences, *, stream: int = bits.CHECK, task: Task | None = None) -> Tensor:
         """Share of wrong ones among so many fresh sequences, for each member; `M`, float64, on the CPU.
 
         Args:
@@ -169,7 +174,6 @@ class Ensemble:
         Raises:
             ValueError: `sequences` is neither, the networks cannot read that task, or it breaks its contract.
         """
-        sequences = tested("sequences", sequences)
         task = task or self.spec.task
         if any(getattr(task, name) != getattr(self.spec.task, name) for name in ("inputs", "outputs", "loss")):
             raise ValueError(f"task must have the inputs, outputs and loss of {self.spec.task}, got {task}")

@@ -16,12 +16,12 @@ import xarray
 from rnnlab import __version__
 from rnnlab.engine.contract import Trace
 from rnnlab.training.checks import FRESH, MEASURES, STOPS, Measure, fresh, measured
-from rnnlab.training.ensembles import PARCEL, Ensemble, join
+from rnnlab.training.ensembles import PARCEL, Device, Ensemble, Memory, join
 from rnnlab.training.progress import Progress
 from rnnlab.training.records import Record, dataset, own
 from rnnlab.training.specs import Spec, Start, named
 from rnnlab.training.store import CHECKPOINT, RUN, File, Store
-from rnnlab.values import as_seeds, checked, positive
+from rnnlab.values import Seconds, Seeds, as_seeds, checked
 
 
 class OtherEngineError(RuntimeError):
@@ -193,10 +193,8 @@ def _name(spec: Spec, seeds: Sequence[int], start: Start | None, kind: str) -> s
     return f"{spec.family(seeds, start)}-{spec.updates:012}.{kind}"
 
 
-@checked("seeds")
-def finished(
-    spec: Spec, seeds: int | Sequence[int], store: Store, *, start: Start | None = None
-) -> xarray.Dataset | None:
+@checked
+def finished(spec: Spec, seeds: Seeds, store: Store, *, start: Start | None = None) -> xarray.Dataset | None:
     """What `train` has stored for these seeds as one ensemble, or None; whichever engine computed it.
 
     Raises:
@@ -211,17 +209,17 @@ def result_of(file: File) -> xarray.Dataset:
     return dataset(file.header, file.arrays)
 
 
-@checked("seeds", "device", "memory", "checkpoint_every")
+@checked
 def train(
     spec: Spec,
     *,
-    seeds: int | Sequence[int] = 5,
+    seeds: Seeds = 5,
     start: Start | None = None,
-    device: str = "auto",
-    memory: int = 2**30,
+    device: Device = "auto",
+    memory: Memory = 2**30,
     progress: Callable[[Progress], None] | None = None,
     store: Store | None = None,
-    checkpoint_every: float = 60.0,
+    checkpoint_every: Seconds = 60.0,
     restart: bool = False,
 ) -> xarray.Dataset:
     """Train one network per seed, all at once, and return their curves and outcomes.
@@ -255,7 +253,6 @@ def train(
         OtherEngineError: what is stored was begun by another engine, kernel, instruction set or version of PyTorch.
         OSError: the store cannot be written to at the start; later that is a warning, and the result is returned.
     """
-    checkpoint_every = positive("checkpoint_every", checkpoint_every, zero=True, infinite=True)
     if start is not None and start.update >= spec.updates:
         raise ValueError(f"start must have fewer than the budget of {spec.updates} updates, got {start.update}")
     if store is not None and (kept := finished(spec, seeds, store, start=start)) is not None:

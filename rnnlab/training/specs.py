@@ -1,6 +1,5 @@
 """What a run is: everything that decides its numbers, and a name for it."""
 
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -12,14 +11,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from rnnlab.descent.algorithm import Algorithm
-from rnnlab.naming import UnnamedError, added, form
+from rnnlab.naming import UnnamedError, added, digest, form
 from rnnlab.network.cells import Sigma
 from rnnlab.network.inits import BasicTanh, Init
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Sizes
 from rnnlab.tasks.pathological import TemporalOrder
 from rnnlab.tasks.task import LONGEST, Task
-from rnnlab.training.checks import STOPS, Measure, Rate, Stop, as_measures, as_stop, tested
+from rnnlab.training.checks import STOPS, Measure, Rate, Sequences, Stop, as_measures, as_stop
 from rnnlab.values import Count, Size, as_seeds, plain, settle, taken, whole
 
 NUMERICS = 2  # raised whenever the same specification and seed give other numbers
@@ -67,8 +66,8 @@ class Spec:
     batch: Count = 20
     updates: Count = 10_000
     check_every: Count = 500
-    check_sequences: Annotated[int, tested] = 1_000
-    confirm_sequences: Annotated[int, tested] = 10_000
+    check_sequences: Sequences = 1_000
+    confirm_sequences: Sequences = 10_000
     stop: Annotated[str | Stop, as_stop] = "below 1 %"
     measures: Annotated[tuple[Measure, ...], as_measures] = added(())
     rate: Rate | None = added(None)
@@ -176,11 +175,6 @@ def _made(said: Any) -> Any:
     if not isinstance(kind, type) or not is_dataclass(kind):  # nothing else is ever called
         raise TypeError(f"{name} is no value")
     return kind(**{name: _made(item) for name, item in said.items() if name != mark})
-
-
-def digest(text: str, digits: int = 16) -> str:
-    """The first hexadecimal digits of a text's SHA-256 sum."""
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def run_id(canonical: str, seed: int, start: str = "") -> str:

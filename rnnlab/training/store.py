@@ -60,7 +60,7 @@ def encode(file: File, *, save: Callable[..., None] = np.savez) -> bytes:
     return body + hashlib.sha256(body).hexdigest().encode()
 
 
-@checked()
+@checked
 def decode(data: bytes) -> File:
     """What `encode` was given.
 
