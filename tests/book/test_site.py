@@ -93,7 +93,7 @@ class Book:
             shutil.copytree(ROOT / "book" / part, folder / "book" / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "book" / "references.bib", folder / "book")
         (folder / "rnnlab" / "book").mkdir(parents=True)
-        for name in ("__init__", "execution", "myst"):  # the extension needs them
+        for name in ("__init__", "claims", "execution", "myst"):  # the extension needs them
             shutil.copy(ROOT / "rnnlab" / "book" / f"{name}.py", folder / "rnnlab" / "book")
         self.write("rnnlab/__init__.py", "answer = 42\n")
         self.write("book/intro.md", INTRO)
