@@ -13,13 +13,8 @@ def setup(app):
 
 
 def mark_up(app, what, name, obj, options, lines: list[str]) -> None:
-    """Rewrite the lines of a docstring, in place, as reStructuredText that shows them."""
-    lines[:] = plain("\n".join(lines)).split("\n")
-
-
-def plain(text: str) -> str:
-    """Return reStructuredText that shows `text` as it stands, with what is in backquotes as code."""
-    pieces = CODE.split(text)
+    """Rewrite the lines of a docstring, in place, as reStructuredText that shows them, code in backquotes as code."""
+    pieces = CODE.split("\n".join(lines))
     pieces[0::2] = [MARKUP.sub(r"\\\g<0>", words) for words in pieces[0::2]]
     pieces[1::2] = [f"``{code.strip('`')}``" for code in pieces[1::2]]
-    return "".join(pieces)
+    lines[:] = "".join(pieces).split("\n")
