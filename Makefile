@@ -24,7 +24,7 @@ rebuild: $(VENV)/.has-book
 
 same: book
 	$(BIN)/python -m rnnlab rebuild params/quick
-	$(BIN)/python -m tests.sites _build/html _build/rebuild/quick/html
+	$(BIN)/python -m tests.sites _build/html _build/rebuild/quick/_build/html
 
 test: $(VENV)/.has-test
 	$(BIN)/python -m pytest -n logical --maxprocesses 8

@@ -2,12 +2,9 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from rnnlab import __version__
 
@@ -61,38 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def rebuild(given: argparse.Namespace) -> int:
-    """Execute what is not finished, then build the site."""
-    from rnnlab.book import execution, rebuilding
+    """Build the site with other parameters; goes on from the pages that are finished."""
+    from rnnlab.book import running
 
     if given.jobs is not None and given.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {given.jobs}")
-    profile = rebuilding.profile(Path.cwd(), given.profile)
-    finished = sum(map(profile.finished, profile.pages))
-    failures, running = [], []
-    with tqdm(total=len(profile.pages), initial=finished, unit="page", disable=None, dynamic_ncols=True) as bar:
-
-        def show(page: rebuilding.Page) -> None:
-            running.append(page.name)
-            bar.set_postfix_str(", ".join(running))
-
-        bar.write(f"{profile.name}: {len(profile.pages)} pages, of which {finished} are finished")
-        try:
-            for done in rebuilding.execute(profile, jobs=given.jobs or execution.cores(), on_start=show):
-                bar.write(f"{done.seconds:7.1f} s  {done.page.name}{'  FAILED' if done.failure else ''}")
-                failures += [done.failure] if done.failure else []
-                running.remove(done.page.name)
-                bar.set_postfix_str(", ".join(running), refresh=False)
-                bar.update()
-        except KeyboardInterrupt:
-            bar.write("interrupted; the same command goes on from the pages that are finished")
-            sys.stdout.flush()
-            os._exit(130)  # kernels end with this process; waiting for them would be waiting for their pages
-    if failures:
-        print(f"\npages that failed: {len(failures)}", *failures, sep="\n\n", file=sys.stderr)
-        print(f"\nTheir notebooks: {profile.folder / 'running'}. The same command runs them again.", file=sys.stderr)
-        return 1
-    print(f"\nThe site: {rebuilding.build(profile) / 'index.html'}")
-    return 0
+    running.rebuild(Path.cwd(), given.profile, jobs=given.jobs or 0)
 
 
 def _page(address: str) -> Path:
@@ -104,11 +75,12 @@ def _page(address: str) -> Path:
 
 def script(given: argparse.Namespace) -> int:
     """Print a page as a script."""
-    from rnnlab.book import notebooks, scripting
+    from rnnlab.book import notebooks
+    from rnnlab.book.script import script as written
 
     values = notebooks.values(given.parameters_file) if given.parameters_file else {}
     values |= {name: notebooks.value(text) for name, text in given.parameters}
-    sys.stdout.buffer.write(scripting.script(given.page, values).encode())  # as Python reads it, whatever the locale
+    sys.stdout.buffer.write(written(given.page, values).encode())  # as Python reads it, whatever the locale
     sys.stdout.flush()
     return 0
 

@@ -1,6 +1,6 @@
 """What two builds of the book have in common if they computed the same: the articles of their pages, their pictures.
 
-    python -m tests.sites _build/html _build/rebuild/quick/html
+    python -m tests.sites _build/html _build/rebuild/quick/_build/html
 
 says where they differ, if they do. What stands outside the articles may: when and with what a page was executed.
 """

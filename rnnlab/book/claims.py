@@ -5,7 +5,6 @@ book gathers the findings of all its pages in its ledger.
 """
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -47,12 +46,25 @@ def finding(id: str, *, ours: Any, interval: Any, runs: Any, verdict: str, note:
         ValueError: no row has the `id`, the verdict is none of `VERDICTS` or lacks its note, or a value is of another
             kind than it should be.
     """
-    _check_id(id)
-    if verdict not in VERDICTS:
-        raise ValueError(f"verdict must be one of: {'; '.join(VERDICTS)}; got {verdict!r}")
+    from rnnlab.book import pages  # which imports this module
+
+    known = rows() or {id: {}}
+    if id not in known or not re.fullmatch(r"[A-Z]\d\d", str(id)):
+        some = f"one of the {len(rows())} claims in {ROWS}" if rows() else "a letter and two digits"
+        raise ValueError(f"id must be {some}, such as 'P01', got {id!r}")
+    pages.choice("verdict", verdict, VERDICTS)
     if verdict != "reproduced" and not note.strip():
         raise ValueError(f"note must say which difference, or why and at which budget, for the verdict {verdict!r}")
-    return Finding(id, _value(ours), _interval(interval), _runs(runs), verdict, _line(note))
+    ours = " ".join(ours.split()) if isinstance(ours, str) else _python(ours)
+    if not isinstance(ours, str) or not ours:
+        pages.number("ours, if it is not said in words,", ours)
+    if interval is not None:
+        if not isinstance(interval, Sequence) or len(interval) != 2:
+            raise ValueError(f"interval must be two numbers, the lower first, got {interval!r}")
+        low = pages.number("interval[0]", _python(interval[0]))
+        interval = low, pages.number("interval[1]", _python(interval[1]), at_least=low)
+    runs = None if runs is None else pages.integer("runs", _python(runs), at_least=1)
+    return Finding(id, ours, interval, runs, verdict, " ".join(note.split()))
 
 
 @cache
@@ -81,46 +93,14 @@ def outputs(found: Finding) -> dict[str, str]:
     }
 
 
-def _check_id(id: str) -> None:
-    if rows() and id not in rows():
-        raise ValueError(f"id must be one of the {len(rows())} claims in {ROWS}, such as 'P01', got {id!r}")
-    if not isinstance(id, str) or not re.fullmatch(r"[A-Z]\d\d", id):
-        raise ValueError(f"id must be a letter and two digits, such as 'P01', got {id!r}")
-
-
-def _value(ours: Any) -> str | float:
-    ours = ours.item() if hasattr(ours, "item") else ours
-    if isinstance(ours, str) and ours.strip():
-        return _line(ours)
-    if isinstance(ours, int | float) and not isinstance(ours, bool) and math.isfinite(ours):
-        return ours
-    raise ValueError(f"ours must be a finite number, or words, got {ours!r}")
-
-
-def _interval(interval: Any) -> tuple[float, float] | None:
-    if interval is None:
-        return None
-    if isinstance(interval, Sequence) and len(interval) == 2:
-        low, high = map(float, interval)
-        if math.isfinite(low) and low <= high < math.inf:
-            return low, high
-    raise ValueError(f"interval must be two finite numbers, the lower first, got {interval!r}")
-
-
-def _runs(runs: Any) -> int | None:
-    runs = runs.item() if hasattr(runs, "item") else runs
-    if runs is None or (isinstance(runs, int) and not isinstance(runs, bool) and runs >= 1):
-        return runs
-    raise ValueError(f"runs must be an integer at least 1, got {runs!r}")
+def _python(value: Any) -> Any:
+    """A number of torch or NumPy as Python's."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def _number(value: float) -> str:
     """Three digits, and no fewer than the whole part has."""
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _plain(text: str) -> str:

@@ -28,29 +28,15 @@ WORD = re.compile(r"[\w-]+")
 warnings.filterwarnings("ignore", message=r"The specified file \(.*\.md\) does not end in", category=UserWarning)
 
 
-def notebook(text: str, path: Path | str) -> "NotebookNode | None":
-    """Return a page as a notebook without outputs; None if it has no code cell, and so is prose.
+def open_page(path: Path) -> "NotebookNode | None":
+    """Return the page in a file as a notebook without outputs; None if it has no code cell, and so is prose.
 
     Its header is completed, and its tags are lists. The language is the header's, else that of the kernel that the
     header names, else Python.
 
-    Args:
-        text: of the page.
-        path: of the page, which a cell may load code relative to.
-
-    Raises:
-        ValueError: it cannot be read; the reason says where.
-    """
-    read = _read(text.removeprefix("\ufeff").replace("\r\n", "\n"), path) if "{code-cell}" in text else None
-    return read if read and any(cell.cell_type == "code" for cell in read.cells) else None
-
-
-def open_page(path: Path) -> "NotebookNode | None":
-    """Return the page in a file as `notebook` does.
-
     Raises:
         FileNotFoundError: there is no such page.
-        ValueError: it cannot be read.
+        ValueError: it cannot be read; the reason says where.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no page '{path}' in {Path.cwd()}{_others(path)}")
@@ -58,11 +44,12 @@ def open_page(path: Path) -> "NotebookNode | None":
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not in UTF-8: {error}") from None
-    return notebook(text, path)
+    read = _read(text, path) if "{code-cell}" in text else None
+    return read if read and any(cell.cell_type == "code" for cell in read.cells) else None
 
 
 def page(path: Path) -> "NotebookNode":
-    """Return the page in a file, which has to have code, as `notebook` does.
+    """Return the page in a file, which has to have code, as `open_page` does.
 
     Raises:
         FileNotFoundError: there is no such page.
@@ -117,7 +104,7 @@ class MystHandler:
         return path
 
 
-def _read(text: str, path: Path | str) -> "NotebookNode":
+def _read(text: str, path: Path) -> "NotebookNode":
     import nbformat
     from myst_nb.core.read import read_myst_markdown_notebook
     from myst_parser.config.main import MdParserConfig

@@ -1,10 +1,13 @@
 """The book's pages as notebooks: which there are, what parameters they have, and whether values for these will do."""
 
 import ast
+import os
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnnlab.book import pages
+from rnnlab.book import myst
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -57,6 +60,65 @@ def literals(source: str) -> list[tuple[str, ast.expr]]:
     return found
 
 
+def put_in(notebook: "NotebookNode", given: dict[str, Any]) -> "NotebookNode":
+    """Return a page with the values that are given where its parameters have their own; the comments there stay."""
+    notebook = deepcopy(notebook)
+    for cell in code_cells(notebook) if given else []:
+        if "parameters" in tags(cell):
+            lines = cell.source.encode().splitlines(keepends=True)
+            for name, node in reversed(literals(cell.source)):
+                if name in given:
+                    first, last = lines[node.lineno - 1], lines[(node.end_lineno or 0) - 1]
+                    text = first[: node.col_offset] + repr(given[name]).encode() + last[node.end_col_offset :]
+                    lines[node.lineno - 1 : node.end_lineno] = [text]
+            cell.source = b"".join(lines).decode()
+    return notebook
+
+
+def profile(root: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what a folder of parameters gives to the pages of a book: by page, the `file` and the `values` in it.
+
+    Only values that differ from the page's own are there.
+
+    Args:
+        root: top folder of a checkout.
+        folder: of YAML files, each named after a page; pages without a file keep their own parameters.
+
+    Raises:
+        ValueError: there is no book or no such folder; a file belongs to no page, holds a parameter that its page does
+            not have, or a value of another kind than the page's own. All that is wrong is named at once.
+    """
+    book = root / "book"
+    if not (book / "_toc.yml").is_file():
+        raise ValueError(f"{root} holds no book (there is no book/_toc.yml); run this in the top folder of a checkout")
+    if not folder.is_dir():
+        raise ValueError(f"the profile must be a folder of parameters, such as params/quick, got {folder}")
+    pages = {name: page for name in names(book) if (page := myst.open_page(book / f"{name}.md"))}
+    given: dict[str, dict[str, Any]] = {}
+    refused = []
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and not litter(path.relative_to(folder))):
+        its = [name for name in pages if file.suffix in (".yaml", ".yml") and Path(name).name == file.stem]
+        if len(its) != 1 or its[0] in given or file.parent != folder:
+            stems = ", ".join(f"{Path(name).name}.yaml" for name in pages)
+            refused.append(f"{file}: belongs to no page, or not to one alone; a profile may hold {stems}")
+            continue
+        try:
+            own, found = defaults(pages[its[0]]), values(file)
+            refused += [f"{file}: {sentence}" for sentence in refusals(found, own)]
+            differing = {name: value for name, value in found.items() if value != own.get(name)}
+            given[its[0]] = {"file": os.path.relpath(file, root), "values": differing}
+        except ValueError as refusal:
+            refused.append(str(refusal))
+    if refused:
+        raise ValueError("\n".join(refused))
+    return given
+
+
+def litter(path: Path) -> bool:
+    """Return whether a file is one of an editor's or a system's own, by its path or that of a folder above it."""
+    return any(part.startswith((".", "#", "__pycache__")) or part.endswith(("~", "#")) for part in path.parts)
+
+
 def values(file: Path) -> dict[str, Any]:
     """Return the parameters in a YAML file, as papermill reads them.
 
@@ -81,12 +143,13 @@ def refusals(given: dict[str, Any], known: dict[str, Any]) -> list[str]:
         given: values by name.
         known: the page's own, from `defaults`; what comes has to be of the same kind.
     """
+    from rnnlab.book import pages
+
     said = []
     for name, value in given.items():
-        if name not in known:
-            said.append(pages.unknown(name, repr(value), known))
-            continue
         try:
+            if name not in known:
+                raise ValueError(pages.unknown(name, repr(value), known))
             _check(name, value, known[name])
         except ValueError as refusal:
             said.append(str(refusal))
@@ -95,29 +158,21 @@ def refusals(given: dict[str, Any], known: dict[str, Any]) -> list[str]:
 
 def _check(name: str, value: Any, default: Any) -> None:
     """Refuse a value of another kind than the default's; a whole number will do where the default is a float."""
+    from rnnlab.book import pages
+
     kinds = {type(item) for item in default} if isinstance(default, list | tuple) else set()
-    if isinstance(default, bool):
-        _expect(name, value, "True or False", isinstance(value, bool))
-    elif isinstance(default, int):
-        pages.integer(name, value)
-    elif isinstance(default, float):
-        pages.number(name, value)
-    elif kinds == {int}:
-        pages.integers(name, value)
+    checks: dict[type, Callable] = {bool: pages.flag, int: pages.integer, float: pages.number}
+    if type(default) in checks:
+        checks[type(default)](name, value)
     elif kinds and kinds <= {int, float}:
-        pages.numbers(name, value)
-    elif isinstance(default, list | tuple):
-        _expect(name, value, "a list", isinstance(value, list | tuple))
+        (pages.integers if kinds == {int} else pages.numbers)(name, value)
+    elif default is not None:
+        fits = isinstance(value, list | tuple if kinds else type(default))
+        if not fits:
+            kind = "text" if isinstance(default, str) else f"a {type(default).__name__}"
+            raise ValueError(f"{name} must be {kind}, got {value!r}")
         for i, item in enumerate(value if len(kinds) == 1 else ()):
             _check(f"{name}[{i}]", item, default[0])
-    elif default is not None:
-        kind = "text" if isinstance(default, str) else f"a {type(default).__name__}"
-        _expect(name, value, kind, isinstance(value, type(default)))
-
-
-def _expect(name: str, value: Any, wanted: str, fits: bool) -> None:
-    if not fits:
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 def _mapping(text: str, source: Path | str) -> dict[str, Any]:

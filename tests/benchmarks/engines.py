@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 import rnnlab
-from rnnlab.book import execution
+from rnnlab.book import running
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
 from tests.benchmarks import costs, roofline
@@ -250,7 +250,7 @@ def provenance() -> dict[str, object]:
     """When, with what and on what."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": {**roofline.processor(), "cores": execution.cores(), "caches": roofline.caches()},
+        "machine": {**roofline.processor(), "cores": running.cores(), "caches": roofline.caches()},
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

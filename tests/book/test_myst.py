@@ -16,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from rnnlab.book import myst, rebuilding, scripting
+from rnnlab.book import myst, script
 from rnnlab.book.myst import MystHandler
 from tests.readers import environment
 from tests.sites import HEADER
@@ -190,22 +190,17 @@ def cells_of(notebook) -> list[tuple[list[str], str]]:
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_papermill_and_the_scripts_and_the_rebuild_take_the_same_for_code_in_pages_of_all_kinds(kind, tmp_path):
+def test_papermill_and_the_scripts_and_the_site_take_the_same_for_code_in_pages_of_all_kinds(kind, tmp_path):
     text, cells = OTHERS[kind]
     path = write_page(tmp_path, text)
     notebook = nbformat.reads(MystHandler.read(f"myst://{path}"), as_version=4)
     nbformat.validate(notebook)
     assert cells_of(notebook) == cells
     assert (notebook.metadata.kernelspec.name, notebook.metadata.language_info.name) == ("python3", "python")
-    source = scripting.script(path, {})
+    source = script.script(path, {})
     for _, code in cells:
         assert code.splitlines()[0] in source
-    (tmp_path / "book").mkdir()
-    path.rename(tmp_path / "book" / "page.md")
-    (tmp_path / "book" / "_toc.yml").write_text("format: jb-book\nroot: page\n")
-    (tmp_path / "params").mkdir()
-    (page,) = rebuilding.profile(tmp_path, tmp_path / "params").pages
-    assert cells_of(page.notebook) == cells
+    assert cells_of(myst.open_page(path)) == cells, "the site and the rebuild"
 
 
 @pytest.mark.parametrize("path", BOOK_PAGES, ids=[path.stem for path in BOOK_PAGES])

@@ -40,7 +40,7 @@ def test_a_value_of_the_same_kind_will_do(name, value):
         ("seeds", True, "seeds must be an integer, got True"),
         ("rate", "1e-4", "rate must be a number, got '1e-4'; YAML reads a number only with a dot: 1.0e-4"),
         ("rate", float("nan"), "rate must be a number, got nan"),
-        ("exact", 1, "exact must be True or False, got 1"),
+        ("exact", 1, "exact must be true or false, got 1"),
         ("device", None, "device must be text, got None"),
         ("lengths", 10, 'lengths must be a list of integers, got 10; papermill takes a list as -y "lengths: [10]"'),
         ("lengths", [10, "20"], "lengths[1] must be an integer, got '20'"),
@@ -92,8 +92,9 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path, text, reason):
 
 
 @pytest.mark.parametrize("cell", ["seeds = many()", "seeds = 1 + n", "%matplotlib inline", "flag = true;"])
-def test_parameters_that_are_no_literals_of_python_are_refused(cell):
-    page = myst.notebook(f"```{{code-cell}}\n:tags: [parameters]\n{cell}\n```\n", "page.md")
+def test_parameters_that_are_no_literals_of_python_are_refused(cell, tmp_path):
+    (tmp_path / "page.md").write_text(f"```{{code-cell}}\n:tags: [parameters]\n{cell}\n```\n")
+    page = myst.page(tmp_path / "page.md")
     with pytest.raises(ValueError, match=r"^parameters must be literals of Python, got '") as refusal:
         notebooks.defaults(page)
     assert cell in str(refusal.value)

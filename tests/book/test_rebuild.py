@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlab.book import rebuilding
+from rnnlab.book import myst, notebooks, running
 from tests.sites import HEADER, articles, differences, main, pictures
 
 ROOT = Path(__file__).parents[2]
@@ -152,8 +152,13 @@ class Book:
         """The pages that have run, in their order, since the book was made."""
         return self.runs.read_text().splitlines()
 
-    def executed(self, profile: str, page: str) -> Path:
-        return self.folder / "_build" / "rebuild" / profile / "pages" / "part" / f"{page}.ipynb"
+    def site(self, profile: str = "") -> Path:
+        """The site of a profile, or the default one."""
+        return self.folder / "_build" / (f"rebuild/{profile}/_build/html" if profile else "html")
+
+    def executed(self, page: str, profile: str = "") -> list[Path]:
+        """The finished results of a page."""
+        return list(self.site(profile).parent.glob(f".jupyter_cache/part/{page}-*.ipynb"))
 
 
 def wait_until(condition, seconds=60):
@@ -182,10 +187,12 @@ def book(tmp_path) -> Book:
 def test_with_the_pages_own_parameters_the_rebuilt_articles_are_those_of_the_default_site(book):
     status, said = book.run("build")
     assert status == 0, said
+    default, rebuilt = book.site(), book.site("quick")
+    assert book.ran() == ["one", "two"] or book.ran() == ["two", "one"]
     status, said = book.run("rebuild", "params/quick")
     assert status == 0, said
-    assert said.splitlines()[-1] == f"The site: {book.folder}/_build/rebuild/quick/html/index.html"
-    default, rebuilt = book.folder / "_build" / "html", book.folder / "_build" / "rebuild" / "quick" / "html"
+    assert f"{rebuilt.relative_to(book.folder)}/index.html" in said
+    assert len(book.ran()) == 4, "it computes for itself"
     assert {"intro.html", "part/one.html", "part/prose.html", "part/two.html"} <= set(articles(default))
     assert differences(default, rebuilt) == []
     assert [name.endswith(".svg") for name in pictures(default)] == [True]
@@ -209,45 +216,84 @@ def test_with_the_pages_own_parameters_the_rebuilt_articles_are_those_of_the_def
 
 
 def test_a_rebuild_that_is_killed_goes_on_where_it_was_and_shows_the_values_it_was_given(book):
-    one, two = book.executed(OTHER, "one"), book.executed(OTHER, "two")
     book.write("gate.txt", "wait")
     killed = book.start("rebuild", f"params/{OTHER}", "--jobs", "2")
-    wait_until(lambda: one.exists() and "two" in book.ran())
+    wait_until(lambda: book.executed("one", OTHER) and "two" in book.ran())
     status, said = book.run("rebuild", f"params/{OTHER}")
     assert (status, "another rebuild works on" in said) == (2, True), said
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert sorted(book.ran()) == ["one", "two"]
-    assert not two.exists()
+    assert book.executed("two", OTHER) == []
+    (one,) = book.executed("one", OTHER)
     first = one.stat()
 
     book.write("gate.txt", "go")
     status, said = book.run("rebuild", f"params/{OTHER}")
     assert status == 0, said
-    assert f"{OTHER}: 2 pages, of which 1 are finished" in said
-    assert sorted(book.ran()) == ["one", "two", "two"], "what was finished did not run again"
+    assert "2 pages with code, of which 1 are finished" in said
+    assert "starts  part/two" in said
+    assert re.search(r"\d\.\d s  part/two$", said, re.MULTILINE)
+    assert "part/one\n" not in said.partition("reading sources")[0], "what was finished did not run again"
+    assert sorted(book.ran()) == ["one", "two", "two"]
     assert (one.stat().st_mtime_ns, one.stat().st_ino) == (first.st_mtime_ns, first.st_ino)
-    assert not (book.folder / "_build" / "rebuild" / OTHER / "running").exists()
 
-    site = book.folder / "_build" / "rebuild" / OTHER / "html"
-    shown = articles(site)["part/one.html"]
+    shown = articles(book.site(OTHER))["part/one.html"]
     assert re.search(r"The sum is\s*<span[^>]*>3.25</span>, the pause\s*<span[^>]*>1</span>", shown)
-    assert "[3.25]" in re.sub(r"<[^>]*>", "", shown), "the page shows its parameters"
-    made = html.unescape(box(site, "part/one.html"))
+    text = re.sub(r"<[^>]*>", "", shown)
+    assert "values = [3.25]  # what is summed\nseeds = 3  # how many\n" in text, "the page shows its parameters"
+    made = html.unescape(box(book.site(OTHER), "part/one.html"))
     assert f"papermill book/part/one.md one.ipynb -f 'params/{OTHER}/one.yaml'" in made
-    assert json.loads((site / "_sources" / "part" / "one.ipynb").read_text())["metadata"]["rnnlab"]["machine"] in made
+    notebook = json.loads((book.site(OTHER) / "_sources" / "part" / "one.ipynb").read_text())
+    assert notebook["metadata"]["rnnlab"]["machine"] in made
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_site_whose_building_is_interrupted_goes_on_from_the_pages_that_are_finished(book, end):
+    book.write("book/part/two.md", HEADER + TWO.replace("pause = 0", "pause = 1"))
+    book.write("gate.txt", "wait")
+    interrupted = book.start("build")
+    wait_until(lambda: book.executed("one") and "two" in book.ran())
+    interrupted.send_signal(end)
+    said, _ = interrupted.communicate(timeout=30)
+    if end == signal.SIGINT:
+        assert interrupted.returncode == 130
+        assert "interrupted; the same command goes on from the pages that are finished\n" in said
+    book.write("gate.txt", "go")
+    status, said = book.run("build")
+    assert status == 0, said
+    assert sorted(book.ran()) == ["one", "two", "two"]
+
+
+def test_a_page_that_is_edited_while_it_is_executed_is_not_shown_with_what_it_was(book):
+    book.write("book/part/two.md", HEADER + TWO.replace("pause = 0", "pause = 1"))
+    book.write("gate.txt", "wait")
+    started = book.start("build")
+    wait_until(lambda: book.executed("one") and "two" in book.ran())
+    book.write("book/part/one.md", HEADER + ONE.replace("2.5", "3.5"))
+    book.write("gate.txt", "go")
+    said, _ = started.communicate(timeout=120)
+    assert started.returncode == 1
+    assert "pages that failed: 1\n\nbook/part/one.md was edited while it was executed; build again" in said
+    assert "3.50" not in articles(book.site())["part/one.html"]
+    status, said = book.run("build")
+    assert status == 0, said
+    assert ">4.50<" in articles(book.site())["part/one.html"]
 
 
 def test_a_page_that_fails_is_named_with_its_cell_and_alone_runs_again(book):
     book.write("gate.txt", "fail")
-    status, said = book.run("rebuild", f"params/{OTHER}")
-    assert status == 1
-    assert "pages that failed: 1\n\nbook/part/two.md, cell 3, which begins `# Says whether it may.`:" in said
-    assert "AssertionError: told to" in said
-    assert book.executed(OTHER, "one").exists()
-    assert not (book.folder / "_build" / "rebuild" / OTHER / "html").exists()
-    assert book.run("rebuild", f"params/{OTHER}")[0] == 1
+    for _ in range(2):
+        status, said = book.run("rebuild", f"params/{OTHER}")
+        assert status == 1
+        report = said.partition("pages that failed: 1\n\n")[2]
+        assert report.startswith(
+            "book/part/two.md, cell 3, which begins `# Says whether it may.`: AssertionError: told to"
+        )
+    assert len(book.executed("one", OTHER)) == 1
     assert sorted(book.ran()) == ["one", "two", "two"]
+    book.write("gate.txt", "go")
+    assert book.run("rebuild", f"params/{OTHER}")[0] == 0, "a page that is well again is told no more"
 
 
 def test_what_the_book_does_not_have_is_refused_all_at_once_before_anything_runs(book):
@@ -260,13 +306,13 @@ def test_what_the_book_does_not_have_is_refused_all_at_once_before_anything_runs
     assert status == 2
     folder = "params/wrong"
     assert said.splitlines() == [
-        f"rnnlab: {folder}/tow.yaml: belongs to no page, or not to one alone; a profile may hold one.yaml, two.yaml",
-        f"{folder}/one.yaml: values must be a list of numbers, got '[1, 2]'; papermill takes a list as "
+        f"rnnlab: {folder}/one.yaml: values must be a list of numbers, got '[1, 2]'; papermill takes a list as "
         '-y "values: [1, 2]"',
         f"{folder}/one.yaml: seeds must be an integer, got 2.5",
         f"{folder}/one.yaml: name must be text, got 3",
         f"{folder}/one.yaml: sed is no parameter of this page, which has values, seeds, name; got 3; "
         "did you mean seeds?",
+        f"{folder}/tow.yaml: belongs to no page, or not to one alone; a profile may hold one.yaml, two.yaml",
         f"{folder}/two.yaml must hold lines such as `seeds: 5`, got 'pause\\n'",
     ]
     assert book.ran() == []
@@ -276,17 +322,27 @@ def test_what_the_book_does_not_have_is_refused_all_at_once_before_anything_runs
 @pytest.mark.parametrize("folder", ["params/none", "params/quick/one.yaml"])
 def test_a_profile_is_a_folder(book, folder):
     with pytest.raises(ValueError, match=r"the profile must be a folder of parameters, such as params/quick, got "):
-        rebuilding.profile(book.folder, book.folder / folder)
+        running.rebuild(book.folder, book.folder / folder)
 
 
 def test_a_rebuild_needs_a_checkout(tmp_path):
     with pytest.raises(ValueError, match=r"holds no book .*; run this in the top folder of a checkout"):
-        rebuilding.profile(tmp_path, tmp_path)
+        running.rebuild(tmp_path, tmp_path)
+
+
+def kept(book: Book) -> running.Executed:
+    return running.Executed(book.folder, book.folder / "kept", running.fingerprint(book.folder))
+
+
+def pages_of(book: Book, profile: str = "quick") -> list[running.Page]:
+    given = notebooks.profile(book.folder, book.folder / "params" / profile)
+    found = {name: myst.page(book.folder / "book" / "part" / f"{name}.md") for name in ("one", "two")}
+    values = {name: given.get(f"part/{name}", {"values": {}})["values"] for name in found}
+    return [running.Page(f"part/{name}", notebooks.put_in(page, values[name]), "-") for name, page in found.items()]
 
 
 def keys(book: Book, profile: str = "quick") -> dict[str, str]:
-    found = rebuilding.profile(book.folder, book.folder / "params" / profile)
-    return {page.name.rpartition("/")[2]: page.key for page in found.pages}
+    return {page.name.rpartition("/")[2]: kept(book).file(page).name for page in pages_of(book, profile)}
 
 
 def test_a_page_is_executed_again_exactly_when_its_code_its_parameters_or_the_package_change(book):
@@ -309,31 +365,29 @@ def test_a_page_is_executed_again_exactly_when_its_code_its_parameters_or_the_pa
 
 def test_what_ran_while_the_package_changed_is_not_kept(book, monkeypatch):
     monkeypatch.setattr(os, "environ", {**os.environ, "RUNS": str(book.runs), "GATE": str(book.gate)})
-    profile = rebuilding.profile(book.folder, book.folder / "params" / "quick")
 
     def edit(page):
         book.write("book/results/long.json", "{}")
 
-    done = list(rebuilding.execute(profile, jobs=1, on_start=edit))
+    results, pages = kept(book), pages_of(book)
+    done = list(results.execute(pages, jobs=1, on_start=edit))
     reason = "what it depends on (the package, book/results) was edited while it ran"
     assert sorted(outcome.failure for outcome in done) == [f"book/part/{page}.md: {reason}" for page in ("one", "two")]
-    assert not any(map(profile.finished, profile.pages))
+    assert not any(map(results.read, pages))
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"metadata": ', b"[]", b'{"metadata": {}}', b"\xff"])
 def test_a_damaged_result_counts_as_none(book, damage):
-    profile = rebuilding.profile(book.folder, book.folder / "params" / "quick")
-    page = profile.pages[0]
-    path = profile.executed(page)
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"metadata": {"rnnlab": {"key": page.key}}}))
-    assert profile.finished(page)
-    path.write_bytes(damage)
-    assert not profile.finished(page)
+    results, page = kept(book), pages_of(book)[0]
+    results._keep(page)
+    assert results.read(page)
+    assert [path.suffix for path in results.file(page).parent.iterdir()] == [".ipynb"]
+    results.file(page).write_bytes(damage)
+    assert not results.read(page)
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "params").iterdir()), ids=lambda folder: folder.name)
 def test_the_books_own_profiles_fit_its_pages(folder):
-    profile = rebuilding.profile(ROOT, folder)
-    changed = {page.name: dict(page.parameters) for page in profile.pages if page.parameters}
-    assert (changed == {}) == (folder.name == "quick"), "quick is what the pages say themselves"
+    given = notebooks.profile(ROOT, folder)
+    assert given
+    assert any(page["values"] for page in given.values()) == (folder.name != "quick"), "quick is what pages say"

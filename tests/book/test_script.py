@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as canonical
 
 from rnnlab import __main__
-from rnnlab.book import scripting
+from rnnlab.book.script import script as written
 from tests.readers import PROBE, environment
 from tests.sites import HEADER
 
@@ -35,7 +35,7 @@ import torch, numpy as np
 from IPython.display import Markdown, Math, display
 from matplotlib import pyplot as plt
 from rnnlab import TemporalOrder, Spec, plots, train
-from rnnlab.book.pages import claim, glue, integer, numbers
+from rnnlab.book.pages import claim, glue, integer, numbers, show
 plots.style()
 ```
 
@@ -61,7 +61,7 @@ glue("many", rates)
 glue("word", word + "ü")
 glue("third", sum(rates) / 3)
 display(Math(r"\\gamma"))
-"é", f"{seeds} networks"
+show("é", f"{seeds} networks")
 ```
 
 ```{code-cell} python3
@@ -150,19 +150,20 @@ def test_a_script_gives_the_numbers_of_the_notebook_without_jupyter(page, tmp_pa
     assert {name: repr(value) for name, value in found.items()} == {name: wanted[name] for name in found}
     assert (found["many"], found["word"], found["third"]) == ([0.5, 0.25, 0.125], "éü", 0.875 / 3)
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["1.svg", "figure.svg"]
-    assert printed.splitlines()[:5] == [
+    assert printed.splitlines()[:6] == [
         r"\gamma",
-        "('é', '3 networks')",
+        "é",
+        "3 networks",
         "| rates |",
         "|--:|",
         "| [0.5, 0.25, 0.125] |",
     ]
-    assert printed.splitlines()[5].startswith("P01 ")
+    assert printed.splitlines()[6].startswith("P01 ")
     assert "never" not in printed
 
 
 def test_the_values_given_stand_where_the_page_has_its_own(page):
-    source = scripting.script(page, GIVEN)
+    source = written(page, GIVEN)
     assert 'seeds = 3  # networks\nrates = [0.5, 0.25, 0.125]\nword = "é"  # of two bytes\n' in source
     assert "# Norms, 100 % of them\n" in source
     assert "IPython" not in source
@@ -170,9 +171,9 @@ def test_the_values_given_stand_where_the_page_has_its_own(page):
 
 @pytest.mark.parametrize("path", PAGES, ids=[path.stem for path in PAGES])
 def test_every_page_of_the_book_is_a_script(path):
-    source = scripting.script(path, {})
+    source = written(path, {})
     imported = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert "from rnnlab.book import showing" in map(ast.unparse, imported)
+    assert "from rnnlab.book.script import begin as _begin, end as _end" in map(ast.unparse, imported)
 
 
 def test_parameters_that_the_page_does_not_have_are_refused(page, capsys):
@@ -195,7 +196,7 @@ def test_a_script_gives_the_same_whatever_the_environment_of_its_reader(tmp_path
     code = PROBE + "print('Ω')"
     page = write(tmp_path, HEADER + f"# Page\n\n```{{code-cell}} python3\n{code}\n```\n")
     script = tmp_path / "page.py"
-    script.write_text(scripting.script(page, {}), encoding="utf8")
+    script.write_text(written(page, {}), encoding="utf8")
     reader = environment(tmp_path)
     plain = {name: value for name, value in os.environ.items() if name not in reader} | {"PYTHONPATH": str(ROOT)}
     said = [
@@ -230,7 +231,7 @@ def test_a_page_in_another_language_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"page\.md is written in julia, by its header; a script can be made of Python"
     ):
-        scripting.script(page, {})
+        written(page, {})
 
 
 @pytest.mark.parametrize(
@@ -244,11 +245,11 @@ def test_a_page_in_another_language_is_refused(tmp_path):
         ),
         ("import IPython", "imports IPython, which only a notebook has"),
         ("await something()", r"is no plain Python as a whole: .*await.*, at `await something\(\)`"),
-        ("from IPython.display import Audio", "Audio of IPython.display has no stand-in; there are Markdown, Math"),
+        ("from IPython.display import Audio", "Audio of IPython.display has no stand-in; show of rnnlab.book.pages"),
     ],
 )
 def test_what_only_a_notebook_has_is_refused(tmp_path, code, reason):
     path = tmp_path / "page.md"
     path.write_text(HEADER + f"# Page\n\n```{{code-cell}} python3\n{code}\n```\n", encoding="utf8")
     with pytest.raises(ValueError, match=reason):
-        scripting.script(path, {})
+        written(path, {})

@@ -1,14 +1,12 @@
 """Sphinx extension of the book: how its pages are executed, and what its site is served with.
 
 `execution`: kernels and autodoc import `rnnlab` from this checkout, installed or not; pages are executed side by side,
-one core each; what they computed is kept until a page, the package, a library or a stored result changes; a page that
-fails fails the build, once every page has been tried.
+one core each; what they computed is kept as they end, until a page, its parameters, the package, a library or a stored
+result changes; a page that fails fails the build, once every page has been tried. A rebuild is a build with other
+parameters.
 
-`rebuilt`: a rebuild's site shows what papermill computed, and executes nothing.
-
-`provenance`: every page says how to run it again, and when, with what and on what it was executed.
-
-`site`: every page offers its executed notebook; mathematics is drawn by a MathJax of the site's own; what a page would
+`site`: every page offers its executed notebook, and says how to run it again, and when, with what and on what it was
+executed; mathematics is drawn by a MathJax of the site's own; what a page would
 load from another host is a warning, which fails a strict build.
 
 `ledger`: what the pages found about the papers' claims, in boxes and in one table.
@@ -24,16 +22,11 @@ from pathlib import Path
 # This checkout's rnnlab, whether or not one is installed: for what follows, and for autodoc.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from . import docstrings, execution, ledger, provenance, quoting, rebuilt, site
+from . import docstrings, execution, ledger, quoting, site
 
 
 def setup(app):
-    docstrings.setup(app)
-    execution.setup(app)
-    rebuilt.setup(app)
-    provenance.setup(app)
-    ledger.setup(app)
-    quoting.setup(app)
-    site.setup(app)
+    for part in (docstrings, execution, ledger, quoting, site):
+        part.setup(app)
     # Pages are read one after another: the ledger gathers from those before it.
-    return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 1}
+    return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 2}

@@ -1,133 +1,134 @@
-"""Executes the book's pages with the package of this checkout, and keeps what they computed."""
+"""Executes the book's pages with the package of this checkout, and shows them with what they put out.
 
-import re
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+myst-nb would execute each page as it comes to it, and forget all of an interrupted build. So pages are executed side by
+side before the first is read, kept as they end, and given to myst-nb with their outputs.
+"""
 
-from jupyter_cache import get_cache
-from jupyter_cache.cache import db
-from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
-from myst_nb.core.execute import cache as myst_nb_cache
+import os
+import shlex
+import sys
+from pathlib import Path, PurePosixPath
+
+from myst_nb import sphinx_
+from myst_nb.core.read import NbReader, create_nb_reader
 from nbformat import NotebookNode
 from sphinx.util import logging
-from sqlalchemy import URL, create_engine
 
-from rnnlab.book.execution import STAMP, cores, fingerprint, prepare_kernels, stamp
+from rnnlab.book import running
 from rnnlab.book.myst import open_page
-
-from . import rebuilt
+from rnnlab.book.notebooks import put_in
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[3]
 
-Page = tuple[Path, NotebookNode]
-
 
 def setup(app):
-    prepare_kernels(ROOT)
-    # jupyter-cache writes the place of its database into an address, where % and ? mean something else.
-    db.create_engine = lambda url: create_engine(URL.create("sqlite", database=url.removeprefix("sqlite:///")))
-    app.add_config_value("rnnbook_fingerprint", "", "env", str)
-    app.connect("config-inited", key_the_cache)
-    app.connect("env-before-read-docs", execute_side_by_side)
+    running.prepare_kernels(ROOT)
+    app.add_config_value("rnnbook_state", "", "env", str)  # a change makes Sphinx read all pages again
+    app.add_config_value("rnnbook_given", {}, "env", dict)  # of a rebuild, from `notebooks.profile`
+    app.add_config_value("rnnbook_jobs", 0, "", int)
+    app.connect("config-inited", note_state)
+    app.connect("builder-inited", read_pages)
+    app.connect("env-get-outdated", try_again)
+    app.connect("env-before-read-docs", execute)
     app.connect("build-finished", fail_if_a_page_failed)
 
 
-def key_the_cache(app, config) -> None:
-    """Give every state of the package its own cache; the changed value makes Sphinx read all pages again."""
-    config.rnnbook_fingerprint = fingerprint(ROOT)
-    config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache" / config.rnnbook_fingerprint)
+def note_state(app, config) -> None:
+    """Find out what results depend on beside the pages, and so which of those that are kept still hold."""
+    config.rnnbook_state = running.fingerprint(ROOT)
 
 
-def execute_side_by_side(app, env, docnames) -> None:
-    """Start executing the pages that the cache does not hold, as many at a time as there are cores.
-
-    myst-nb reads the pages one after another, and would execute each as it comes to it; from here on it waits for the
-    result instead, and goes on as ever: it keeps what succeeded and reports what failed.
-    """
-    if app.config.nb_execution_mode != "cache":
-        return
-    cache = get_cache(app.config.nb_execution_cache_path)
-    # Experiments take longest and stand last in the book: they start first.
-    waiting = sorted(_uncached(env, cache, docnames), key=lambda page: page[0], reverse=True)
-    pool = ThreadPoolExecutor(cores())
-    started = {
-        _key(notebook, path.parent): pool.submit(
-            _execute,
-            notebook,
-            cwd=str(path.parent),
-            timeout=app.config.nb_execution_timeout,
-            allow_errors=app.config.nb_execution_allow_errors,
-        )
-        for path, notebook in waiting
-    }
-
-    def wait(notebook: NotebookNode, cwd: str, **settings) -> ExecutionResult:
-        try:
-            key = _key(notebook, cwd)
-            result = started[key].result() if key in started else _execute(notebook, cwd=cwd, **settings)
-        except BaseException:  # Ctrl-C among them: what has not started is not to start
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        notebook.update(result.nb)
-        return result
-
-    myst_nb_cache.single_nb_execution = wait
+def kept(app) -> running.Executed:
+    """Return the pages that have been executed; `jupyter-book clean` leaves a folder of this name."""
+    return running.Executed(ROOT, Path(app.outdir).parent / ".jupyter_cache", app.config.rnnbook_state)
 
 
-def _execute(notebook: NotebookNode, **settings) -> ExecutionResult:
-    """Execute a page, and put down when, with what and on what."""
-    result = single_nb_execution(notebook, **settings)
-    result.nb.metadata[STAMP] = stamp(ROOT)
-    return result
-
-
-def _key(notebook: NotebookNode, folder: Path | str) -> tuple[str, ...]:
-    return (str(Path(folder).resolve()), *(cell.source for cell in notebook.cells))
+def find(app, docname: str) -> running.Page | None:
+    """Return a page as it is to be executed; None for prose, and for what is not in MyST Markdown."""
+    path = Path(app.env.doc2path(docname))
+    notebook = open_page(path) if path.suffix == ".md" else None
+    if notebook is None:
+        return None
+    given = app.config.rnnbook_given.get(docname, {"values": {}})
+    source = ["-f", given["file"]] if "file" in given else []
+    command = shlex.join(["papermill", f"book/{docname}.md", f"{PurePosixPath(docname).name}.ipynb", *source])
+    return running.Page(docname, put_in(notebook, given["values"]), command)
 
 
 def executed(app, docname: str) -> NotebookNode | None:
-    """Return a page with its outputs; None for prose, and for a page that failed.
+    """Return a page with its outputs; None for prose, and for a page that failed."""
+    page = find(app, docname)
+    return page.notebook if page and kept(app).read(page) else None
 
-    They come from the cache, or from the rebuild that is shown. The copy in `jupyter_execute` is no substitute: it has
-    no outputs when myst-nb took them from the cache.
-    """
-    if app.config.rnnbook_pages:
-        return rebuilt.executed(app.config, docname)
-    notebook = open_page(Path(app.env.doc2path(docname)))
-    if notebook is None:
-        return None
+
+def try_again(app, env, added, changed, removed) -> list[str]:
+    """Have the pages that failed read, and so executed, again."""
+    return [docname for docname in _failures(env) if docname in env.found_docs]
+
+
+def execute(app, env, docnames) -> None:
+    """Execute the pages that are to be read and have no results, as many at a time as there are cores."""
+    app.rnnbook_failed = {}  # what pages put out that failed
+    if app.config.nb_execution_mode != "cache":
+        return
+    # Experiments take longest and stand last in the book: they start first.
+    pages = [page for docname in sorted(docnames, reverse=True) if (page := find(app, docname))]
+    waiting = [page for page in pages if not kept(app).read(page)]
+    log.info("%d pages with code, of which %d are finished", len(pages), len(pages) - len(waiting))
+    ended = kept(app).execute(
+        waiting,
+        jobs=app.config.rnnbook_jobs or running.cores(),
+        on_start=lambda page: log.info("   starts  %s", page.name),
+        timeout=app.config.nb_execution_timeout,
+        allow_errors=app.config.nb_execution_allow_errors,
+    )
+    for page in pages:
+        _failures(env).pop(page.name, None)
     try:
-        cache = get_cache(app.config.nb_execution_cache_path)
-        return cache.merge_match_into_notebook(notebook, nb_meta=("kernelspec", "language_info", "widgets", STAMP))[1]
-    except KeyError:
-        return None
+        for page in ended:
+            log.info("%7.1f s  %s%s", page.seconds, page.name, "  FAILED" if page.failure else "")
+            if page.failure:
+                _failures(env)[page.name] = page.failure
+                app.rnnbook_failed[page.name] = page.notebook
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the pages that are finished", file=sys.stderr, flush=True)
+        os._exit(130)  # kernels end with this process; waiting for them would be waiting for their pages
 
 
-def _uncached(env, cache, docnames) -> Iterator[Page]:
-    for docname in docnames:
-        path = Path(env.doc2path(docname))
-        notebook = open_page(path)
-        if notebook is None:
-            continue
-        try:
-            cache.match_cache_notebook(notebook)
-        except KeyError:
-            yield path, notebook
+def read_pages(app) -> None:
+    """Have myst-nb read pages by our function, with their outputs."""
+
+    def reader(path: str, settings, *more) -> NbReader | None:
+        if not path.endswith(".md"):
+            return create_nb_reader(path, settings, *more)
+        page = find(app, app.env.path2doc(path) or "")
+        return page and NbReader(lambda text: _shown(app, page), settings)
+
+    sphinx_.create_nb_reader = reader
+
+
+def _shown(app, page: running.Page) -> NotebookNode:
+    """A page as myst-nb is to show it: executed, and not to be executed, if we execute pages at all."""
+    if app.config.nb_execution_mode != "cache":
+        return page.notebook
+    if page.name in app.rnnbook_failed:
+        page.notebook = app.rnnbook_failed[page.name]
+    elif not kept(app).read(page):
+        _failures(app.env)[page.name] = f"book/{page.name}.md was edited while it was executed; build again"
+    page.notebook.metadata.setdefault("mystnb", {})["execution_mode"] = "off"
+    return page.notebook
 
 
 def fail_if_a_page_failed(app, exception) -> None:
-    """Name every page and cell that failed, and make the exit status say so: myst-nb only warns, and only once."""
-    if exception is not None:
-        return
-    failures = []
-    for page, metadata in sorted(app.env.nb_metadata.items()):
-        execution = metadata.get("exec_data")
-        if execution and not execution["succeeded"]:
-            trace = re.sub(r"\x1b\[[0-9;]*m", "", execution["traceback"] or "")
-            failures.append(f"{page}: {trace[max(trace.find('An error occurred'), 0) :].strip()}")
-    if failures:
+    """Name every page and cell that failed, and make the exit status say so, in this build and in every later one."""
+    failures = [why for docname, why in sorted(_failures(app.env).items()) if docname in app.env.found_docs]
+    if exception is None and failures:
         log.error("pages that failed: %d\n\n%s\n", len(failures), "\n\n".join(failures))
         app.statuscode = 1
+
+
+def _failures(env) -> dict[str, str]:
+    """Why pages failed, by page; kept with what Sphinx keeps from build to build."""
+    return vars(env).setdefault("rnnbook_failures", {})

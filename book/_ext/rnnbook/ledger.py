@@ -9,23 +9,19 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import yaml
 from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from rnnlab.book.claims import ROWS, VERDICTS, rows
+
 log = logging.getLogger(__name__)
 
 LEDGER = "6_lab/ledger"
-# The verdicts, best first, with their classes in the style sheet.
-VERDICTS = {
-    "reproduced": "verdict-reproduced",
-    "reproduced with a difference": "verdict-difference",
-    "not reproduced": "verdict-not",
-    "open": "verdict-open",
-}
-FIELDS = ("ours", "interval", "runs", "verdict", "note")
-UNTREATED = {"ours": None, "interval": None, "runs": None, "verdict": "open", "note": "", "page": None}
+# Their classes in the style sheet, best first.
+CLASSES = dict(zip(VERDICTS, ("verdict-reproduced", "verdict-difference", "verdict-not", "verdict-open"), strict=True))
+FIELDS = ("id", "paper", "claim", "paper_value", "ours", "interval", "runs", "verdict", "note")
+UNTREATED = {**dict.fromkeys(FIELDS[4:7]), "verdict": "open", "note": "", "shown": "", "docname": None}
 
 
 def setup(app):
@@ -39,22 +35,29 @@ def setup(app):
     app.connect("build-finished", write_json)
 
 
-class Claim(SphinxDirective):
+class Shown(SphinxDirective):
+    """A directive that shows texts in Markdown, and follows the rows of the claims."""
+
+    def text(self, markdown: str) -> list[nodes.Node]:
+        self.env.note_dependency(str(ROWS))
+        return self.state.inline_text(markdown, self.lineno)[0]
+
+
+class Claim(Shown):
     """The box of one claim on the page that makes it; its content is the finding as JSON."""
 
     has_content = True
 
     def run(self):
         found = json.loads("\n".join(self.content))
-        row = _rows(self.env).get(found["id"])
+        row = rows().get(found["id"])
         if row is None:
-            raise self.error(f"no claim {found['id']} in {_source(self.env)}")
+            raise self.error(f"no claim {found['id']} in {ROWS}")
         _found(self.env).setdefault(self.env.docname, []).append(found)
-        self.env.note_dependency(str(_source(self.env)))
         head = _paragraph("claim-head", *_spaced(*self.id_and_source(row), _verdict(found["verdict"])))
         values = [self.value("Paper", row["paper_value"]), self.value("Here", found["shown"])]
         box = nodes.compound("", head, _paragraph("claim-says", *self.text(row["claim"])), *values)
-        box["classes"] += ["claim", VERDICTS[found["verdict"]]]
+        box["classes"] += ["claim", CLASSES[found["verdict"]]]
         box["ids"].append(f"claim-{row['id']}")
         if found["note"]:
             box += _paragraph("claim-note", *self.text(found["note"]))
@@ -70,20 +73,17 @@ class Claim(SphinxDirective):
         value = nodes.inline("", "", *self.text(text), classes=["claim-value"])
         return _paragraph("claim-values", *_spaced(nodes.inline("", label, classes=["claim-label"]), value))
 
-    def text(self, markdown):
-        return self.state.inline_text(markdown, self.lineno)[0]
 
-
-class Ledger(SphinxDirective):
+class Ledger(Shown):
     """The table of the claims whose ids begin with one of the letters given, or of all."""
 
     optional_arguments = 1
 
     def run(self):
-        self.env.note_dependency(str(_source(self.env)))
         letters = tuple(self.arguments[0]) if self.arguments else ("",)
         body = nodes.tbody("", *(self.row(row) for row in ledger(self.env) if row["id"].startswith(letters)))
-        head = nodes.row("", *(_entry(nodes.paragraph("", text)) for text in ("", "Claim", "Paper", "Here", "Verdict")))
+        names = ("", "Claim", "Paper", "Here", "Verdict")
+        head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in names))
         columns = [nodes.colspec(colwidth=width) for width in (7, 34, 18, 20, 21)]
         group = nodes.tgroup("", *columns, nodes.thead("", head), body, cols=len(columns))
         return [nodes.table("", group, classes=["ledger", "colwidths-given"])]
@@ -96,18 +96,15 @@ class Ledger(SphinxDirective):
             title = nodes.inline("", "", *self.env.titles[row["docname"]].deepcopy().children)
             page = _link(self.env, row["docname"], f"claim-{row['id']}", title)
             verdict.append(_paragraph("ledger-page", page))
-        claim = [_paragraph("", *self.text(row["claim"])), _paragraph("ledger-where", nodes.Text(row["where"]))]
         cells = [
-            _entry(nodes.paragraph("", row["id"])),
-            _entry(*claim),
-            _entry(_paragraph("", *self.text(row["paper_value"]))),
-            _entry(*([_paragraph("", *self.text(row["shown"]))] if row["docname"] else [])),
-            _entry(*verdict),
+            [nodes.paragraph("", row["id"])],
+            [_paragraph("", *self.text(row["claim"])), _paragraph("ledger-where", nodes.Text(row["where"]))],
+            [_paragraph("", *self.text(row["paper_value"]))],
+            [_paragraph("", *self.text(row["shown"]))] if row["docname"] else [],
+            verdict,
         ]
-        return nodes.row("", *cells, ids=[row["id"]], classes=[VERDICTS[row["verdict"]]])
-
-    def text(self, markdown):
-        return self.state.inline_text(markdown, self.lineno)[0]
+        entries = [nodes.entry("", *cell) for cell in cells]
+        return nodes.row("", *entries, ids=[row["id"]], classes=[CLASSES[row["verdict"]]])
 
 
 class LedgerCounts(SphinxDirective):
@@ -117,7 +114,7 @@ class LedgerCounts(SphinxDirective):
         counts = Counter(row["verdict"] for row in ledger(self.env))
         file = "../" * self.env.docname.count("/") + "ledger.json"
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-        parts = [(css, counts[verdict], verdict) for verdict, css in VERDICTS.items()]
+        parts = [(css, counts[verdict], verdict) for verdict, css in CLASSES.items()]
         html = [
             f'<div class="ledger-bar" role="img" aria-label="Of {counts.total()} claims: {said}.">',
             *(f'<span class="{css}" style="flex-grow: {count}"></span>' for css, count, _ in parts if count),
@@ -130,24 +127,20 @@ class LedgerCounts(SphinxDirective):
 
 def ledger(env) -> list[dict]:
     """Return every row of the claims with what the pages found: those of untreated claims are open."""
-    found: dict[str, dict] = {}
-    for docname, findings in sorted(_found(env).items()):
-        for finding in findings:
-            found.setdefault(finding["id"], {**finding, "docname": docname})
-    untreated = {"docname": None, "shown": "", **UNTREATED}
-    return [{**row, **untreated, **found.get(name, {})} for name, row in _rows(env).items()]
+    made = _made(env)
+    return [{**row, **UNTREATED, **made.get(name, [{}])[0]} for name, row in rows().items()]
 
 
 def write_json(app, exception) -> None:
     """Put the ledger at the site's root, for programs."""
-    if exception is not None or app.builder.format != "html" or not _source(app.env).exists():
+    if exception is not None or app.builder.format != "html" or not rows():
         return
-    rows = []
-    for row in ledger(app.env):
-        page = row["docname"] and app.builder.get_target_uri(row["docname"])
-        kept = {key: row[key] for key in ("id", "paper", "claim", "paper_value", *FIELDS)}
-        rows.append({**kept, "page": page})
-    text = json.dumps(rows, ensure_ascii=False, indent=1)
+    address = app.builder.get_target_uri
+    said = [
+        {key: row[key] for key in FIELDS} | {"page": row["docname"] and address(row["docname"])}
+        for row in ledger(app.env)
+    ]
+    text = json.dumps(said, ensure_ascii=False, indent=1)
     (Path(app.outdir) / "ledger.json").write_text(text + "\n", encoding="utf8")
 
 
@@ -158,34 +151,29 @@ def forget(app, env, docname) -> None:
 
 def refuse_claims_made_twice(app, exception) -> None:
     """Hold the book to one verdict for each claim: name the pages that give more, and make the exit status say so."""
-    if exception is not None:
-        return
-    pages: dict[str, list[str]] = {}
-    for docname, findings in sorted(_found(app.env).items()):
-        for finding in findings:
-            pages.setdefault(finding["id"], []).append(docname)
-    for name, places in pages.items():
-        if len(places) > 1:
-            log.error("claim %s is made more than once, keep one: %s", name, ", ".join(places))
+    for name, made in _made(app.env).items() if exception is None else []:
+        if len(made) > 1:
+            places = ", ".join(finding["docname"] for finding in made)
+            log.error("claim %s is made more than once, keep one: %s", name, places)
             app.statuscode = 1
 
 
-def _source(env) -> Path:
-    return Path(env.srcdir) / "claims.yml"
-
-
-def _rows(env) -> dict[str, dict[str, str]]:
-    return {row["id"]: row for row in yaml.safe_load(_source(env).read_text(encoding="utf8"))}
-
-
 def _found(env) -> dict[str, list[dict]]:
-    if not hasattr(env, "rnnbook_claims"):
-        env.rnnbook_claims = {}
-    return env.rnnbook_claims
+    """What pages found, by page; kept with what Sphinx keeps from build to build."""
+    return vars(env).setdefault("rnnbook_claims", {})
+
+
+def _made(env) -> dict[str, list[dict]]:
+    """What was found about each claim, page by page."""
+    made: dict[str, list[dict]] = {}
+    for docname, findings in sorted(_found(env).items()):
+        for finding in findings:
+            made.setdefault(finding["id"], []).append({**finding, "docname": docname})
+    return made
 
 
 def _verdict(verdict: str) -> nodes.inline:
-    return nodes.inline("", verdict, classes=["claim-verdict", VERDICTS[verdict]])
+    return nodes.inline("", verdict, classes=["claim-verdict", CLASSES[verdict]])
 
 
 def _paragraph(css: str, *children) -> nodes.paragraph:
@@ -194,10 +182,6 @@ def _paragraph(css: str, *children) -> nodes.paragraph:
 
 def _spaced(*parts) -> list[nodes.Node]:
     return [node for part in parts for node in (nodes.Text(" "), part)][1:]
-
-
-def _entry(*children) -> nodes.entry:
-    return nodes.entry("", *children)
 
 
 def _link(env, docname: str, anchor: str, text) -> nodes.reference:

@@ -1,13 +1,16 @@
-"""What the built site brings along: the executed notebooks, MathJax, and nothing that lies on another host."""
+"""What the built site brings along: executed notebooks, how they were made, MathJax, nothing from another host."""
 
 import re
+import shlex
 import shutil
-from collections.abc import Iterator
+from datetime import datetime
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import nbformat
 from sphinx.util import logging
+
+from rnnlab.book.running import STAMP
 
 from .execution import executed
 
@@ -27,6 +30,7 @@ LOADED = re.compile(
 def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("config-inited", leave_out_thebe)
+    app.connect("config-inited", add_box)
     app.connect("html-page-context", offer_notebook, priority=400)
     app.connect("build-finished", bring_mathjax)
     app.connect("build-finished", warn_of_other_hosts, priority=900)
@@ -40,13 +44,30 @@ def leave_out_thebe(app, config) -> None:
                 app.disconnect(listener.id)
 
 
+def add_box(app, config) -> None:
+    """Have the theme put a box below each article, which a rebuild with the same parameters gives to the letter."""
+    config.templates_path.append(str(Path(__file__).parent / "templates"))
+    config.html_theme_options.setdefault("article_footer_items", ["provenance.html"])
+
+
 def offer_notebook(app, pagename, templatename, context, doctree) -> None:
-    """Put the executed notebook behind the theme's download button."""
-    if pagename in app.env.all_docs and (notebook := executed(app, pagename)):
-        offered = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
-        offered.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, offered)
-        context["ipynb_source"] = f"{pagename}.ipynb"
+    """Put the executed notebook behind the theme's download button, and into the box how to make it, and how it was."""
+    notebook = executed(app, pagename) if pagename in app.env.all_docs else None
+    if notebook is None:
+        return
+    offered = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
+    offered.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, offered)
+    context["ipynb_source"] = f"{pagename}.ipynb"
+    stamp = notebook.metadata[STAMP]
+    _, page, _, *parameters = shlex.split(stamp["command"])
+    versions = sorted(stamp["versions"].items(), key=lambda item: item[0] not in ("rnnlab", "Python"))
+    context["provenance"] = stamp | {
+        "script": shlex.join(["rnnlab", "script", page, *parameters]),
+        "notebook": f"_sources/{pagename}.ipynb",
+        "when": datetime.fromisoformat(stamp["executed"]).strftime("%-d %B %Y, %H:%M UTC"),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions),
+    }
 
 
 def bring_mathjax(app, exception) -> None:
@@ -64,14 +85,9 @@ def bring_mathjax(app, exception) -> None:
 
 
 def warn_of_other_hosts(app, exception) -> None:
-    """Hold the site to loading nothing from elsewhere."""
-    if exception is None and app.builder.format == "html":
-        for page, address in other_hosts(Path(app.outdir)):
-            log.warning("%s loads %s from another host", page.relative_to(app.outdir), address)
-
-
-def other_hosts(site: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each page or style sheet of a built site with each address on another host that showing it fetches."""
-    for path in sorted([*site.rglob("*.html"), *site.rglob("*.css")]):
+    """Hold the site to loading nothing from elsewhere: name each page and style sheet that does, with the address."""
+    site = Path(app.outdir)
+    files = [*site.rglob("*.html"), *site.rglob("*.css")] if exception is None and app.builder.format == "html" else []
+    for path in sorted(files):
         for match in LOADED.finditer(path.read_text(encoding="utf8")):
-            yield path, match["tag"] or match["css"]
+            log.warning("%s loads %s from another host", path.relative_to(site), match["tag"] or match["css"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlab.book import execution
+from rnnlab.book import running
 from tests.readers import HOSTILE, PROBE, environment
 
 ROOT = Path(__file__).parents[2]
@@ -65,33 +65,33 @@ def checkout(tmp_path) -> Path:
     ],
 )
 def test_the_fingerprint_follows_the_package_and_the_stored_results_and_comes_back_with_them(checkout, name, text):
-    before = execution.fingerprint(checkout)
+    before = running.fingerprint(checkout)
     (checkout / name).write_bytes(text.encode())
-    assert execution.fingerprint(checkout) != before
+    assert running.fingerprint(checkout) != before
     (checkout / name).write_bytes(FILES[name].encode()) if name in FILES else (checkout / name).unlink()
-    assert execution.fingerprint(checkout) == before
+    assert running.fingerprint(checkout) == before
     if name in FILES:
         (checkout / name).rename((checkout / name).with_stem("renamed"))
-        assert execution.fingerprint(checkout) != before
+        assert running.fingerprint(checkout) != before
 
 
 def test_the_fingerprint_is_of_what_files_say_and_of_no_editors_or_systems_own(checkout):
-    before = execution.fingerprint(checkout)
+    before = running.fingerprint(checkout)
     for name in LITTER:
         (checkout / name).parent.mkdir(exist_ok=True)
         (checkout / name).write_bytes(b"\x00b0VIM\xff")
     (checkout / "book" / "page.md").write_text("other prose")
-    assert execution.fingerprint(checkout) == before
+    assert running.fingerprint(checkout) == before
     assert ast.dump(ast.parse(SAME)) != ast.dump(ast.parse(MODULE))
     (checkout / "rnnlab" / "a.py").write_bytes(SAME.encode())
-    assert execution.fingerprint(checkout) == before
+    assert running.fingerprint(checkout) == before
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda patch: patch.setattr(execution, "LIBRARIES", (*execution.LIBRARIES, "no-such-library")),
-        lambda patch: patch.setattr(execution, "_processor", lambda: "another"),
+        lambda patch: patch.setattr(running, "LIBRARIES", (*running.LIBRARIES, "no-such-library")),
+        lambda patch: patch.setattr(running, "processor", lambda: {"model name": "another"}),
         lambda patch: patch.setattr("platform.python_version", lambda: "4.0"),
         lambda patch: patch.setenv("CXX", "another"),
         lambda patch: patch.setenv("PATH", ""),
@@ -99,30 +99,30 @@ def test_the_fingerprint_is_of_what_files_say_and_of_no_editors_or_systems_own(c
     ],
 )
 def test_the_fingerprint_follows_the_libraries_and_what_of_the_machine_decides_on_bits(checkout, change, monkeypatch):
-    before = execution.fingerprint(checkout)
+    before = running.fingerprint(checkout)
     change(monkeypatch)
-    assert execution.fingerprint(checkout) != before
-    assert execution.versions().get("no-such-library", "absent") == "absent"
+    assert running.fingerprint(checkout) != before
+    assert running.versions().get("no-such-library", "absent") == "absent"
 
 
 def test_a_stamp_says_when_with_what_and_on_what(checkout):
-    said = execution.stamp(checkout)
+    said = running.stamp(checkout)
     assert timedelta(0) <= datetime.now(UTC) - datetime.fromisoformat(said["executed"]) < timedelta(minutes=1)
     assert said["versions"]["torch"] == version("torch")
     assert said["versions"]["Python"] == ".".join(map(str, sys.version_info[:3]))
-    assert f"({execution.cores()} cores)" in said["machine"]
+    assert f"({running.cores()} cores)" in said["machine"]
     assert os.uname().nodename not in said["machine"]
 
 
 def test_a_stamp_names_the_commit_and_whether_there_were_changes(checkout):
-    assert execution.stamp(checkout)["commit"] == ""
+    assert running.stamp(checkout)["commit"] == ""
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
         subprocess.run([*git, *command], cwd=checkout, check=True)
-    commit = execution.stamp(checkout)["commit"]
+    commit = running.stamp(checkout)["commit"]
     assert subprocess.check_output([*git, "rev-parse", "HEAD"], cwd=checkout, text=True).startswith(commit)
     (checkout / "rnnlab" / "a.py").write_text("other")
-    assert execution.stamp(checkout)["commit"] == f"{commit} with changes"
+    assert running.stamp(checkout)["commit"] == f"{commit} with changes"
 
 
 # The reader's environment
@@ -132,9 +132,9 @@ import json, sys
 from pathlib import Path
 import nbformat
 from nbclient import execute
-from rnnlab.book import execution
+from rnnlab.book import running
 root, code = Path(sys.argv[1]), sys.argv[2]
-execution.prepare_kernels(root)
+running.prepare_kernels(root)
 page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
 execute(page, kernel_name="python3")
 print(json.dumps(page.cells[0].outputs))
@@ -170,15 +170,15 @@ def test_what_only_says_where_things_are_stays_and_to_know_twice_is_to_know_once
         "CUDA_VISIBLE_DEVICES": "1",
         "LCD": "5",
     }
-    once = execution.known(kept | HOSTILE)
+    once = running.known(kept | HOSTILE)
     assert once.items() >= kept.items()
-    assert execution.known(once) == once == execution.known(kept)
-    assert execution.known(once, threads=3)["OMP_NUM_THREADS"] == "3"
+    assert running.known(once) == once == running.known(kept)
+    assert running.known(once, threads=3)["OMP_NUM_THREADS"] == "3"
 
 
 def test_kernels_find_the_package_of_the_checkout_first(checkout, monkeypatch):
     monkeypatch.setattr(os, "environ", {"PYTHONPATH": "elsewhere"})
-    execution.prepare_kernels(checkout)
-    execution.prepare_kernels(checkout)
+    running.prepare_kernels(checkout)
+    running.prepare_kernels(checkout)
     assert os.environ["PYTHONPATH"] == f"{checkout}{os.pathsep}elsewhere"
     assert os.environ["IPYTHONDIR"].startswith(str(checkout))
