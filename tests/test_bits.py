@@ -91,6 +91,16 @@ def test_a_byte_of_a_word_is_one_integer_below_a_power_of_two_from_the_lowest_on
     assert bits.integers(longs(3), longs(2), high=512, stream=1, start=4, count=1).item() == word * 512 // 2**32
 
 
+def test_a_window_computes_its_own_words_and_no_others(monkeypatch):
+    """At 10^8 steps all that came before would not fit into memory."""
+    asked, philox = [], bits.philox
+    monkeypatch.setattr(bits, "philox", lambda counter, key: asked.append(counter[0].numel()) or philox(counter, key))
+    bits.bits(longs(0), longs(0), stream=0, start=4003, count=5)  # of counters 1000 and 1001
+    bits.integers(longs(0), longs(0), high=8, stream=0, start=16_000, count=32)  # of 8 words, of counters 1000 and 1001
+    bits.integers(longs(0), longs(0), high=8, stream=0, start=16_015, count=2)  # of words 4003 and 4004
+    assert asked == [2, 2, 2]
+
+
 def test_purposes_and_variables_share_one_numbering_of_streams():
     assert (bits.TRAIN, bits.CHECK, bits.TEST, bits.INIT, bits.FRESH) == (0, 16, 32, 48, 64)
 
