@@ -52,17 +52,25 @@ GOLDEN = "tests/test_golden.py"
 REFUSALS = "tests/test_refusals.py::test_a_wrong_argument_is_refused_by_name_with_what_came_and_what_is_allowed"
 # The first pattern that a module's path fits tells its tests, the quickest and sharpest first; a module of a folder
 # that is named here is found when it is written.
+ENGINES = "tests/engine/test_gradients.py"
 TESTS: dict[str, tuple[str, ...]] = {
     "rnnlab/bits.py": ("tests/test_bits.py", GOLDEN, REFUSALS),
     "rnnlab/statistics.py": ("tests/test_statistics.py", REFUSALS),
-    "rnnlab/network/*": (GOLDEN, "tests/network", "tests/engine/test_gradients.py", REFUSALS),
+    "rnnlab/network/*": ("tests/network", GOLDEN, ENGINES, REFUSALS),
     "rnnlab/tasks/*": (GOLDEN, "tests/tasks", REFUSALS),
-    "rnnlab/descent/*": (GOLDEN, "tests/descent", "tests/engine/test_gradients.py", REFUSALS),
-    "rnnlab/engine/cpu/*": ("tests/engine/test_cpu.py", "tests/engine/test_gradients.py", REFUSALS),
-    "rnnlab/engine/*": (GOLDEN, "tests/engine/test_gradients.py", "tests/engine/test_defaults.py", REFUSALS),
+    "rnnlab/descent/*": ("tests/descent", GOLDEN, ENGINES, REFUSALS),
+    "rnnlab/engine/cpu/*": ("tests/engine/test_cpu.py", ENGINES, REFUSALS),
+    "rnnlab/engine/known.py": ("tests/engine/test_known.py", "tests/engine/test_cpu.py", REFUSALS),
+    "rnnlab/engine/*": (GOLDEN, ENGINES, "tests/engine/test_defaults.py", REFUSALS),
     "rnnlab/dynamics/*": ("tests/dynamics", REFUSALS),
-    "rnnlab/training/*": ("tests/training",),
-    "rnnlab/sweeps/*": ("tests/sweeps/test_sweep.py", "tests/training/test_store.py"),
+    "rnnlab/training/*": (
+        "tests/training/test_ensembles.py",
+        "tests/training/test_records.py",
+        "tests/training/test_loop.py",
+        "tests/training",
+        REFUSALS,
+    ),
+    "rnnlab/sweeps/*": ("tests/sweeps/test_sweep.py", "tests/training/test_store.py", REFUSALS),
 }
 # These decide no numbers: they judge other people's tasks, choose, build or replay an engine, keep files, run and
 # watch sweeps. What runs on a GPU cannot be tested without one.
@@ -89,7 +97,8 @@ def tests_of(module: str) -> tuple[str, ...]:
     """Files and folders of the tests of a module; none if it decides no numbers."""
     if any(fnmatch.fnmatch(module, pattern) for pattern in LEFT_OUT):
         return ()
-    return next((tests for pattern, tests in TESTS.items() if fnmatch.fnmatch(module, pattern)), ())
+    given = next((tests for pattern, tests in TESTS.items() if fnmatch.fnmatch(module, pattern)), ())
+    return tuple(test for test in given if (ROOT / test.partition("::")[0]).exists())
 
 
 # Which mutants

@@ -31,6 +31,8 @@ def test_none_and_all_end_exactly_at_0_and_1():
     # For none of n the upper end is z^2 / (n + z^2).
     assert wilson(0, 4, z=2) == (0.0, pytest.approx(0.5, rel=1e-12))
     assert wilson(4, 4, z=2) == (pytest.approx(0.5, rel=1e-12), 1.0)
+    assert wilson(0, 996, z=2) == (0.0, pytest.approx(0.004, rel=1e-12))
+    assert wilson(int("996"), 996, z=2) == (pytest.approx(0.996, rel=1e-12), 1.0)
     assert wilson(1, 1, z=1) == (pytest.approx(0.5, rel=1e-12), 1.0)
 
 
