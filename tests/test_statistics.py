@@ -68,6 +68,11 @@ def test_all_networks_count_where_none_has_a_name_and_below_1_percent_is_what_is
     assert (found["rate"].item(), found["trials"].item()) == (0.6, 5)
 
 
+def test_a_network_that_was_tested_afresh_and_diverged_counts_once():
+    found = success(RUNS.assign(fresh_error=("seed", [0.0, 0.0, 0.5, 0.5, np.nan])), event="fresh_below_1_percent")
+    assert (found["rate"].item(), found["trials"].item()) == (0.5, 4)
+
+
 def test_where_nothing_was_run_there_is_no_rate():
     found = success(RUNS.assign(run=("seed", [""] * 5)), event="first_no_error")
     assert found["trials"].item() == 0
