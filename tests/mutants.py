@@ -61,7 +61,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "rnnlab/descent/*": ("tests/descent", GOLDEN, ENGINES, REFUSALS),
     "rnnlab/engine/cpu/*": ("tests/engine/test_cpu.py", ENGINES, REFUSALS),
     "rnnlab/engine/known.py": ("tests/engine/test_known.py", "tests/engine/test_cpu.py", REFUSALS),
-    "rnnlab/engine/*": (GOLDEN, ENGINES, "tests/engine/test_defaults.py", REFUSALS),
+    "rnnlab/engine/*": ("tests/engine/test_contract.py", GOLDEN, ENGINES, "tests/engine/test_defaults.py", REFUSALS),
     "rnnlab/dynamics/*": ("tests/dynamics", REFUSALS),
     "rnnlab/training/*": (
         "tests/training/test_ensembles.py",
