@@ -5,7 +5,8 @@
 draws a sample of mutants, stratified by module, from Cosmic Ray's operators, all of them; runs for each the tests of
 its module alone, and prints for each module how many were killed, the share of all with Wilson's interval, and what
 survived; all that is kept in _build/mutants.json. A mutant that takes too long counts as a survivor, and so does one
-that is no other program. Killed and started again it goes on, as long as no file has changed.
+that computes the same. Killed and started again it goes on, as long as no file has changed. On one free core a mutant
+that is killed takes two to six seconds, and one that survives as long as all tests of its module.
 
 What is mutated is a copy of the checkout, in _build/mutants. Cosmic Ray's own runner starts a process for each mutant,
 which would import torch each time; here a process that has imported what the tests need forks one for each mutant.
@@ -179,16 +180,17 @@ def run(tests: Iterable[str], *, limit: float) -> tuple[TestOutcome, str]:
     pid = os.fork()
     if pid == 0:
         _tests(tests, output)
-    ends = time.monotonic() + limit
-    while time.monotonic() < ends:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            break
-        time.sleep(0.01)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+    ends, done, status = time.monotonic() + limit, 0, 0
+    try:
+        while not done and time.monotonic() < ends:
+            time.sleep(0.01)
+            done, status = os.waitpid(pid, os.WNOHANG)
+    finally:  # Ctrl-C among others
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        if not done:
+            os.waitpid(pid, 0)
     if not done:
-        os.waitpid(pid, 0)
         return TestOutcome.SURVIVED, f"timed out after {limit:.0f} s"
     said = output.read_text(encoding="utf8", errors="replace")
     code = os.waitstatus_to_exitcode(status)
