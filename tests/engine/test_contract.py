@@ -2,19 +2,21 @@
 
 import inspect
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from rnnlab.descent.algorithm import Algorithm
 from rnnlab.descent.clipping import Norm, Shrink
-from rnnlab.descent.omega import Code
-from rnnlab.engine import batched, contract
+from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
+from rnnlab.engine import batched, contract, reference
 from rnnlab.engine.contract import Gradients, Trace, alive, check, counted
 from rnnlab.network.cells import Tanh
 from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.task import Batch, Chunk
+from tests.engine.test_gradients import ALL_ENGINES, random_case
 
 M, T, B, I, N, O = 2, 4, 3, 5, 6, 2
 NETWORK = Parameters.zeros(Sizes(I, N, O), M)
@@ -160,3 +162,37 @@ def test_an_update_is_captured_as_a_graph_on_a_gpu_alone_from_eight_updates_on()
     captured = inspect.unwrap(batched._captured)  # without the checks of types that are on under the tests
     assert [captured(There(), updates) for updates in (7, 8)] == [False, True]
     assert not batched._captured(torch.zeros(1), 100)
+
+
+ASKED: list[int] = []
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A schedule that notes which updates it is asked about."""
+
+    def __call__(self, update: int) -> float:
+        ASKED.append(update)
+        return 1.0
+
+
+@pytest.mark.parametrize(("engine", "dtype"), ALL_ENGINES)
+def test_a_schedule_is_asked_for_the_updates_of_the_chunk(engine, dtype):
+    ASKED.clear()
+    algorithm = Algorithm(omega=Code(), alpha=Noted())
+    given = {"sigma": Tanh(), "loss": LastSoftmax(), "algorithm": algorithm}
+    engine.sgd(NETWORK.to(dtype), chunk_of(batch()), first_update=5, **given)
+    assert ASKED == [5, 6, 7]
+
+
+@pytest.mark.parametrize("T", [1, 2, 3])
+@pytest.mark.parametrize("form", [None, Code(0.01), Eq9(0.01), Eq10AsPrinted(0.01)])
+def test_few_steps_and_a_bound_that_many_pairs_are_below_are_as_by_autograd(form, T):
+    loss = EverySoftmax()
+    network, some = random_case(2, T, 3, 5, loss=loss)
+    given = {"sigma": Tanh(), "loss": loss, "omega": form, "alpha": 1.0}
+    want, got = (engine.gradients(network, some, **given) for engine in (reference, batched))
+    d2 = want.delta[:, 1:].square().sum(dim=-1)
+    assert T == 1 or (bool((d2 < 0.01).any()) and bool((d2 > 0.01).any()))
+    for name in ("theta", "delta", "omega", "loss"):
+        torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=1e-10, atol=1e-12)
