@@ -1,4 +1,4 @@
-# make book | test | browse | serve | bench | bench-gpu | lint | clean | rebuild | same | soak
+# make book | test | browse | serve | bench | bench-gpu | lint | clean | rebuild | same | soak | mutants
 # Each does the set-up that it needs: an environment in .venv, its versions those of constraints.txt.
 # PYTHON=... chooses the interpreter that .venv is made from, PORT=... where `make serve` listens, PROFILE=... which
 # of params/ `make rebuild` takes. `make same` holds a rebuild with the pages' own values to the articles of `make book`.
@@ -10,7 +10,7 @@ PYTHON ?=
 PORT ?= 8000
 PROFILE ?= quick
 
-.PHONY: book test browse serve bench bench-gpu lint clean rebuild same soak
+.PHONY: book test browse serve bench bench-gpu lint clean rebuild same soak mutants
 .DEFAULT_GOAL := book
 
 book: $(VENV)/.has-book
@@ -32,6 +32,11 @@ test: $(VENV)/.has-test
 # A thousand sweeps' kills; goes on from those already counted in _build/soak.json.
 soak: $(VENV)/.has-test
 	$(BIN)/python -m tests.soak
+
+# Plants 400 small faults, one at a time, in a copy of what decides numbers, and counts those that its tests see; goes
+# on from those tried already. MUTANTS="rnnlab/network/* --sample 50 --seed 1" asks for others.
+mutants: $(VENV)/.has-mutants
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 # Opens every page of the site in headless Chromium, which has to be installed.
 browse: $(VENV)/.has-test _build/html/index.html

@@ -65,6 +65,55 @@ def test_no_two_of_many_seeds_updates_and_streams_share_words():
     assert len(rows.unique(dim=0)) == len(rows) == 9 * 5 * 7
 
 
+@pytest.mark.parametrize("update", [5, 2**32 + 5, 3 * 2**40 + 2**32, 2**56 - 1])
+def test_a_counter_is_position_update_and_stream_and_its_last_word_holds_what_is_high_of_both(update):
+    seed, stream, start = 2**62 + 9, 48, 2**40 - 8  # position 2**38 - 2, whose high word is 2**6 - 1
+    position = start // 4
+    low = 2**32 - 1
+    counter = (position & low, update & low, stream, (position >> 32) + (update >> 32) * 256)
+    want = bits.philox([longs(c) for c in counter], [longs(seed & low), longs(seed >> 32)])
+    got = bits.bits(longs(seed), longs(update), stream=stream, start=start, count=4)
+    assert got.flatten().tolist() == [int(word) for word in want]
+
+
+def test_of_no_updates_or_no_seeds_there_are_no_words():
+    assert bits.bits(longs(), longs(0, 1), stream=0, start=0, count=3).shape == (2, 0, 3)
+    assert bits.bits(longs(4, 5), longs(), stream=0, start=0, count=3).shape == (0, 2, 3)
+    assert bits.integers(longs(4, 5), longs(), high=4, stream=0, count=3).shape == (0, 2, 3)
+
+
+def test_a_byte_of_a_word_is_one_integer_below_a_power_of_two_from_the_lowest_on():
+    (word,) = bits.bits(longs(3), longs(2), stream=1, start=1, count=1).flatten().tolist()
+    for high in (1, 2, 16, 256):
+        drawn = bits.integers(longs(3), longs(2), high=high, stream=1, start=4, count=4).flatten().tolist()
+        assert drawn == [word // 256**i % high for i in range(4)]
+    (word,) = bits.bits(longs(3), longs(2), stream=1, start=4, count=1).flatten().tolist()
+    assert bits.integers(longs(3), longs(2), high=512, stream=1, start=4, count=1).item() == word * 512 // 2**32
+
+
+def test_a_window_computes_its_own_words_and_no_others(monkeypatch):
+    """At 10^8 steps all that came before would not fit into memory."""
+    asked, philox = [], bits.philox
+    monkeypatch.setattr(bits, "philox", lambda counter, key: asked.append(counter[0].numel()) or philox(counter, key))
+    bits.bits(longs(0), longs(0), stream=0, start=4003, count=5)  # of counters 1000 and 1001
+    bits.integers(longs(0), longs(0), high=8, stream=0, start=16_000, count=32)  # of 8 words, of counters 1000 and 1001
+    bits.integers(longs(0), longs(0), high=8, stream=0, start=16_015, count=2)  # of words 4003 and 4004
+    assert asked == [2, 2, 2]
+
+
+def test_purposes_and_variables_share_one_numbering_of_streams():
+    assert (bits.TRAIN, bits.CHECK, bits.TEST, bits.INIT, bits.FRESH) == (0, 16, 32, 48, 64)
+
+
+def test_orders_are_by_the_words_of_each_member():
+    words = bits.bits(longs(5, 6), longs(0), stream=7, start=0, count=12)[0].tolist()
+    found = bits.permutations([5, 6], stream=7, count=3, size=4).tolist()
+    for m, row in enumerate(words):
+        for c in range(3):
+            part = row[4 * c : 4 * c + 4]
+            assert found[m][c] == sorted(range(4), key=part.__getitem__)
+
+
 def test_purposes_draw_words_that_are_independent_bit_by_bit():
     purposes = (bits.TRAIN, bits.CHECK, bits.TEST, bits.INIT)
     n, bit = 20_000, 2 ** torch.arange(32)
@@ -131,6 +180,14 @@ def test_permutations_hold_every_number_once():
     orders = bits.permutations([0, 1], stream=0, count=20, size=50)
     assert torch.equal(orders.sort(dim=-1).values, torch.arange(50).expand(2, 20, 50))
     assert len({tuple(order.tolist()) for order in orders.flatten(0, 1)}) == 40
+
+
+@pytest.mark.parametrize(("argument", "most"), [("stream", 2**32 - 1), ("start", 2**40), ("updates", 2**56 - 1)])
+def test_the_largest_numbers_of_a_counter_are_taken(argument, most):
+    given = {"seeds": longs(0), "updates": longs(0), "stream": 0, "start": 0, "count": 0}
+    given[argument] = longs(most) if argument == "updates" else most
+    assert bits.bits(**given).shape == (1, 1, 0)
+    assert bits.integers(longs(0), longs(0), high=2**31, stream=0, count=0).shape == (1, 1, 0)
 
 
 @pytest.mark.parametrize("high", [0, -1, 2**31 + 1])

@@ -54,7 +54,7 @@ def test_what_is_asked_for_is_pinned_within_its_range(need):
 
 
 def test_what_the_needs_need_is_pinned_too():
-    waiting, seen = asked("book", "cluster", "test"), set()
+    waiting, seen = asked("book", "cluster", "test", "mutants"), set()
     while waiting:
         need = waiting.pop()
         key = (canonicalize_name(need.name), frozenset(need.extras))

@@ -1,0 +1,120 @@
+"""Algorithms: their defaults and names, and parts from outside that answer differently when they are asked again."""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from rnnlab.descent.algorithm import Algorithm, check_steady
+from rnnlab.descent.clipping import Norm, Skip
+from rnnlab.descent.omega import Code
+from rnnlab.descent.schedules import Constant, InverseTime
+from rnnlab.network.parameters import Parameters, Sizes
+
+
+@dataclass(frozen=True)
+class Falling:
+    """Other at every update, and the same whenever it is asked."""
+
+    def __call__(self, update: int) -> float:
+        return 4.0 / (1 + update)
+
+
+@dataclass(frozen=True)
+class Worn:
+    """Other from the second asking of one update on."""
+
+    at: int
+
+    def __call__(self, update: int) -> float:
+        return 1.0 + (next(ASKED) if update == self.at else 0)
+
+
+@dataclass(frozen=True)
+class Own(Code):
+    """A form from outside, whose answer depends on the signals alone, or after so many on their number."""
+
+    after: int = 10**9
+
+    def coefficient(self, d2, n2):
+        return d2 * n2 + (next(ASKED) >= self.after)
+
+
+@dataclass(frozen=True)
+class OwnNorm(Norm):
+    """A rule from outside, whose threshold falls once it has been asked so many times."""
+
+    after: int = 10**9
+
+    def shorten(self, g, norm):
+        worn = next(ASKED) >= self.after
+        return super().shorten(g / 2 if worn else g, norm)
+
+
+@dataclass(frozen=True)
+class OwnSkip(Skip):
+    """A guard from outside."""
+
+    after: int = 10**9
+
+    def replacement(self, g, W_rec):
+        return torch.full_like(g, float(next(ASKED) >= self.after))
+
+
+ASKED = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew():
+    global ASKED
+    ASKED = itertools.count()
+
+
+def network():
+    sizes = Sizes(2, 2, 1)
+    return Parameters(torch.arange(1, 3 * sizes.P + 1, dtype=torch.float32).reshape(3, sizes.P), sizes)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"alpha": Falling()},
+        {"alpha": InverseTime(2.0, period=7)},
+        {"omega": Own()},
+        {"clip": OwnNorm(1.0)},
+        {"clip": Norm(1.0, OwnSkip())},
+        {"clip": Norm(1.0, None), "omega": Own(), "alpha": Falling()},
+    ],
+)
+def test_what_answers_the_same_when_asked_again_is_taken(parts):
+    check_steady(replace(Algorithm(), **parts), network())
+
+
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        ({"alpha": Worn(0)}, "alpha"),
+        ({"alpha": Worn(1)}, "alpha"),
+        ({"alpha": Worn(1000)}, "alpha"),
+        ({"omega": Own(after=1)}, "omega"),
+        ({"omega": Own(after=199)}, "omega"),
+        ({"clip": OwnNorm(1.0, after=198)}, "clip"),
+        ({"clip": OwnNorm(1.0, None, after=197)}, "clip"),
+        ({"clip": Norm(1.0, OwnSkip(after=199))}, "clip"),
+    ],
+)
+def test_what_answers_otherwise_within_two_hundred_times_is_refused(parts, named):
+    with pytest.raises(ValueError, match=f"^{named} must .* it can keep no state yet"):
+        check_steady(replace(Algorithm(), **parts), network())
+
+
+def test_defaults_are_the_papers():
+    assert Algorithm() == Algorithm(learning_rate=0.01, alpha=Constant(4.0))
+    assert Algorithm().learning_rate == 0.01
+    assert Algorithm.named("MSGD-CR") == Algorithm(0.01, Norm(1.0), Code(), Constant(4.0))
+    assert Algorithm.named("MSGD-C", learning_rate=0.5).learning_rate == 0.5
+    assert (InverseTime().value, InverseTime().period, Constant().value) == (4.0, 1000, 4.0)
+    assert InverseTime()(999) == 4.0
+    assert InverseTime()(1000) == 2.0

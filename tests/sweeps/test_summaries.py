@@ -1,0 +1,69 @@
+"""What a summary keeps of a series, and when checks are due, by hand."""
+
+import numpy as np
+import pytest
+import xarray
+
+from rnnlab.sweeps import summaries
+from rnnlab.sweeps.summaries import due, read_summary, write_summary
+
+
+@pytest.mark.parametrize(
+    ("budget", "check_every", "updates"),
+    [(30, 10, [10, 20, 30]), (25, 10, [10, 20, 25]), (10, 10, [10]), (9, 10, [9]), (3, 1, [1, 2, 3])],
+)
+def test_a_check_is_due_every_so_many_updates_and_at_the_end(budget, check_every, updates):
+    assert due(budget, check_every).tolist() == updates
+
+
+def kept(values, tmp_path):
+    runs = xarray.Dataset({"rho": ("check", np.array(values))}, coords={"check": np.arange(len(values))})
+    write_summary(runs, tmp_path / "some.summary", command="by hand")
+    return read_summary(tmp_path / "some.summary")
+
+
+def test_series_are_rounded_to_eleven_bits_half_to_even_at_any_size(tmp_path):
+    unit = 2.0**-10
+    steps = np.array([0, 1, 2, 0.5, 1.5, 0.5 + 2**-9, 1.5 - 2**-9, 1024])  # above 1, in units
+    want = np.array([0, 1, 2, 0, 2, 1, 1, 1024])
+    for scale in (1.0, -1.0, 2.0**-60, 2.0**60):
+        found = kept(scale * (1 + unit * steps), tmp_path)["rho"]
+        assert found.values.tolist() == (scale * (1 + unit * want)).tolist()
+        assert found.dtype == np.float32
+    assert kept([0.0, 0.0], tmp_path)["rho"].values.tolist() == [0.0, 0.0]
+    broken = kept([np.nan, np.inf, 1.0], tmp_path)["rho"].values
+    assert np.isnan(broken[0])
+    assert broken[1:].tolist() == [np.inf, 1.0]
+
+
+def test_of_many_checks_fifty_are_kept_as_evenly_as_can_be_the_first_and_last_among_them(tmp_path):
+    found = kept(np.arange(101.0), tmp_path)
+    assert found["check"].values.tolist() == [round(i * 100 / 49) for i in range(50)]
+    assert found.attrs["checks"] == "50 of 101"
+    assert kept(np.arange(50.0), tmp_path).sizes["check"] == 50
+
+
+def drawn(checks, networks=200):
+    values = np.random.default_rng(0).random((checks, networks)) + 1  # 11 bits of each are beyond compression
+    return xarray.Dataset({"rho": (("check", "seed"), values)}, coords={"check": np.arange(checks)})
+
+
+def test_a_summary_has_as_many_checks_as_fit(tmp_path, monkeypatch):
+    assert summaries.LIMIT == 200_000
+    runs, path = drawn(60), tmp_path / "some.summary"
+    for checks in (50, 40, 30, 20, 15, 10, 5, 2):
+        monkeypatch.setattr(summaries, "LIMIT", 10**6)
+        chosen = [round(i * 59 / (checks - 1)) for i in range(checks)]
+        write_summary(runs.isel(check=chosen), path, command="")
+        monkeypatch.setattr(summaries, "LIMIT", path.stat().st_size + 30)  # "2 of 60" is longer than "2 of 2"
+        write_summary(runs, path, command="")
+        assert read_summary(path)["check"].values.tolist() == chosen
+
+
+def test_what_no_thinning_makes_small_enough_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(summaries, "LIMIT", 500)
+    with pytest.raises(ValueError, match="runs must be few enough for 500 bytes"):
+        write_summary(drawn(2), tmp_path / "x.summary", command="")
+    with pytest.raises(ValueError, match="runs must have a dimension check"):
+        write_summary(drawn(2).isel(check=0), tmp_path / "x.summary", command="")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,87 @@
+"""Shares and their intervals, against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+import xarray
+
+from rnnlab.statistics import ran, success, wilson
+
+# Of four networks three got there; the fourth was tested, and the fifth was never trained.
+RUNS = xarray.Dataset(
+    {
+        "run": ("seed", ["a", "b", "c", "d", ""]),
+        "first_below_1_percent": ("seed", [7.0, 3.0, 9.0, np.nan, np.nan]),
+        "first_no_error": ("seed", [np.nan] * 5),
+        "fresh_error": ("seed", [0.0, 0.009, 0.01, np.nan, np.nan]),
+        "diverged_at": ("seed", [np.nan, np.nan, np.nan, 12.0, np.nan]),
+    }
+)
+# Wilson's ends for 3 of 4 and 2 of 4 at z = 1.959964, by his formula.
+THREE_OF_FOUR, TWO_OF_FOUR = (0.300642, 0.954413), (0.150039, 0.849961)
+
+
+def test_three_of_four_and_a_quantile_of_two():
+    assert wilson(3, 4) == pytest.approx(THREE_OF_FOUR, abs=2e-6)
+    # (1/2 + 4/2/16 -+ 2 sqrt(1/64 + 4/4/256)) / (1 + 4/16), where 2/16 is weight / 2
+    half = 2 * (1 / 64 + 1 / 256) ** 0.5
+    assert wilson(8, 16, z=2) == pytest.approx(((0.625 - half) / 1.25, (0.625 + half) / 1.25), rel=1e-12)
+
+
+def test_none_and_all_end_exactly_at_0_and_1():
+    # For none of n the upper end is z^2 / (n + z^2).
+    assert wilson(0, 4, z=2) == (0.0, pytest.approx(0.5, rel=1e-12))
+    assert wilson(4, 4, z=2) == (pytest.approx(0.5, rel=1e-12), 1.0)
+    assert wilson(0, 996, z=2) == (0.0, pytest.approx(0.004, rel=1e-12))
+    assert wilson(int("996"), 996, z=2) == (pytest.approx(0.996, rel=1e-12), 1.0)
+    assert wilson(1, 1, z=1) == (pytest.approx(0.5, rel=1e-12), 1.0)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(-1, 4), (5, 4), (0, 0), (1, -1)])
+def test_no_interval_for_what_cannot_be_counted(successes, trials):
+    with pytest.raises(ValueError, match="trials"):
+        wilson(successes, trials)
+
+
+def test_a_network_without_a_name_did_not_run():
+    assert ran(RUNS).values.tolist() == [True, True, True, True, False]
+    missing = xarray.Dataset({"run": ("seed", np.array(["a", None], dtype=object))})
+    assert ran(missing).values.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("event", "rate", "ends", "trials"),
+    [
+        ("first_below_1_percent", 0.75, THREE_OF_FOUR, 4),
+        ("first_no_error", 0.0, (0.0, 0.489891), 4),  # z^2 / (4 + z^2)
+        ("fresh_below_1_percent", 0.5, TWO_OF_FOUR, 4),  # 1 % itself is not below; one that diverged has failed
+    ],
+)
+def test_success_is_counted_among_the_networks_that_ran(event, rate, ends, trials):
+    found = success(RUNS, event=event)
+    assert (found["rate"].item(), found["trials"].item()) == (rate, trials)
+    assert (found["low"].item(), found["high"].item()) == pytest.approx(ends, abs=2e-6)
+    assert {found[name].attrs["units"] for name in ("rate", "low", "high")} == {"1"}
+
+
+def test_all_networks_count_where_none_has_a_name_and_below_1_percent_is_what_is_asked():
+    found = success(RUNS.drop_vars("run"))
+    assert (found["rate"].item(), found["trials"].item()) == (0.6, 5)
+
+
+def test_a_network_that_was_tested_afresh_and_diverged_counts_once():
+    found = success(RUNS.assign(fresh_error=("seed", [0.0, 0.0, 0.5, 0.5, np.nan])), event="fresh_below_1_percent")
+    assert (found["rate"].item(), found["trials"].item()) == (0.5, 4)
+
+
+def test_where_nothing_was_run_there_is_no_rate():
+    found = success(RUNS.assign(run=("seed", [""] * 5)), event="first_no_error")
+    assert found["trials"].item() == 0
+    assert np.isnan([found[name].item() for name in ("rate", "low", "high")]).all()
+
+
+def test_what_holds_no_seeds_or_no_such_event_is_refused():
+    with pytest.raises(ValueError, match="dimension seed"):
+        success(RUNS.rename(seed="network"))
+    for event in ("run", "fresh_error", "error", "fresh_below_1_percent"):
+        with pytest.raises(ValueError, match="event must be one of"):
+            success(RUNS.drop_vars("fresh_error"), event=event)
