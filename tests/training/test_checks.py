@@ -139,6 +139,30 @@ def test_a_larger_budget_goes_on(tmp_path):
     assert len(seen) == 8
 
 
+def test_a_start_between_two_multiples_of_the_interval_goes_on_as_well(tmp_path):
+    start, seen = Start(begun(1).theta, 50), []
+    further(more=150, start=start, store=Store(tmp_path))
+    longer = further(more=350, start=start, store=Store(tmp_path), progress=seen.append)
+    assert [one.done for one in seen] == [300, 400]
+    assert_same(longer, further(more=350, start=start))
+
+
+def test_a_test_of_holding_draws_its_own_task_as_a_check_the_lengths_as_a_test_and_ends_at_the_first_error(monkeypatch):
+    """Of three networks the first is wrong at once, the second at length 16, the third nowhere."""
+    drawn = []
+
+    def errors(ensemble, sequences, *, stream, task):
+        drawn.append((ensemble.seeds, sequences, stream, task.length))
+        wrong = {(10, 14): {7}, 10: set(), 16: {8}, 20: set()}[task.length]
+        return torch.tensor([0.5 * (seed in wrong) for seed in ensemble.seeds])
+
+    monkeypatch.setattr(Ensemble, "errors", errors)
+    holds = HoldsAt(LENGTHS, 30)(Ensemble(SPEC, [7, 8, 9], device="cpu"), np.zeros)
+    assert holds.tolist() == [False, False, True]
+    every = [([7, 8, 9], 30, 16, (10, 14)), ([8, 9], 30, 32, 10), ([8, 9], 30, 32, 16), ([9], 30, 32, 20)]
+    assert drawn == every
+
+
 def test_another_start_or_stop_is_another_training(tmp_path):
     kept, theta = Store(tmp_path), begun(1).theta
     starts = [None, Start(theta + 1, 100), Start(theta, 50)]
@@ -268,15 +292,15 @@ def test_rates_are_resumed_with_the_bits_of_a_whole_training(at):
 
 def test_ensembles_advance_members_of_several_rates_in_their_order():
     together, spec = (
-        Ensemble(SPEC, 3, device="cpu"),
+        Ensemble(SPEC, 4, device="cpu"),
         SPEC.with_(algorithm=Algorithm.named("MSGD-CR", learning_rate=0.1)),
     )
-    together.rates = [0.03, 0.1, 0.03]
-    trace, slow, fast = together.advance(20), Ensemble(SPEC, [0, 2], device="cpu"), Ensemble(spec, [1], device="cpu")
-    assert torch.equal(trace.loss[:, [0, 2]], slow.advance(20).loss)
-    assert torch.equal(trace.loss[:, [1]], fast.advance(20).loss)
-    assert torch.equal(together.parameters.theta[[0, 2]], slow.parameters.theta)
-    assert torch.equal(together.parameters.theta[[1]], fast.parameters.theta)
+    together.rates = [0.03, 0.1, 0.1, 0.03]
+    slow, fast = Ensemble(SPEC, [0, 3], device="cpu"), Ensemble(spec, [1, 2], device="cpu")
+    trace = together.advance(20)
+    for members, apart in (([0, 3], slow), ([1, 2], fast)):
+        assert torch.equal(trace.loss[:, members], apart.advance(20).loss)
+        assert torch.equal(together.parameters.theta[members], apart.parameters.theta)
     assert together.update == 20
 
 
