@@ -11,8 +11,7 @@ import xarray
 
 from rnnlab.descent.clipping import Event
 from rnnlab.engine.contract import Trace
-from rnnlab.training.checks import FRESH as FRESH
-from rnnlab.training.checks import MEASURES, STOPS, Named, Series
+from rnnlab.training.checks import FRESH, MEASURES, STOPS, Named, Series
 from rnnlab.training.specs import Spec, run_id
 
 

@@ -24,16 +24,15 @@ from uuid import uuid4
 
 import numpy as np
 
-from rnnlab.training.records import FRESH, OUTCOMES, SERIES
+from rnnlab.training.records import OUTCOMES, SERIES
 from rnnlab.values import checked
 
 VERSION = 2  # of what a file holds
-RUN, CHECKPOINT, FURTHER, SUMMARY = "run", "checkpoint", "further", "summary"
+RUN, CHECKPOINT, SUMMARY = "run", "checkpoint", "summary"
 ASIDE, PART = "aside", "part"
-_NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint|further)")
-_WORDS = {"spec", "update", "provenance"}
-_ARRAYS = {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}.difference(FRESH)
-_FURTHER = {*_WORDS, "held"}, {"seeds", "theta"}
+_NAME = re.compile(r"[0-9a-f]{20}-[0-9]{12}\.(run|checkpoint)")
+_WORDS = {"spec", "update", "start", "own", "provenance"}
+_ARRAYS = {"seeds", "members", "theta", "updates", *SERIES, *OUTCOMES}
 _SUM = 64  # hexadecimal digits
 _STALE = 3_600  # seconds after which nobody writes to a temporary file any more
 
@@ -92,8 +91,7 @@ def _named(name: str, data: bytes) -> File:
         raise DamagedError(f"{name} is {error}") from error
     if file.name != name:
         raise DamagedError(f"{name} is {file.name} under another name")
-    words, arrays = _FURTHER if name.endswith(f".{FURTHER}") else (_WORDS, _ARRAYS)
-    if lacking := words.difference(file.header) | arrays.difference(file.arrays):
+    if lacking := _WORDS.difference(file.header) | _ARRAYS.difference(file.arrays):
         raise DamagedError(f"{name} is not a training: it lacks {sorted(lacking)}")
     return file
 

@@ -280,7 +280,7 @@ def test_a_page_refuses_a_parameter_that_it_does_not_have_before_it_computes(pag
     monkeypatch.setattr(pages, "_put_in", lambda: {"seed": "3"})
     names, cells = ast.parse(parameters(page)).body, [cell.source for cell in code_cells(page)]
     checks = next(
-        i for i, source in enumerate(cells) if re.search(r"^(pages\.)?(ready\(\)|given\(globals\(\),)", source, re.M)
+        i for i, source in enumerate(cells) if re.search(r"^(pages\.)?(ready\(\)|given\(\s*globals\(\),)", source, re.M)
     )
     assert checks == cells.index(parameters(page)) + 1, "nothing runs between the parameters and their checks"
     said = f"seed is no parameter of this page, which has {', '.join(n.targets[0].id for n in names)}; got 3"
