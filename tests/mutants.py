@@ -145,7 +145,10 @@ def sought(source: str, items: Iterable[WorkItem]) -> list[WorkItem]:
 
 def mutant(source: str, spec: MutationSpec) -> str | None:
     """The mutated source; None where it is none, or the same program."""
-    mutated = mutate_code(source, get_operator(spec.operator_name)(**spec.operator_args), spec.occurrence)
+    try:
+        mutated = mutate_code(source, get_operator(spec.operator_name)(**spec.operator_args), spec.occurrence)
+    except AttributeError:  # Cosmic Ray cannot replace an exception that is called by its module, too
+        return None
     with warnings.catch_warnings(), contextlib.suppress(SyntaxError):
         warnings.simplefilter("ignore")  # of Python's compiler, for "1 is x"
         if mutated is not None and ast.dump(ast.parse(mutated)) != ast.dump(ast.parse(source)):
