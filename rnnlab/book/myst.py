@@ -71,7 +71,7 @@ class MystHandler:
             FileNotFoundError: there is no such page.
             ValueError: it has no code cell, so that there is nothing to run, or cannot be read.
         """
-        place = _place(path)
+        place = path.removeprefix(SCHEME)
         if not place.endswith(".md"):
             return _local().read(place)
 
@@ -88,7 +88,7 @@ class MystHandler:
         Raises:
             ValueError: `path` ends in .md, where the JSON would replace a page.
         """
-        place = _place(path)
+        place = path.removeprefix(SCHEME)
         if place.endswith(".md"):
             raise ValueError(f"papermill's output is a notebook: its name must end in .ipynb, got {place!r}")
         _local().write(buf, place)
@@ -96,7 +96,7 @@ class MystHandler:
     @staticmethod
     def listdir(path: str) -> list[str]:
         """Return what lies in the folder `path`."""
-        return _local().listdir(_place(path))
+        return _local().listdir(path.removeprefix(SCHEME))
 
     @staticmethod
     def pretty_path(path: str) -> str:
@@ -140,10 +140,6 @@ def _language(kernel: str) -> str:
         return get_kernel_spec(kernel).language
     except NoSuchKernel:
         return "python"
-
-
-def _place(path: str) -> str:
-    return path.removeprefix(SCHEME)
 
 
 def _local() -> Any:

@@ -5,6 +5,7 @@ the standard library to run it with.
 """
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -128,10 +129,8 @@ def _meaning(path: Path) -> bytes:
     """What a file says to a page."""
     content = path.read_bytes()
     if path.suffix == ".py":
-        try:
+        with contextlib.suppress(SyntaxError, ValueError):  # it is being written
             return ast.dump(_Undocumented().visit(ast.parse(content))).encode()
-        except (SyntaxError, ValueError):  # it is being written
-            return content
     return content if path.suffix == ".summary" else content.replace(b"\r\n", b"\n")
 
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 LEDGER = "6_lab/ledger"
 # Their classes in the style sheet, best first.
 CLASSES = dict(zip(VERDICTS, ("verdict-reproduced", "verdict-difference", "verdict-not", "verdict-open"), strict=True))
+WIDTHS = {"": 7, "Claim": 34, "Paper": 18, "Here": 20, "Verdict": 21}
 FIELDS = ("id", "paper", "claim", "paper_value", "ours", "interval", "runs", "verdict", "note")
 UNTREATED = {**dict.fromkeys(FIELDS[4:7]), "verdict": "open", "note": "", "shown": "", "docname": None}
 
@@ -77,9 +78,8 @@ class Ledger(Shown):
     def run(self):
         letters = tuple(self.arguments[0]) if self.arguments else ("",)
         body = nodes.tbody("", *(self.row(row) for row in ledger(self.env) if row["id"].startswith(letters)))
-        names = ("", "Claim", "Paper", "Here", "Verdict")
-        head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in names))
-        columns = [nodes.colspec(colwidth=width) for width in (7, 34, 18, 20, 21)]
+        head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in WIDTHS))
+        columns = [nodes.colspec(colwidth=width) for width in WIDTHS.values()]
         group = nodes.tgroup("", *columns, nodes.thead("", head), body, cols=len(columns))
         return [nodes.table("", group, classes=["ledger", "colwidths-given"])]
 
