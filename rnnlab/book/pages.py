@@ -1,7 +1,7 @@
 """What the book's pages import beside the science: checks of parameters, numbers put into the prose, claims.
 
 A page's parameters may come from papermill, which checks neither names nor types. So a page hands them to `given`,
-each with one of the checks below, before it computes anything.
+each with one of the checks of `rnnlab.book.checks`, before it computes anything. Those can be had from here too.
 """
 
 import ast
