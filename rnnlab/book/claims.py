@@ -13,6 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from rnnlab.book import checks
+
 ROWS = Path(__file__).resolve().parents[2] / "book" / "claims.yml"
 VERDICTS = ("reproduced", "reproduced with a difference", "not reproduced", "open")
 
@@ -46,24 +48,22 @@ def finding(id: str, *, ours: Any, interval: Any, runs: Any, verdict: str, note:
         ValueError: no row has the `id`, the verdict is none of `VERDICTS` or lacks its note, or a value is of another
             kind than it should be.
     """
-    from rnnlab.book import pages  # which imports this module
-
     known = rows() or {id: {}}
     if id not in known or not re.fullmatch(r"[A-Z]\d\d", str(id)):
         some = f"one of the {len(rows())} claims in {ROWS}" if rows() else "a letter and two digits"
         raise ValueError(f"id must be {some}, such as 'P01', got {id!r}")
-    pages.choice("verdict", verdict, VERDICTS)
+    checks.choice("verdict", verdict, VERDICTS)
     if verdict != "reproduced" and not note.strip():
         raise ValueError(f"note must say which difference, or why and at which budget, for the verdict {verdict!r}")
     ours = " ".join(ours.split()) if isinstance(ours, str) else _python(ours)
     if not isinstance(ours, str) or not ours:
-        pages.number("ours, if it is not said in words,", ours)
+        checks.number("ours, if it is not said in words,", ours)
     if interval is not None:
         if not isinstance(interval, Sequence) or len(interval) != 2:
             raise ValueError(f"interval must be two numbers, the lower first, got {interval!r}")
-        low = pages.number("interval[0]", _python(interval[0]))
-        interval = low, pages.number("interval[1]", _python(interval[1]), at_least=low)
-    runs = None if runs is None else pages.integer("runs", _python(runs), at_least=1)
+        low = checks.number("interval[0]", _python(interval[0]))
+        interval = low, checks.number("interval[1]", _python(interval[1]), at_least=low)
+    runs = None if runs is None else checks.integer("runs", _python(runs), at_least=1)
     return Finding(id, ours, interval, runs, verdict, " ".join(note.split()))
 
 

@@ -71,7 +71,7 @@ class MystHandler:
             FileNotFoundError: there is no such page.
             ValueError: it has no code cell, so that there is nothing to run, or cannot be read.
         """
-        place = _place(path)
+        place = path.removeprefix(SCHEME)
         if not place.endswith(".md"):
             return _local().read(place)
 
@@ -88,7 +88,7 @@ class MystHandler:
         Raises:
             ValueError: `path` ends in .md, where the JSON would replace a page.
         """
-        place = _place(path)
+        place = path.removeprefix(SCHEME)
         if place.endswith(".md"):
             raise ValueError(f"papermill's output is a notebook: its name must end in .ipynb, got {place!r}")
         _local().write(buf, place)
@@ -96,7 +96,7 @@ class MystHandler:
     @staticmethod
     def listdir(path: str) -> list[str]:
         """Return what lies in the folder `path`."""
-        return _local().listdir(_place(path))
+        return _local().listdir(path.removeprefix(SCHEME))
 
     @staticmethod
     def pretty_path(path: str) -> str:
@@ -119,17 +119,17 @@ def _read(text: str, path: Path) -> "NotebookNode":
     except Exception as error:  # of whatever kind: the reader trusts that a header holds what it looks for
         reason = " ".join(str(getattr(error, "message", error)).split())
         raise ValueError(f"{path} cannot be read as a MyST notebook: {reason}") from None
-    kept = {name: value for name, value in read.metadata.items() if name not in ("kernelspec", "language_info")}
-    read.metadata = nbformat.from_dict(json.loads(json.dumps(kept, default=str)) | _kernel(read.metadata))
+    header = json.loads(json.dumps(read.metadata, default=str))
+    read.metadata = nbformat.from_dict(header | _kernel(header))
     return read
 
 
 def _kernel(header: dict[str, Any]) -> dict[str, Any]:
     """What a header says about its kernel, completed."""
-    spec = header.get("kernelspec")
-    spec = {"name": "python3", **spec} if isinstance(spec, dict) else {"name": "python3"}
+    said = header.get("kernelspec")
+    spec = {"name": "python3"} | (said if isinstance(said, dict) else {})
     language = str(spec.get("language") or _language(str(spec["name"])))
-    spec |= {"display_name": spec.get("display_name", spec["name"])}
+    spec = {"display_name": spec["name"]} | spec
     return {"kernelspec": spec, "language_info": {"name": "python" if "python" in language else language}}
 
 
@@ -140,10 +140,6 @@ def _language(kernel: str) -> str:
         return get_kernel_spec(kernel).language
     except NoSuchKernel:
         return "python"
-
-
-def _place(path: str) -> str:
-    return path.removeprefix(SCHEME)
 
 
 def _local() -> Any:

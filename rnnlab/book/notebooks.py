@@ -2,26 +2,16 @@
 
 import ast
 import os
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnnlab.book import myst
+from rnnlab.book import checks, myst
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-
-def names(book: Path) -> list[str]:
-    """Return the documents that a book's contents list, prose among them, without their endings.
-
-    Args:
-        book: folder that holds `_toc.yml`.
-    """
-    from sphinx_external_toc.parsing import parse_toc_yaml
-
-    return list(parse_toc_yaml(book / "_toc.yml"))
+CHECKS: dict[type, checks.Check] = {bool: checks.flag, int: checks.integer, float: checks.number}
 
 
 def code_cells(notebook: "NotebookNode") -> list["NotebookNode"]:
@@ -88,12 +78,15 @@ def profile(root: Path, folder: Path) -> dict[str, dict[str, Any]]:
         ValueError: there is no book or no such folder; a file belongs to no page, holds a parameter that its page does
             not have, or a value of another kind than the page's own. All that is wrong is named at once.
     """
+    from sphinx_external_toc.parsing import parse_toc_yaml
+
     book = root / "book"
     if not (book / "_toc.yml").is_file():
         raise ValueError(f"{root} holds no book (there is no book/_toc.yml); run this in the top folder of a checkout")
     if not folder.is_dir():
         raise ValueError(f"the profile must be a folder of parameters, such as params/quick, got {folder}")
-    pages = {name: page for name in names(book) if (page := myst.open_page(book / f"{name}.md"))}
+    contents = parse_toc_yaml(book / "_toc.yml")
+    pages = {name: page for name in contents if (page := myst.open_page(book / f"{name}.md"))}
     given: dict[str, dict[str, Any]] = {}
     refused = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and not litter(path.relative_to(folder))):
@@ -143,13 +136,11 @@ def refusals(given: dict[str, Any], known: dict[str, Any]) -> list[str]:
         given: values by name.
         known: the page's own, from `defaults`; what comes has to be of the same kind.
     """
-    from rnnlab.book import pages
-
     said = []
     for name, value in given.items():
         try:
             if name not in known:
-                raise ValueError(pages.unknown(name, repr(value), known))
+                raise ValueError(checks.unknown(name, repr(value), known))
             _check(name, value, known[name])
         except ValueError as refusal:
             said.append(str(refusal))
@@ -158,20 +149,17 @@ def refusals(given: dict[str, Any], known: dict[str, Any]) -> list[str]:
 
 def _check(name: str, value: Any, default: Any) -> None:
     """Refuse a value of another kind than the default's; a whole number will do where the default is a float."""
-    from rnnlab.book import pages
-
     kinds = {type(item) for item in default} if isinstance(default, list | tuple) else set()
-    checks: dict[type, Callable] = {bool: pages.flag, int: pages.integer, float: pages.number}
-    if type(default) in checks:
-        checks[type(default)](name, value)
+    if type(default) in CHECKS:
+        CHECKS[type(default)](name, value)
     elif kinds and kinds <= {int, float}:
-        (pages.integers if kinds == {int} else pages.numbers)(name, value)
-    elif default is not None:
-        fits = isinstance(value, list | tuple if kinds else type(default))
-        if not fits:
-            kind = "text" if isinstance(default, str) else f"a {type(default).__name__}"
-            raise ValueError(f"{name} must be {kind}, got {value!r}")
-        for i, item in enumerate(value if len(kinds) == 1 else ()):
+        (checks.integers if kinds == {int} else checks.numbers)(name, value)
+    elif default is not None and not isinstance(value, list | tuple if kinds else type(default)):
+        raise ValueError(
+            f"{name} must be {'text' if isinstance(default, str) else f'a {type(default).__name__}'}, got {value!r}"
+        )
+    elif len(kinds) == 1:
+        for i, item in enumerate(value):
             _check(f"{name}[{i}]", item, default[0])
 
 

@@ -1,200 +1,52 @@
 """What the book's pages import beside the science: checks of parameters, numbers put into the prose, claims.
 
 A page's parameters may come from papermill, which checks neither names nor types. So a page hands them to `given`,
-each with one of the checks below, before it computes anything.
+each with one of the checks of `rnnlab.book.checks`, before it computes anything. Those can be had from here too.
 """
 
 import ast
-import functools
 import json
-import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import xarray
 
-from rnnlab.book import claims
+from rnnlab.book import checks, claims
+from rnnlab.book.checks import choice, choices, device, flag, integer, integers, number, numbers  # noqa: F401 - for pages
 
 if TYPE_CHECKING:
     from rnnlab.training.progress import Progress
 
-F = TypeVar("F", bound=Callable)
-T = TypeVar("T")
-Check = Callable[[str, Any], Any]  # name and value in, the value as the page is to have it out
-
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 
-checked: dict[str, None] = {}  # names of parameters, in their order
 glued: dict[str, Any] = {}
 claimed: dict[str, claims.Finding] = {}
 
 
-class Refused(ValueError):
-    """A value that a page cannot take: a notebook shows the one line that says why."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"ValueError: {self}"]
-
-
-def _check(check: F) -> F:
-    """Have a check that is called with bounds alone return what checks a name and a value within these."""
-
-    @functools.wraps(check)
-    def call(*name_and_value: Any, **bounds: Any) -> Any:
-        called = name_and_value or "name" in bounds
-        return check(*name_and_value, **bounds) if called else functools.partial(check, **bounds)
-
-    return call  # type: ignore[return-value]
-
-
-@_check
-def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
-    """Return `value` as an integer within its bounds; 1e6, a whole number written as a float, is one.
-
-    Raises:
-        ValueError: `value` is no whole number (True and False are none), or lies outside the bounds.
-    """
-    _note(name)
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not whole or not _within(value, at_least=at_least, at_most=at_most):
-        raise _refusal(name, value, "an integer" + _bounds(at_least=at_least, at_most=at_most))
-    return int(value)
-
-
-@_check
-def integers(name: str, values: Any, *, at_least: int | None = None, at_most: int | None = None) -> list[int]:
-    """Return a list of integers, each as `integer` would have it.
-
-    Raises:
-        ValueError: `values` is no list, is empty, holds a value twice, or one that `integer` refuses.
-    """
-    return _each(name, values, "integers", lambda item, value: integer(item, value, at_least=at_least, at_most=at_most))
-
-
-@_check
-def number(name: str, value: Any, *, above: float | None = None, at_least: float | None = None) -> float:
-    """Return `value` as a finite number within its bounds.
-
-    Raises:
-        ValueError: `value` is no number (True and False are none), is infinite or NaN, or lies outside the bounds.
-    """
-    _note(name)
-    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not real or not _within(value, above=above, at_least=at_least):
-        raise _refusal(name, value, "a number" + _bounds(above=above, at_least=at_least), remedy=_yaml_number(value))
-    return float(value)
-
-
-@_check
-def numbers(name: str, values: Any, *, above: float | None = None, at_least: float | None = None) -> list[float]:
-    """Return a list of numbers, each as `number` would have it.
-
-    Raises:
-        ValueError: `values` is no list, is empty, holds a value twice, or one that `number` refuses.
-    """
-    return _each(name, values, "numbers", lambda item, value: number(item, value, above=above, at_least=at_least))
-
-
-@_check
-def choice(name: str, value: Any, among: Iterable[str]) -> str:
-    """Return `value`, one of the names in `among`.
-
-    Raises:
-        ValueError: it is none of them.
-    """
-    _note(name)
-    names = list(among)
-    if not isinstance(value, str) or value not in names:
-        raise _refusal(name, value, "one of " + ", ".join(names))
-    return value
-
-
-@_check
-def choices(name: str, values: Any, among: Iterable[str]) -> list[str]:
-    """Return a list of names, each one of those in `among`.
-
-    Raises:
-        ValueError: `values` is no list, is empty, holds a name twice, or one that is not in `among`.
-    """
-    names = list(among)
-    return _each(name, values, "names among " + ", ".join(names), lambda item, value: choice(item, value, names))
-
-
-def flag(name: str, value: Any) -> bool:
-    """Return `value`, true or false.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    _note(name)
-    if not isinstance(value, bool):
-        written = str(value).lower() in ("true", "false")
-        raise _refusal(
-            name, value, "true or false", remedy=f"; papermill takes it as -y '{name}: {str(value).lower()}'" * written
-        )
-    return value
-
-
-def device(name: str, value: Any) -> str:
-    """Return where a page is to train: "auto", "cpu", "cuda", or one GPU by its number, such as "cuda:1".
-
-    Raises:
-        ValueError: `value` is none of these.
-    """
-    _note(name)
-    numbered = isinstance(value, str) and value.startswith("cuda:") and value.removeprefix("cuda:").isdecimal()
-    return value if numbered else choice(name, value, ["auto", "cpu", "cuda", "cuda:0"])
-
-
-def given(namespace: dict[str, Any], **checks: Check) -> None:
+def given(namespace: dict[str, Any], **parameters: checks.Check) -> None:
     """Check every parameter of a page: `given(globals(), seeds=integer(at_least=2), device=device)`.
 
     Each name then stands for what its check returned, which is given to the prose, too.
 
     Args:
         namespace: of the page, `globals()`.
-        checks: by the parameters' names; called without name and value, the functions above make one.
+        parameters: the check of each by its name.
 
     Raises:
         ValueError: one does not pass, papermill put in something else beside them, or Python leaves out the assertions
             that pages check their results by.
     """
-    for name, check in checks.items():
+    if not __debug__:
+        raise checks.Refused("a page needs its assertions: start Python without -O, and without PYTHONOPTIMIZE")
+    for name, check in parameters.items():
         namespace[name] = check(name, namespace[name])
         glue(name, namespace[name])
-    ready()
-
-
-def ready() -> None:
-    """Say that every parameter of the page has passed its check, so that it can compute.
-
-    Raises:
-        ValueError: papermill put in something else beside them, or Python leaves out the assertions that pages check
-            their results by.
-    """
-    if not __debug__:
-        raise Refused("a page needs its assertions: start Python without -O, and without PYTHONOPTIMIZE")
-    if said := [unknown(name, value, checked) for name, value in _put_in().items() if name not in checked]:
-        raise Refused("\n".join(said))
-
-
-def unknown(name: str, value: str, known: Iterable[str]) -> str:
-    """Return the sentence that refuses a parameter.
-
-    Args:
-        name: which the page does not have.
-        value: as it was written.
-        known: the names of those that it has.
-    """
-    names = list(known)
-    near = "".join(f"; did you mean {other}?" for other in get_close_matches(name, names, n=1))
-    return f"{name} is no parameter of this page, which has {', '.join(names) or 'none'}; got {value}{near}"
+    if said := [checks.unknown(name, value, parameters) for name, value in _put_in().items() if name not in parameters]:
+        raise checks.Refused("\n".join(said))
 
 
 def glue(name: str, value: Any) -> None:
@@ -301,15 +153,7 @@ def bar(label: str) -> "Callable[[Progress], None]":
     return move
 
 
-def claim(
-    id: str,
-    *,
-    ours: Any,
-    interval: Any = None,
-    runs: Any = None,
-    verdict: str,
-    note: str = "",
-) -> None:
+def claim(id: str, *, ours: Any, interval: Any = None, runs: Any = None, verdict: str, note: str = "") -> None:
     """Set a claim of the papers beside what the page found: a box on the page, and a row of the book's ledger.
 
     Texts are one line of Markdown, which may hold `$mathematics$` and references by label. A claim is made once in the
@@ -344,11 +188,6 @@ def _result(file: str) -> Path:
     return RESULTS / file
 
 
-def _note(name: str) -> None:
-    if name.isidentifier():  # an item of a list is none
-        checked[name] = None
-
-
 def _put_in() -> dict[str, str]:
     """What papermill put into this notebook: names, and their values as it wrote them."""
     cells = sys.modules["IPython"].get_ipython().user_ns.get("In", []) if _in_notebook() else []
@@ -360,43 +199,3 @@ def _put_in() -> dict[str, str]:
 def _in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-
-
-def _within(
-    value: float, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
-) -> bool:
-    return (
-        (above is None or value > above)
-        and (at_least is None or value >= at_least)
-        and (at_most is None or value <= at_most)
-    )
-
-
-def _bounds(**bounds: float | None) -> str:
-    said = [f"{bound.replace('_', ' ')} {value}" for bound, value in bounds.items() if value is not None]
-    return " " + " and ".join(said) if said else ""
-
-
-def _each(name: str, values: Any, kind: str, check: Callable[[str, Any], T]) -> list[T]:
-    _note(name)
-    allowed = f"a list of {kind}"
-    if not isinstance(values, list | tuple):
-        inside = str(values).strip().strip("[()]")
-        raise _refusal(name, values, allowed, remedy=f'; papermill takes a list as -y "{name}: [{inside}]"')
-    if not values:
-        raise _refusal(name, values, f"{allowed}, at least one")
-    checked = [check(f"{name}[{i}]", value) for i, value in enumerate(values)]
-    if len(set(checked)) < len(checked):
-        raise _refusal(name, values, f"{allowed}, each once")
-    return checked
-
-
-def _yaml_number(value: Any) -> str:
-    """The remedy for 1e-4, which YAML takes for text."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
-        return f"; YAML reads a number only with a dot: {re.sub('[eE]', '.0e', value)}"
-    return ""
-
-
-def _refusal(name: str, value: Any, allowed: str, *, remedy: str = "") -> Refused:
-    return Refused(f"{name} must be {allowed}, got {value!r}{remedy}")

@@ -5,6 +5,7 @@ the standard library to run it with.
 """
 
 import ast
+import contextlib
 import hashlib
 import json
 import os
@@ -18,11 +19,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import rnnlab
 from rnnlab.book import notebooks
 from rnnlab.machine import processor
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "numpy", "matplotlib", "sympy", "xarray")
 # What pages import or read, and the endings of its files.
 SOURCES = {"rnnlab": (".py", ".cpp", ".mplstyle"), "book/results": (".json", ".summary"), "book/claims.yml": (".yml",)}
-ABSENT = "absent"
 STAMP = "rnnlab"  # the key of a notebook's metadata that holds its stamp
 KEPT_WITH = ("language_info", "widgets", STAMP)  # keys that executing sets
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
@@ -98,8 +99,8 @@ def cores() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that results depend on; "absent" for one that is not installed."""
-    return {library: _version(library) for library in LIBRARIES}
+    """Return the versions of the libraries that results depend on."""
+    return {library: version(library) for library in LIBRARIES}
 
 
 def fingerprint(root: Path) -> str:
@@ -128,10 +129,8 @@ def _meaning(path: Path) -> bytes:
     """What a file says to a page."""
     content = path.read_bytes()
     if path.suffix == ".py":
-        try:
+        with contextlib.suppress(SyntaxError, ValueError):  # it is being written
             return ast.dump(_Undocumented().visit(ast.parse(content))).encode()
-        except (SyntaxError, ValueError):  # it is being written
-            return content
     return content if path.suffix == ".summary" else content.replace(b"\r\n", b"\n")
 
 
@@ -148,11 +147,10 @@ def stamp(root: Path) -> dict[str, Any]:
     Args:
         root: of the checkout.
     """
-    found = {"rnnlab": _version("rnnlab"), "Python": platform.python_version(), **versions()}
     return {
         "executed": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(root),
-        "versions": {library: number for library, number in found.items() if number != ABSENT},
+        "versions": {"rnnlab": rnnlab.__version__, "Python": platform.python_version(), **versions()},
         "machine": _machine(),
     }
 
@@ -247,16 +245,17 @@ class Executed:
         """Write down what did not fail; in the main thread, as Python 3.11 reads programs in one thread alone."""
         import nbformat
 
+        if page.failure:
+            return
         file = self.file(page)
         whole = file.with_suffix(f".{os.getpid()}")  # another build may execute the same
         try:
-            if not page.failure and fingerprint(self.root) != self.state:
+            if fingerprint(self.root) != self.state:
                 raise RuntimeError("what it depends on (the package, book/results) was edited while it ran")
-            if not page.failure:
-                page.notebook.metadata[STAMP] = stamp(self.root) | {"command": page.command}
-                file.parent.mkdir(parents=True, exist_ok=True)
-                nbformat.write(page.notebook, whole)
-                os.replace(whole, file)
+            page.notebook.metadata[STAMP] = stamp(self.root) | {"command": page.command}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(page.notebook, whole)
+            os.replace(whole, file)
         except (OSError, RuntimeError) as error:  # a full disk
             page.failure = f"book/{page.name}.md: {error}"
 
@@ -297,13 +296,6 @@ def rebuild(root: Path, folder: Path, *, jobs: int = 0) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-c", JUPYTER_BOOK, "build", "book/", *options])
 
 
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return ABSENT
-
-
 def _commit(root: Path) -> str:
     """The commit of a checkout, and whether its files differ from it; empty where there is no git."""
     command = ["git", "describe", "--always", "--exclude=*", "--dirty= with changes"]
@@ -315,8 +307,8 @@ def _commit(root: Path) -> str:
 
 def _machine() -> str:
     """Processor, cores, graphics cards and system, without the name of the machine."""
-    parts = [f"{_processor()} ({cores()} cores)", *_graphics(), f"{platform.system()} {platform.machine()}"]
-    return ", ".join(parts)
+    system = f"{platform.system()} {platform.machine()}"
+    return ", ".join([f"{_processor()} ({cores()} cores)", *_graphics(), system])
 
 
 def _processor() -> str:

@@ -16,8 +16,6 @@ from typing import Any
 import rnnlab
 from rnnlab.book import claims, myst, notebooks, pages, running
 
-SHOWN = "IPython.display"
-STAND_INS = {"Markdown", "Math", "Latex", "HTML", "display"}
 JUPYTER = ("IPython", "ipykernel", "ipywidgets", "jupyter", "matplotlib_inline", "myst_nb", "nbformat")
 
 HEAD = '''\
@@ -65,7 +63,6 @@ def script(page: Path, given: Mapping[str, Any]) -> str:
     title, place = (text.replace("\\", "\\\\").replace('"', '\\"') for text in (title, page.as_posix()))
     head = HEAD.format(title=title, page=place, version=rnnlab.__version__)
     source = "\n\n".join([head, *filter(None, parts), "_end(_given)\n"])
-    source = re.sub(rf"^(\s*from ){SHOWN}(?= import)", rf"\1{__name__}", source, flags=re.MULTILINE)
     try:
         compile(source, page.as_posix(), "exec", dont_inherit=True)
     except SyntaxError as error:
@@ -78,23 +75,9 @@ def _refuse_jupyter(source: str) -> None:
     """Refuse a cell that imports what only a notebook has."""
     for node in ast.walk(ast.parse(source)):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module == SHOWN:
-            if strange := sorted({alias.name for alias in node.names} - STAND_INS):
-                raise ValueError(f"{strange[0]} of {SHOWN} has no stand-in; show of rnnlab.book.pages needs none")
-        elif isinstance(node, ast.ImportFrom):
-            modules = [node.module or ""]
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         if found := [module for module in modules if module.partition(".")[0] in JUPYTER]:
             raise ValueError(f"it imports {found[0]}, which only a notebook has; rnnlab.book.pages has what pages need")
-
-
-def display(*values: Any) -> None:
-    """Print what a notebook would show; what the stand-ins of IPython's classes return is nothing more to print."""
-    for value in values:
-        if value is not None:
-            print(value)
-
-
-Markdown = Math = Latex = HTML = display
 
 
 def begin(description: str | None, file: str) -> argparse.Namespace:

@@ -5,12 +5,16 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import xarray
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from rnnlab.plots.style import COLORS, GREY, MARKERS
 from rnnlab.statistics import wilson
+
+__all__ = ["band", "carried", "dots", "errors_by_length", "learning_curves", "members_by_length", "panels"]
+__all__ += ["solved_by", "success_rates"]
 
 
 def learning_curves(
@@ -40,7 +44,7 @@ def learning_curves(
         raise ValueError(f"series must be one of {known}, got {series!r}")
     _over("runs", runs[series], "seed", "check")
     ax = ax or plt.subplots()[1]
-    held = _hold(runs[series].transpose("seed", "check").values)
+    held = pd.DataFrame(runs[series].transpose("seed", "check").values).ffill(axis=1).to_numpy()
     updates = runs["update"].values
     (median,) = ax.plot(updates, np.median(held, axis=0), color=color, label=label, linewidth=2.2)
     ax.plot(updates, held.T, color=median.get_color(), linewidth=0.7, alpha=0.5)
@@ -113,14 +117,6 @@ def _over(name: str, values: xarray.DataArray, *dims: str) -> None:
             f"{name} must be over {' and '.join(dims)}, got {', '.join(map(str, values.dims)) or 'a single number'}; "
             f"choose from others as in sel(length=100), and from these with a list, as in isel({dims[0]}=[0])"
         )
-
-
-def _hold(values: np.ndarray) -> np.ndarray:
-    """Each row's NaN after its last value replaced by that value."""
-    held = values.copy()
-    for c in range(1, held.shape[1]):
-        held[:, c] = np.where(np.isnan(held[:, c]), held[:, c - 1], held[:, c])
-    return held
 
 
 def success_rates(ax: Axes, rates: xarray.Dataset) -> Axes:

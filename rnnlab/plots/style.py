@@ -1,5 +1,6 @@
 """One style for every figure of the book, and colours that always mean the same."""
 
+import contextlib
 import sys
 
 import matplotlib as mpl
@@ -8,26 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.ticker import LogLocator, NullFormatter
 
-# Okabe & Ito's colours; the same thing always has the same one.
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-    "#7F7F7F",
-)
+__all__ = ["BLACK", "BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION", "YELLOW"]
+__all__ += ["COLORS", "LINES", "MARKERS", "plain_log", "style"]
 
+# Okabe & Ito's colours; the same thing always has the same one.
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#7F7F7F"
 
 COLORS = {"MSGD": GREY, "MSGD-C": BLUE, "MSGD-CR": VERMILION, "MSGD-R": ORANGE}
-
-
 LINES = {"sigmoid": ":", "basic tanh": "--", "smart tanh": "-"}
-
-
 MARKERS = {"MSGD": "s", "MSGD-C": "^", "MSGD-CR": "o", "MSGD-R": "D"}
 
 
@@ -41,40 +38,21 @@ def style() -> None:
     if shell and hasattr(shell, "kernel") and mpl.get_backend().lower() in lost:
         shell.run_line_magic("matplotlib", "inline")
     mpl.rcdefaults()
-    mpl.rcParams.update(
-        {
-            "axes.facecolor": "none",
-            "axes.grid": True,
-            "axes.labelsize": 10,
-            "axes.prop_cycle": cycler(color=[BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK]),
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "axes.titlesize": 10,
-            "figure.constrained_layout.use": True,
-            "figure.facecolor": "none",
-            "figure.figsize": (6.4, 3.4),
-            "font.family": "sans-serif",
-            "font.size": 10,
-            "grid.alpha": 0.25,
-            "grid.linewidth": 0.6,
-            "legend.frameon": False,
-            "legend.fontsize": 9,
-            "lines.linewidth": 1.6,
-            "savefig.facecolor": "none",
-            "svg.fonttype": "none",
-            "svg.hashsalt": "rnnlab",
-        }
-    )
-    _inline_svg()
-
-
-def _inline_svg() -> None:
-    """Have notebooks show figures as SVG; nothing to do elsewhere."""
-    try:
+    cycle = cycler(color=[BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK])
+    mpl.rc("axes", facecolor="none", grid=True, labelsize=10, titlesize=10, prop_cycle=cycle)
+    mpl.rc("axes.spines", right=False, top=False)
+    mpl.rc("figure", facecolor="none", figsize=(6.4, 3.4))
+    mpl.rc("figure.constrained_layout", use=True)
+    mpl.rc("font", family="sans-serif", size=10)
+    mpl.rc("grid", alpha=0.25, linewidth=0.6)
+    mpl.rc("legend", fontsize=9, frameon=False)
+    mpl.rc("lines", linewidth=1.6)
+    mpl.rc("savefig", facecolor="none")
+    mpl.rc("svg", fonttype="none", hashsalt="rnnlab")
+    with contextlib.suppress(ImportError):  # notebooks show figures as SVG; there is nothing to do elsewhere
         from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ImportError:
-        return
-    set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches="tight")
+
+        set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches="tight")
 
 
 def plain_log(ax: Axes) -> None:

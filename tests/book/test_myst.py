@@ -38,8 +38,7 @@ updates = 500  # updates of each member
 
 ```{code-cell} python3
 from rnnlab.book import pages
-lengths, updates = pages.integers("lengths", lengths, at_least=5), pages.integer("updates", updates)
-pages.ready()
+pages.given(globals(), lengths=pages.integers(at_least=5), updates=pages.integer)
 pages.glue("answer", sum(lengths) * updates)
 sum(lengths) * updates
 ```
@@ -79,7 +78,7 @@ def test_papermill_runs_a_page_with_other_values(checkout):
     outputs = nbformat.read("out.ipynb", as_version=4).cells[-1].outputs
     assert [o.data["text/plain"] for o in outputs if o.output_type == "execute_result"] == ["84"]
     glued = [o.metadata.scrapbook["name"] for o in outputs if o.output_type == "display_data"]
-    assert glued == ["answer"]
+    assert glued == ["lengths", "updates", "answer"]
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_another_device_is_refused(value):
 
 
 def test_a_page_does_not_run_without_its_assertions():
-    program = [sys.executable, "-O", "-c", "from rnnlab.book import pages; pages.ready()"]
+    program = [sys.executable, "-O", "-c", "from rnnlab.book import pages; pages.given({})"]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "a page needs its assertions: start Python without -O" in done.stderr.splitlines()[-1]
@@ -168,8 +168,7 @@ def test_an_installed_package_says_where_stored_results_are(tmp_path, monkeypatc
             read("long")
 
 
-def test_given_checks_rebinds_and_glues_every_parameter_by_its_name(monkeypatch):
-    monkeypatch.setattr(pages, "checked", {})
+def test_given_checks_rebinds_and_glues_every_parameter_by_its_name():
     page = {"updates": 1e3, "rates": [1, 0.5], "device": "cpu", "init": "b"}
     kinds = {"updates": pages.integer(at_least=10), "rates": pages.numbers(above=0), "device": pages.device}
     pages.given(page, **kinds, init=pages.choice(among=["a", "b"]))
@@ -263,25 +262,21 @@ def test_all_that_papermill_put_in_beside_the_parameters_is_refused_a_line_each(
         kernel=None, user_ns={"In": ["", "seeds = 5", "# Parameters\nseeds = 3\nb = [1]\nc = 'x'\n"]}
     )
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
-    monkeypatch.setattr(pages, "checked", {})
-    pages.integer("seeds", 3)
+    page = {"seeds": 3}
     with pytest.raises(
         ValueError, match=r"^b is no parameter of this page, which has seeds; got \[1\]\nc is no .*'x'$"
     ):
-        pages.ready()
+        pages.given(page, seeds=pages.integer)
     shell.user_ns["In"][-1] = "# Parameters\nseeds = 3\nPAPERMILL_INPUT_PATH = 'book/x.md'\n"
-    pages.ready()
+    pages.given(page, seeds=pages.integer)
 
 
 @every_page
 def test_a_page_refuses_a_parameter_that_it_does_not_have_before_it_computes(page, monkeypatch):
     # As papermill runs it: the cell of parameters, then one with what was given, then the checks.
-    monkeypatch.setattr(pages, "checked", {})
     monkeypatch.setattr(pages, "_put_in", lambda: {"seed": "3"})
     names, cells = ast.parse(parameters(page)).body, [cell.source for cell in code_cells(page)]
-    checks = next(
-        i for i, source in enumerate(cells) if re.search(r"^(pages\.)?(ready\(\)|given\(\s*globals\(\),)", source, re.M)
-    )
+    checks = next(i for i, source in enumerate(cells) if re.search(r"^(pages\.)?given\(\s*globals\(\),", source, re.M))
     assert checks == cells.index(parameters(page)) + 1, "nothing runs between the parameters and their checks"
     said = f"seed is no parameter of this page, which has {', '.join(n.targets[0].id for n in names)}; got 3"
     with matplotlib.rc_context(), pytest.raises(ValueError, match=r"^seed is no") as refusal:

@@ -15,6 +15,7 @@ from tests.sites import HEADER
 ROOT = Path(__file__).parents[2]
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
+PACKAGE = 'answer = 42\n__version__ = "0.0"\n'
 INTRO = "# A book\n\nIts pages: {doc}`one`, {doc}`two`.\n"
 # Each page notes that it runs, then waits until the other runs too.
 ONE = """\
@@ -93,9 +94,17 @@ class Book:
             shutil.copytree(ROOT / "book" / part, folder / "book" / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "book" / "references.bib", folder / "book")
         (folder / "rnnlab" / "book").mkdir(parents=True)
-        for name in ("book/__init__", "book/claims", "book/myst", "book/notebooks", "book/running", "machine"):
+        for name in (
+            "book/__init__",
+            "book/checks",
+            "book/claims",
+            "book/myst",
+            "book/notebooks",
+            "book/running",
+            "machine",
+        ):
             shutil.copy(ROOT / "rnnlab" / f"{name}.py", folder / "rnnlab" / f"{name}.py")  # the extension needs them
-        self.write("rnnlab/__init__.py", "answer = 42\n")
+        self.write("rnnlab/__init__.py", PACKAGE)
         self.write("book/intro.md", INTRO)
         for name, text in pages.items():
             self.write(f"book/{name}.md", text if "kernelspec:" in text else HEADER + text)
@@ -177,11 +186,11 @@ def test_pages_run_again_exactly_when_what_they_depend_on_has_changed(book):
     assert book.build().returncode == 0
     assert book.count() == before, "nothing had changed"
 
-    book.write("rnnlab/__init__.py", "answer = 43\n")
+    book.write("rnnlab/__init__.py", PACKAGE.replace("42", "43"))
     assert book.build().returncode == 0
     assert (book.count(), book.answer()) == (before + 2, "43.0")
 
-    book.write("rnnlab/__init__.py", "answer = 42\n")
+    book.write("rnnlab/__init__.py", PACKAGE)
     assert book.build().returncode == 0
     assert (book.count(), book.answer()) == (before + 2, "42.0"), "the earlier results were still there"
 

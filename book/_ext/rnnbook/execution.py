@@ -25,19 +25,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def setup(app):
     running.prepare_kernels(ROOT)
-    app.add_config_value("rnnbook_state", "", "env", str)  # a change makes Sphinx read all pages again
+    # What results depend on beside the pages; a change makes Sphinx read them all again.
+    app.add_config_value("rnnbook_state", running.fingerprint(ROOT), "env", str)
     app.add_config_value("rnnbook_given", {}, "env", dict)  # of a rebuild, from `notebooks.profile`
     app.add_config_value("rnnbook_jobs", 0, "", int)
-    app.connect("config-inited", note_state)
     app.connect("builder-inited", read_pages)
     app.connect("env-get-outdated", try_again)
     app.connect("env-before-read-docs", execute)
     app.connect("build-finished", fail_if_a_page_failed)
-
-
-def note_state(app, config) -> None:
-    """Find out what results depend on beside the pages, and so which of those that are kept still hold."""
-    config.rnnbook_state = running.fingerprint(ROOT)
 
 
 def kept(app) -> running.Executed:

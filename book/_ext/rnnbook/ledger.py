@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 LEDGER = "6_lab/ledger"
 # Their classes in the style sheet, best first.
 CLASSES = dict(zip(VERDICTS, ("verdict-reproduced", "verdict-difference", "verdict-not", "verdict-open"), strict=True))
+WIDTHS = {"": 7, "Claim": 34, "Paper": 18, "Here": 20, "Verdict": 21}
 FIELDS = ("id", "paper", "claim", "paper_value", "ours", "interval", "runs", "verdict", "note")
 UNTREATED = {**dict.fromkeys(FIELDS[4:7]), "verdict": "open", "note": "", "shown": "", "docname": None}
 
@@ -38,9 +39,9 @@ def setup(app):
 class Shown(SphinxDirective):
     """A directive that shows texts in Markdown, and follows the rows of the claims."""
 
-    def text(self, markdown: str) -> list[nodes.Node]:
+    def text(self, css: str, markdown: str) -> nodes.paragraph:
         self.env.note_dependency(str(ROWS))
-        return self.state.inline_text(markdown, self.lineno)[0]
+        return _paragraph(css, *self.state.inline_text(markdown, self.lineno)[0])
 
 
 class Claim(Shown):
@@ -54,24 +55,19 @@ class Claim(Shown):
         if row is None:
             raise self.error(f"no claim {found['id']} in {ROWS}")
         _found(self.env).setdefault(self.env.docname, []).append(found)
-        head = _paragraph("claim-head", *_spaced(*self.id_and_source(row), _verdict(found["verdict"])))
-        values = [self.value("Paper", row["paper_value"]), self.value("Here", found["shown"])]
-        box = nodes.compound("", head, _paragraph("claim-says", *self.text(row["claim"])), *values)
-        box["classes"] += ["claim", CLASSES[found["verdict"]]]
-        box["ids"].append(f"claim-{row['id']}")
-        if found["note"]:
-            box += _paragraph("claim-note", *self.text(found["note"]))
-        return [box]
-
-    def id_and_source(self, row):
         name = nodes.inline("", row["id"], classes=["claim-id"])
         if LEDGER in self.env.found_docs:
             name = _link(self.env, LEDGER, row["id"], name)
-        return name, nodes.inline("", f"{row['paper']}, {row['where']}", classes=["claim-where"])
-
-    def value(self, label, text):
-        value = nodes.inline("", "", *self.text(text), classes=["claim-value"])
-        return _paragraph("claim-values", *_spaced(nodes.inline("", label, classes=["claim-label"]), value))
+        where = nodes.inline("", f"{row['paper']}, {row['where']}", classes=["claim-where"])
+        box = nodes.compound("", classes=["claim", CLASSES[found["verdict"]]], ids=[f"claim-{row['id']}"])
+        box += _spaced("claim-head", name, where, _verdict(found["verdict"]))
+        box += self.text("claim-says", row["claim"])
+        for label, text in (("Paper", row["paper_value"]), ("Here", found["shown"])):
+            value = nodes.inline("", "", *self.text("", text).children, classes=["claim-value"])
+            box += _spaced("claim-values", nodes.inline("", label, classes=["claim-label"]), value)
+        if found["note"]:
+            box += self.text("claim-note", found["note"])
+        return [box]
 
 
 class Ledger(Shown):
@@ -82,27 +78,21 @@ class Ledger(Shown):
     def run(self):
         letters = tuple(self.arguments[0]) if self.arguments else ("",)
         body = nodes.tbody("", *(self.row(row) for row in ledger(self.env) if row["id"].startswith(letters)))
-        names = ("", "Claim", "Paper", "Here", "Verdict")
-        head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in names))
-        columns = [nodes.colspec(colwidth=width) for width in (7, 34, 18, 20, 21)]
+        head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in WIDTHS))
+        columns = [nodes.colspec(colwidth=width) for width in WIDTHS.values()]
         group = nodes.tgroup("", *columns, nodes.thead("", head), body, cols=len(columns))
         return [nodes.table("", group, classes=["ledger", "colwidths-given"])]
 
     def row(self, row):
-        verdict = [_paragraph("", _verdict(row["verdict"]))]
+        here, verdict = [], [_paragraph("", _verdict(row["verdict"]))]
         if row["note"]:
-            verdict.append(_paragraph("ledger-note", *self.text(row["note"])))
+            verdict.append(self.text("ledger-note", row["note"]))
         if row["docname"]:
+            here.append(self.text("", row["shown"]))
             title = nodes.inline("", "", *self.env.titles[row["docname"]].deepcopy().children)
-            page = _link(self.env, row["docname"], f"claim-{row['id']}", title)
-            verdict.append(_paragraph("ledger-page", page))
-        cells = [
-            [nodes.paragraph("", row["id"])],
-            [_paragraph("", *self.text(row["claim"])), _paragraph("ledger-where", nodes.Text(row["where"]))],
-            [_paragraph("", *self.text(row["paper_value"]))],
-            [_paragraph("", *self.text(row["shown"]))] if row["docname"] else [],
-            verdict,
-        ]
+            verdict.append(_paragraph("ledger-page", _link(self.env, row["docname"], f"claim-{row['id']}", title)))
+        claim = [self.text("", row["claim"]), _paragraph("ledger-where", nodes.Text(row["where"]))]
+        cells = [nodes.paragraph("", row["id"])], claim, [self.text("", row["paper_value"])], here, verdict
         entries = [nodes.entry("", *cell) for cell in cells]
         return nodes.row("", *entries, ids=[row["id"]], classes=[CLASSES[row["verdict"]]])
 
@@ -135,11 +125,10 @@ def write_json(app, exception) -> None:
     """Put the ledger at the site's root, for programs."""
     if exception is not None or app.builder.format != "html" or not rows():
         return
-    address = app.builder.get_target_uri
-    said = [
-        {key: row[key] for key in FIELDS} | {"page": row["docname"] and address(row["docname"])}
-        for row in ledger(app.env)
-    ]
+    said = []
+    for row in ledger(app.env):
+        page = row["docname"] and app.builder.get_target_uri(row["docname"])
+        said.append({key: row[key] for key in FIELDS} | {"page": page})
     text = json.dumps(said, ensure_ascii=False, indent=1)
     (Path(app.outdir) / "ledger.json").write_text(text + "\n", encoding="utf8")
 
@@ -180,8 +169,8 @@ def _paragraph(css: str, *children) -> nodes.paragraph:
     return nodes.paragraph("", "", *children, classes=[css] if css else [])
 
 
-def _spaced(*parts) -> list[nodes.Node]:
-    return [node for part in parts for node in (nodes.Text(" "), part)][1:]
+def _spaced(css: str, *parts) -> nodes.paragraph:
+    return _paragraph(css, *[node for part in parts for node in (nodes.Text(" "), part)][1:])
 
 
 def _link(env, docname: str, anchor: str, text) -> nodes.reference:

@@ -16,8 +16,9 @@ from .execution import executed
 
 log = logging.getLogger(__name__)
 
-# The renderer, the macros that it loads when a page uses them, and its fonts.
-MATHJAX = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
+# The renderer, and the folders of the macros that it loads when a page uses them and of its fonts.
+MATHJAX = "tex-chtml.js"
+LOADED_BY_MATHJAX = ("input/tex/extensions", "output/chtml/fonts/woff-v2")
 
 # What a browser fetches to show a page; a link that a reader may follow is no such thing.
 LOADED = re.compile(
@@ -28,7 +29,7 @@ LOADED = re.compile(
 
 
 def setup(app):
-    app.config.mathjax_path = "mathjax/tex-chtml.js"
+    app.config.mathjax_path = f"mathjax/{MATHJAX}"
     app.connect("config-inited", leave_out_thebe)
     app.connect("config-inited", add_box)
     app.connect("html-page-context", offer_notebook, priority=400)
@@ -75,13 +76,10 @@ def bring_mathjax(app, exception) -> None:
     if exception is not None or app.builder.format != "html":
         return
     target = Path(app.outdir) / "_static" / "mathjax"
-    target.mkdir(parents=True, exist_ok=True)
     with as_file(files("sphinx-mathjax-offline") / "static" / "mathjax") as source:
-        for part in MATHJAX:
-            if (source / part).is_dir():
-                shutil.copytree(source / part, target / part, dirs_exist_ok=True)
-            else:
-                shutil.copyfile(source / part, target / part)
+        for folder in LOADED_BY_MATHJAX:
+            shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
+        shutil.copyfile(source / MATHJAX, target / MATHJAX)
 
 
 def warn_of_other_hosts(app, exception) -> None:
