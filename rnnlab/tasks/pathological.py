@@ -10,28 +10,25 @@ from functools import partial
 from typing import Annotated, ClassVar, Protocol
 
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
 from rnnlab.tasks.task import OWN, Chunk, Draws, Task, length_range
 from rnnlab.values import among, whole
 
+Steps = Shaped[Tensor, "K M T B"]
+Sequences = Shaped[Tensor, "K M B"]
 _POSITIONS, _VALUES, _EXTRA = OWN, OWN + 4, OWN + 8
 
 
-def _place(
-    inputs: Shaped[Tensor, "K M T B"],
-    positions: Int64[Tensor, "K M B"],
-    values: Shaped[Tensor, "K M B"],
-    steps: range,
-) -> Shaped[Tensor, "K M T B"]:
+def _place(inputs: Steps, positions: Sequences, values: Sequences | int, steps: range) -> Steps:
     """Write each sequence's value at its position, if the window holds that position."""
-    row = positions - steps.start
+    row = positions[:, :, None, :] - steps.start
     inside = (row >= 0) & (row < len(steps))
-    row = row.clamp(0, len(steps) - 1)[:, :, None, :]
-    kept = inputs.gather(2, row)
-    return inputs.scatter_(2, row, torch.where(inside[:, :, None, :], values.to(inputs.dtype)[:, :, None, :], kept))
+    row = row.clamp(0, len(steps) - 1)
+    new = values.to(inputs.dtype)[:, :, None, :] if isinstance(values, Tensor) else values
+    return inputs.scatter_(2, row, torch.where(inside, new, inputs.gather(2, row)))
 
 
 def _window(steps: range | None, lengths: Tensor) -> range:
@@ -135,7 +132,7 @@ class _Marked(Task, Protocol):
         a, b = draws.uniform(variable=_VALUES), draws.uniform(variable=_VALUES + 1)
         for position, value in ((first, a), (second, b)):
             numbers = _place(numbers, position, value, window)
-            marks = _place(marks, position, torch.ones_like(value), window)
+            marks = _place(marks, position, 1, window)
         target = self.target(a, b)[:, :, None, :, None]
         return Chunk(torch.stack((marks, numbers), dim=-1), target, lengths.cpu())
 
@@ -201,10 +198,10 @@ class RandomPermutation(Task):
         """The symbol to remember, and others."""
         lengths = draws.lengths(self.length)
         window = _window(steps, lengths)
-        first = draws.integers(2, variable=_VALUES).to(torch.uint8)
+        first = draws.integers(2, variable=_VALUES)
         inputs = draws.symbols(self.inputs - 2, window).add_(2).to(torch.uint8)
-        inputs = _place(inputs, torch.zeros_like(first, dtype=torch.int64), first, window)
-        return Chunk(inputs, first[:, :, None, :], lengths.cpu())
+        inputs = _place(inputs, torch.zeros_like(first), first, window)
+        return Chunk(inputs, first.to(torch.uint8)[:, :, None, :], lengths.cpu())
 
 
 @dataclass(frozen=True)
@@ -266,20 +263,20 @@ class NoiselessMemorization(Task):
             inputs = _place(inputs, torch.full_like(told, p), pattern[:, :, p], window)
             targets = _place(targets, told + p, pattern[:, :, p], range(targets.shape[2]))
         fired = told if self.trigger == "with" else told - 1
-        inputs = _place(inputs, fired, torch.full_like(told, self.values + 1), window)
+        inputs = _place(inputs, fired, self.values + 1, window)
         return Chunk(inputs, targets, lengths.cpu())
 
     def _patterns(self, draws: Draws) -> Tensor:
         """`K M P B` symbols of the patterns."""
-        K, M = len(draws.updates), len(draws.seeds)
         if not self.every_pattern:
             flat = draws.integers(self.values, variable=_VALUES, count=self.positions * draws.batch)
             return flat.unflatten(-1, (self.positions, draws.batch))
-        number = torch.arange(draws.batch, dtype=torch.int64, device=draws.seeds.device)
-        digits = torch.arange(self.positions, dtype=torch.int64, device=draws.seeds.device)
+        number, digits = (
+            torch.arange(count, dtype=torch.int64, device=draws.seeds.device) for count in (draws.batch, self.positions)
+        )
         # A batch has at most 2**28 sequences, so digits from this one on are 0; powers beyond it may overflow.
         powers = self.values ** digits.clamp(max=math.ceil(28 / math.log2(self.values)))
-        return (number // powers[:, None] % self.values).expand(K, M, -1, -1)
+        return (number // powers[:, None] % self.values).expand(len(draws.updates), len(draws.seeds), -1, -1)
 
 
 _TASKS = TemporalOrder, ThreeBitTemporalOrder, Addition, Multiplication, RandomPermutation, NoiselessMemorization
