@@ -31,12 +31,8 @@ def _place(inputs: Steps, positions: Sequences, values: Sequences | int, steps: 
     return inputs.scatter_(2, row, torch.where(inside, new, inputs.gather(2, row)))
 
 
-def _window(steps: range | None, lengths: Tensor) -> range:
-    return range(int(lengths.max())) if steps is None else steps
-
-
 class _Order(Task, Protocol):
-    """Symbols to remember in order among distractors: at one step of each window A or B; the class reads the bits."""
+    """Symbols to remember in order among others: at one step of each window 0 or 1; the class reads the bits."""
 
     shortest: ClassVar[int] = 10
     loss: ClassVar[Loss] = LastSoftmax()
@@ -48,18 +44,20 @@ class _Order(Task, Protocol):
         """Where each window starts, in tenths of the length."""
 
     def draw(self, draws: Draws, steps: range | None) -> Chunk:
-        """Distractors, and one of A, B in each window."""
+        """Others, and one of the two in each window."""
         lengths = draws.lengths(self.length)
-        window = _window(steps, lengths)
-        inputs = draws.symbols(4, window).add_(2).to(torch.uint8)
-        classes = torch.zeros_like(draws.integers(2, variable=_VALUES))
-        width = lengths // 10
-        for i, tenths in enumerate(self.starts):
-            position = (tenths * lengths // 10)[..., None] + draws.below(width, variable=_POSITIONS + i)
+        window = steps or range(int(lengths.max()))
+        inputs = draws.symbols(self.inputs - 2, window).add_(2).to(torch.uint8)
+        classes = torch.zeros(*lengths.shape, draws.batch, dtype=torch.uint8, device=lengths.device)
+        for i in range(len(self.starts)):
             bit = draws.integers(2, variable=_VALUES + i)
-            inputs = _place(inputs, position, bit, window)
+            inputs = _place(inputs, self._position(draws, lengths, i), bit, window)
             classes += bit << i
-        return Chunk(inputs, classes.to(torch.uint8)[:, :, None, :], lengths.cpu())
+        return Chunk(inputs, classes[:, :, None, :], lengths.cpu())
+
+    def _position(self, draws: Draws, lengths: Tensor, i: int) -> Tensor:
+        """A step of window i, which is a tenth of the length wide."""
+        return (self.starts[i] * lengths // 10)[..., None] + draws.below(lengths // 10, variable=_POSITIONS + i)
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class _Marked(Task, Protocol):
         """Numbers, two of them marked, and what is asked of those."""
         low = draws.lengths(self.length)
         lengths = low + draws.below(low // 10, variable=_EXTRA, count=1)[..., 0]
-        window = _window(steps, lengths)
+        window = steps or range(int(lengths.max()))
         numbers = draws.uniforms(window)
         marks = torch.zeros_like(numbers)
         first = draws.below(lengths // 10, variable=_POSITIONS)
@@ -176,7 +174,7 @@ class Multiplication(_Marked):
 
 
 @dataclass(frozen=True)
-class RandomPermutation(Task):
+class RandomPermutation(_Order):
     """Say at the end which of two symbols came first, after many random others.
 
     100 symbols: the first is 0 or 1, the rest uniform on 2 .. 99, and the symbol to predict at the last step is the
@@ -189,19 +187,13 @@ class RandomPermutation(Task):
     length: int | tuple[int, int] = 50
     shortest: ClassVar[int] = 1
     name: ClassVar[str] = "random permutation"
-    loss: ClassVar[Loss] = LastSoftmax()
-    symbols: ClassVar[bool] = True
     inputs: ClassVar[int] = 100
     outputs: ClassVar[int] = 100
+    starts: ClassVar[tuple[int, ...]] = (0,)
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
-        """The symbol to remember, and others."""
-        lengths = draws.lengths(self.length)
-        window = _window(steps, lengths)
-        first = draws.integers(2, variable=_VALUES)
-        inputs = draws.symbols(self.inputs - 2, window).add_(2).to(torch.uint8)
-        inputs = _place(inputs, torch.zeros_like(first), first, window)
-        return Chunk(inputs, first.to(torch.uint8)[:, :, None, :], lengths.cpu())
+    def _position(self, draws: Draws, lengths: Tensor, i: int) -> Tensor:
+        """The first step."""
+        return lengths.new_zeros(*lengths.shape, draws.batch)
 
 
 @dataclass(frozen=True)
@@ -252,7 +244,7 @@ class NoiselessMemorization(Task):
         """Patterns to keep and recite."""
         blanks = draws.lengths(self.length)
         lengths = blanks + 2 * self.positions
-        window = _window(steps, lengths)
+        window = steps or range(int(lengths.max()))
         pattern = self._patterns(draws)  # K M P B
         inputs, targets = (
             torch.full((*blanks.shape, T, draws.batch), self.values, dtype=torch.uint8, device=draws.seeds.device)
