@@ -137,7 +137,7 @@ def plain(name: str, value: object) -> None:
     Raises:
         ValueError: it is none; names the field in it.
     """
-    if value is None or isinstance(value, bool | int | float | str | np.number | np.bool_):
+    if isinstance(value, types.NoneType | int | float | str | np.number | np.bool_):
         return
     if isinstance(value, tuple):
         for i, item in enumerate(value):
@@ -162,18 +162,13 @@ def exactly(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **given: Any) -> Any:
-        precision = torch.get_float32_matmul_precision()
-        mixed = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
-        if precision == "highest" and not mixed:
+        with contextlib.ExitStack() as stack:
+            if (precision := torch.get_float32_matmul_precision()) != "highest":
+                stack.callback(torch.set_float32_matmul_precision, precision)
+                torch.set_float32_matmul_precision("highest")
+            for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+                stack.enter_context(torch.autocast(kind, enabled=False))
             return function(*args, **given)
-        torch.set_float32_matmul_precision("highest")
-        try:
-            with contextlib.ExitStack() as stack:
-                for kind in mixed:
-                    stack.enter_context(torch.autocast(kind, enabled=False))
-                return function(*args, **given)
-        finally:
-            torch.set_float32_matmul_precision(precision)
 
     return call  # type: ignore[return-value]
 
@@ -187,7 +182,6 @@ def checked(function: F) -> F:
         ValueError: at a call; names the parameter, what is allowed and what came.
     """
     signature, exact = inspect.signature(function), exactly(function)
-    many = [name for name, one in signature.parameters.items() if one.kind is one.VAR_KEYWORD]
     hints = functools.cache(lambda: get_type_hints(function, include_extras=True))
 
     @functools.wraps(function)
@@ -195,10 +189,11 @@ def checked(function: F) -> F:
         bound = signature.bind(*args, **given)
         with jaxtyped("context"):  # an axis has one length in all arguments
             for name, value in bound.arguments.items():
-                if name in hints():
-                    hint = hints()[name]
-                    said = {key: taken(key, one, hint) for key, one in value.items()} if name in many else None
-                    bound.arguments[name] = taken(name, value, hint) if said is None else said
+                hint, kind = hints().get(name, Any), signature.parameters[name].kind
+                if kind is inspect.Parameter.VAR_KEYWORD:
+                    bound.arguments[name] = {key: taken(key, one, hint) for key, one in value.items()}
+                else:
+                    bound.arguments[name] = taken(name, value, hint)
         return exact(*bound.args, **bound.kwargs)
 
     return call  # type: ignore[return-value]
