@@ -17,7 +17,7 @@ import json
 import linecache
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
@@ -172,8 +172,8 @@ class _Reader:
                 return [str(thing.dtype), ascii(tuple(thing.shape)), ascii(thing.tolist())]
             case staticmethod() | classmethod() | MethodType():
                 return [self.told(thing.__func__), self.told(getattr(thing, "__self__", None))]
-            case property() | functools.cached_property():
-                return ["property", self.told(thing.fget if isinstance(thing, property) else thing.func)]
+            case property(fget=inner) | functools.cached_property(func=inner):
+                return ["property", self.told(inner)]
             case functools.partial():
                 return ["partial", *map(self.told, (thing.func, thing.args, thing.keywords))]
             case ModuleType():
@@ -271,18 +271,15 @@ def _read(code: CodeType, file: str, home: str) -> tuple[Any, list[str], list[st
     return _spelled(node), sorted(used), sorted(named)
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
+def _codes(code: CodeType) -> list[CodeType]:
     """A code and all within it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
+    return [code, *(inner for one in code.co_consts if isinstance(one, CodeType) for inner in _codes(one))]
 
 
 @functools.lru_cache(maxsize=64)
 def _parsed(text: str) -> tuple[list[ast.AST], list[CodeType]]:
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # a notebook's cell may await
-    return [*ast.walk(ast.parse(text))], list(_codes(compile(text, "", "exec", flags, dont_inherit=True)))
+    return [*ast.walk(ast.parse(text))], _codes(compile(text, "", "exec", flags, dont_inherit=True))
 
 
 def _node(text: str, code: CodeType) -> ast.AST:
@@ -311,9 +308,8 @@ def _span(node: ast.expr) -> tuple[int, int | None, int, int | None]:
 def _spelled(node: Any) -> Any:
     """Code as lists of words, the same in every version of Python; statements that compute nothing are left out."""
     if isinstance(node, list):
-        return [
-            _spelled(one) for one in node if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
-        ]
+        idle = [one for one in node if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)]
+        return [_spelled(one) for one in node if one not in idle]
     if isinstance(node, ast.AST):
         parts = [(name, part) for name, part in ast.iter_fields(node) if name not in _IDLE and part not in (None, [])]
         return [type(node).__name__, *([name, _spelled(part)] for name, part in parts)]

@@ -23,18 +23,10 @@ T = TypeVar("T")
 UNFIT: Any = object()
 _UNIONS = (Union, types.UnionType)
 _WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a string", types.NoneType: "None"}
-_SUCH = {  # what to write where one of these is asked for
-    "Algorithm": "Algorithm.named('MSGD-CR')",
-    "Clip": "Norm(1.0)",
-    "Guard": "Shrink()",
-    "Init": "SmartTanh()",
-    "Loss": "LastSoftmax()",
-    "Omega": "Code()",
-    "Schedule": "Constant(4.0)",
-    "Sigma": "Tanh()",
-    "Spec": "Spec(updates=1000)",
-    "Task": "TemporalOrder(50)",
-}
+# What to write where one of these is asked for.
+_SUCH = {"Algorithm": "Algorithm.named('MSGD-CR')", "Clip": "Norm(1.0)", "Guard": "Shrink()", "Init": "SmartTanh()"}
+_SUCH |= {"Loss": "LastSoftmax()", "Omega": "Code()", "Schedule": "Constant(4.0)", "Sigma": "Tanh()"}
+_SUCH |= {"Spec": "Spec(updates=1000)", "Task": "TemporalOrder(50)"}
 
 
 def refusal(name: str, allowed: str, value: Any, remedy: str = "") -> ValueError:

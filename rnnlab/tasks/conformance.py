@@ -41,12 +41,10 @@ class _Asked(NamedTuple):
             said = f"{name}{complaint}"
         return f"for steps={self.steps}, {said}" if said and self.steps else said
 
-    def alone(
-        self, drawn: Chunk, k: int, m: int, complaint: str, *, steps: range | None = None, first: int = 0
-    ) -> str | None:
+    def alone(self, drawn: Chunk, k: int, m: int, complaint: str, *, first: int = 0) -> str | None:
         """What is wrong with the batch of update number k of member m when it is drawn alone."""
         k_, m_ = slice(k, k + 1), slice(m, m + 1)
-        alone = self._replace(seeds=self.seeds[m_], updates=self.updates[k_], steps=steps)
+        alone = self._replace(seeds=self.seeds[m_], updates=self.updates[k_])
         return alone.wrong(_part(drawn, k_, m_), complaint, first=first)
 
 
@@ -96,7 +94,7 @@ def require(task: Task, chunk: Chunk, seeds: Tensor, updates: Tensor, *, thoroug
         seen = min(chunk.inputs.shape[2], int(chunk.lengths[-1, m]) - first)
         some = range(first + seen // 2, first + seen // 2 + max(1, seen // 3))
         complaint = ", drawn alone for one seed and update, are not those that were drawn with others"
-        said = asked.alone(chunk, len(updates) - 1, m, complaint, steps=some, first=first)
+        said = asked._replace(steps=some).alone(chunk, len(updates) - 1, m, complaint, first=first)
     _refuse(task, said)
 
 

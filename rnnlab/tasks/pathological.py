@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
-from rnnlab.tasks.task import OWN, Chunk, Draws, Task, length_range
+from rnnlab.tasks.task import OWN, Chunk, Draws, Task, Window, length_range
 from rnnlab.values import among, whole
 
 Steps = Shaped[Tensor, "K M T B"]
@@ -43,7 +43,7 @@ class _Order(Task, Protocol):
     def starts(self) -> tuple[int, ...]:
         """Where each window starts, in tenths of the length."""
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+    def draw(self, draws: Draws, steps: Window) -> Chunk:
         """Others, and one of the two in each window."""
         lengths = draws.lengths(self.length)
         window = steps or range(int(lengths.max()))
@@ -114,11 +114,10 @@ class _Marked(Task, Protocol):
         highest = length_range(self.length)[1] - 1
         return highest + highest // 10 - 1
 
-    @staticmethod
-    def target(a: Tensor, b: Tensor) -> Tensor:
+    def target(self, a: Tensor, b: Tensor) -> Tensor:
         """What is asked for."""
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+    def draw(self, draws: Draws, steps: Window) -> Chunk:
         """Numbers, two of them marked, and what is asked of those."""
         low = draws.lengths(self.length)
         lengths = low + draws.below(low // 10, variable=_EXTRA, count=1)[..., 0]
@@ -150,8 +149,7 @@ class Addition(_Marked):
     length: int | tuple[int, int] = 50
     name: ClassVar[str] = "addition"
 
-    @staticmethod
-    def target(a: Tensor, b: Tensor) -> Tensor:
+    def target(self, a: Tensor, b: Tensor) -> Tensor:
         """(a + b)/2."""
         return (a + b) / 2
 
@@ -167,8 +165,7 @@ class Multiplication(_Marked):
     length: int | tuple[int, int] = 50
     name: ClassVar[str] = "multiplication"
 
-    @staticmethod
-    def target(a: Tensor, b: Tensor) -> Tensor:
+    def target(self, a: Tensor, b: Tensor) -> Tensor:
         """a b."""
         return a * b
 
@@ -240,7 +237,7 @@ class NoiselessMemorization(Task):
         """Steps of the longest sequence."""
         return length_range(self.length)[1] - 1 + 2 * self.positions
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+    def draw(self, draws: Draws, steps: Window) -> Chunk:
         """Patterns to keep and recite."""
         blanks = draws.lengths(self.length)
         lengths = blanks + 2 * self.positions

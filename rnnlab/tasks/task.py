@@ -9,11 +9,13 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from rnnlab import bits
+from rnnlab.bits import Seeds, Updates
 from rnnlab.network.losses import Loss
 from rnnlab.values import UNFIT, Count, Natural, checked, fit, refusal, settle, whole
 
 # Variables of a stream: these three are common, a task numbers its own from OWN.
 LENGTH, STEPS, OWN = 0, 1, 4
+Window = range | None  # steps that are drawn; None is all of them
 LONGEST = 2**28  # steps of all sequences of a batch
 
 
@@ -99,8 +101,8 @@ class Draws:
     its variables from `OWN` to 15.
     """
 
-    seeds: Int64[Tensor, "M"]
-    updates: Int64[Tensor, "K"]
+    seeds: Seeds
+    updates: Updates
     stream: int
     batch: int
 
@@ -185,7 +187,7 @@ class Task(Protocol):
         """Steps of the longest sequence."""
         return length_range(self.length)[1] - 1
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+    def draw(self, draws: Draws, steps: Window) -> Chunk:
         """Sequences made of these random variables, and of nothing else.
 
         Args:
@@ -197,13 +199,7 @@ class Task(Protocol):
 
     @checked
     def chunk(
-        self,
-        seeds: Int64[Tensor, "M"],
-        updates: Int64[Tensor, "K"],
-        *,
-        batch: Count,
-        stream: Natural = bits.TRAIN,
-        steps: range | None = None,
+        self, seeds: Seeds, updates: Updates, *, batch: Count, stream: Natural = bits.TRAIN, steps: Window = None
     ) -> Chunk:
         """The batches of these updates, for every member.
 
