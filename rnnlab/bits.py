@@ -12,6 +12,7 @@ from rnnlab.values import whole
 Seeds = Int64[Tensor, "M"]
 Updates = Int64[Tensor, "K"]
 Drawn = Int64[Tensor, "K M count"]
+Real = Float32[Tensor, "K M count"]
 
 # Streams. A purpose and a variable share one number: 16 variables a purpose.
 VARIABLES = 16
@@ -106,9 +107,7 @@ def integers(seeds: Seeds, updates: Updates, *, high: int, stream: int, count: i
     return bytes_[..., start - 4 * first :][..., :count]
 
 
-def uniforms(
-    seeds: Seeds, updates: Updates, *, stream: int, count: int, start: int = 0
-) -> Float32[Tensor, "K M count"]:
+def uniforms(seeds: Seeds, updates: Updates, *, stream: int, count: int, start: int = 0) -> Real:
     """Numbers uniform on [0, 1): (word >> 8) x 2^-24, exact in float32."""
     return (bits(seeds, updates, stream=stream, start=start, count=count) >> 8).to(torch.float32) * 2.0**-24
 

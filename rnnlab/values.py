@@ -129,8 +129,6 @@ def plain(name: str, value: object) -> None:
     Raises:
         ValueError: it is none; names the field in it.
     """
-    if isinstance(value, types.NoneType | int | float | str | np.number | np.bool_):
-        return
     if isinstance(value, tuple):
         for i, item in enumerate(value):
             plain(f"{name}[{i}]", item)
@@ -141,7 +139,7 @@ def plain(name: str, value: object) -> None:
         for other in set(getattr(value, "__dict__", ())).difference(named):
             if not isinstance(getattr(type(value), other, None), functools.cached_property):
                 raise ValueError(f"{name} must keep all that it holds in its fields, got {other} beside {named}")
-    else:
+    elif not isinstance(value, types.NoneType | int | float | str | np.number | np.bool_):
         allowed = "plain (numbers, words, None, tuples and frozen dataclasses of such, as no checkpoint keeps state)"
         remedy = f"@dataclass(frozen=True) above class {type(value).__name__}"
         if isinstance(value, types.FunctionType | types.MethodType):

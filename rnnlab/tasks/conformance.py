@@ -33,15 +33,15 @@ class _Asked(NamedTuple):
         """What it draws."""
         return self.task.chunk(self.seeds, self.updates, batch=self.batch, stream=self.stream, steps=self.steps)
 
-    def wrong(self, whole: Chunk, complaint: str, *, first: int = 0) -> str | None:
+    def wrong(self, whole: Chunk, complaint: str, *, first: int = 0) -> list[str]:
         """What is wrong with it, or which field is not as in a chunk whose inputs begin with step `first`."""
         part, start = self.drawn(), self.steps.start if self.steps else first
-        said = next(_form(self, part), None)
-        if said is None and (name := _differ(whole, part, at=start - first, start=start)):
-            said = f"{name}{complaint}"
-        return f"for steps={self.steps}, {said}" if said and self.steps else said
+        said = [*_form(self, part)] or [
+            name + complaint for name in _differ(whole, part, at=start - first, start=start)
+        ]
+        return [f"for steps={self.steps}, {one}" if self.steps else one for one in said[:1]]
 
-    def alone(self, drawn: Chunk, k: int, m: int, complaint: str, *, first: int = 0) -> str | None:
+    def alone(self, drawn: Chunk, k: int, m: int, complaint: str, *, first: int = 0) -> list[str]:
         """What is wrong with the batch of update number k of member m when it is drawn alone."""
         k_, m_ = slice(k, k + 1), slice(m, m + 1)
         alone = self._replace(seeds=self.seeds[m_], updates=self.updates[k_])
@@ -88,8 +88,8 @@ def require(task: Task, chunk: Chunk, seeds: Tensor, updates: Tensor, *, thoroug
         ValueError: the task breaks its contract; names the task and says how.
     """
     asked = _Asked(task, seeds, updates, **how)
-    said = next(_form(asked, chunk), None)
-    if said is None and thoroughly:
+    said = [*_form(asked, chunk)]
+    if thoroughly and not said:
         first, m = asked.steps.start if asked.steps else 0, int(chunk.lengths[-1].argmax())
         seen = min(chunk.inputs.shape[2], int(chunk.lengths[-1, m]) - first)
         some = range(first + seen // 2, first + seen // 2 + max(1, seen // 3))
@@ -118,9 +118,9 @@ def require_windows(task: Task, seeds: Tensor, updates: Tensor, *, stream: int, 
         _refuse(task, part.wrong(drawn, " are not those of the whole"))
 
 
-def _refuse(task: Task, said: str | None) -> None:
-    if said is not None:
-        raise ValueError(f"task {task.name!r} breaks its contract: {said} (rnnlab.check_task says more)")
+def _refuse(task: Task, said: list[str]) -> None:
+    if said:
+        raise ValueError(f"task {task.name!r} breaks its contract: {said[0]} (rnnlab.check_task says more)")
 
 
 def _form(asked: _Asked, chunk: object) -> Iterator[str]:
@@ -169,10 +169,11 @@ def _array(asked: _Asked, name: str, x: Tensor, held: tuple[int, int], kind: str
         yield f"{name} must be {kind} from 0 to {count - 1}, got {int(x.min())} to {int(x.max())}"
 
 
-def _differ(drawn: Chunk, part: Chunk, *, at: int = 0, start: int = 0) -> str | None:
-    """The field in which a part, whose inputs begin at index `at`, step `start`, says otherwise; padding aside."""
+def _differ(drawn: Chunk, part: Chunk, *, at: int = 0, start: int = 0) -> Iterator[str]:
+    """The fields in which a part, whose inputs begin at index `at`, step `start`, says otherwise; padding aside."""
     if not torch.equal(drawn.lengths, part.lengths):
-        return "lengths"
+        yield "lengths"
+        return
     for name, skipped, first in (("targets", 0, 0), ("inputs", at, start)):
         a, b = getattr(drawn, name)[:, :, skipped:], getattr(part, name)
         n = min(a.shape[2], b.shape[2])
@@ -181,8 +182,7 @@ def _differ(drawn: Chunk, part: Chunk, *, at: int = 0, start: int = 0) -> str | 
         # Numbers that are computed in other company may be rounded otherwise.
         same = torch.isclose(a, b.to(a), rtol=1e-4, atol=1e-5) if a.is_floating_point() else a == b.to(a.device)
         if not bool(same[live.to(a.device)].all()):
-            return name
-    return None
+            yield name
 
 
 def _part(chunk: Chunk, k: slice, m: slice) -> Chunk:
@@ -211,42 +211,38 @@ def _draws(task: Task, batch: int) -> Iterator[str]:
     seeds, updates = (torch.tensor(some, dtype=torch.int64, device="cpu") for some in numbers)
     asked = _Asked(task, seeds, updates, batch)
     drawn = asked.drawn()
-    if malformed := list(_form(asked, drawn)):
-        yield from malformed
-    elif said := asked.wrong(drawn, " are others when they are drawn again: all must follow from the draws handed in"):
-        yield said
-    else:
-        yield from _parts(asked, drawn)
-        if not getattr(task, "every_pattern", False):
-            yield from _alike(drawn, [drawn, *(asked._replace(stream=s).drawn() for s in (bits.CHECK, bits.TEST))])
-        if torch.cuda.is_available():
-            there = asked._replace(seeds=seeds.cuda(), updates=updates.cuda())
-            if said := there.wrong(drawn, " are not those of the CPU"):
-                yield f"on a GPU, {said}"
+    again = " are others when they are drawn again: all must follow from the draws handed in"
+    if said := [*_form(asked, drawn)] or asked.wrong(drawn, again):
+        yield from said
+        return
+    yield from _parts(asked, drawn)
+    if not getattr(task, "every_pattern", False):
+        yield from _alike(drawn, [drawn, *(asked._replace(stream=s).drawn() for s in (bits.CHECK, bits.TEST))])
+    if torch.cuda.is_available():
+        there = asked._replace(seeds=seeds.cuda(), updates=updates.cuda())
+        yield from (f"on a GPU, {one}" for one in there.wrong(drawn, " are not those of the CPU"))
 
 
 def _parts(asked: _Asked, drawn: Chunk) -> Iterator[str]:
     """What is wrong with parts of it, drawn alone, and with its lengths."""
     length = asked.task.length
-    if said := asked.alone(drawn, 5, 1, " of a seed and an update are others when these are drawn alone"):
-        yield said
+    yield from asked.alone(drawn, 5, 1, " of a seed and an update are others when these are drawn alone")
     if isinstance(length, tuple) and length[1] - length[0] > 1 and len(drawn.lengths.unique()) == 1:
         yield f"lengths must vary from minibatch to minibatch, as {length=} says, got {drawn.lengths[0, 0]}"
     T = int(drawn.lengths.max())
     half, third = T // 2, max(1, T // 3)
     windows = range(T - half), range(half, half + third), range(third - 1, third), range(T - 1, T + 2)
     complaint = " are not those of the whole, whose steps are counted from 0"
-    yield from itertools.islice(filter(None, (asked._replace(steps=w).wrong(drawn, complaint) for w in windows)), 1)
+    yield from next(filter(None, (asked._replace(steps=w).wrong(drawn, complaint) for w in windows)), [])
 
 
 def _alike(drawn: Chunk, streams: list[Chunk]) -> Iterator[str]:
     """Which of seed, update and stream makes no difference."""
     K, M = drawn.lengths.shape
-    every = slice(None)
     for kind, parts, some in (
-        ("seeds", [_part(drawn, every, slice(m, m + 1)) for m in range(M)], any),
-        ("updates", [_part(drawn, slice(k, k + 1), every) for k in range(K)], all),  # two may be alike by chance
+        ("seeds", [_part(drawn, slice(None), slice(m, m + 1)) for m in range(M)], any),
+        ("updates", [_part(drawn, slice(k, k + 1), slice(None)) for k in range(K)], all),  # two may be alike by chance
         ("streams (bits.TRAIN, CHECK and TEST)", streams, any),
     ):
-        if some(_differ(a, b) is None for a, b in itertools.pairwise(parts)):
+        if some(not any(_differ(a, b)) for a, b in itertools.pairwise(parts)):
             yield f"other {kind} must draw other sequences; a task that is to repeat them says every_pattern = True"
