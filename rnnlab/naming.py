@@ -114,10 +114,8 @@ def _class(kind: type) -> dict[str, Any]:
         told = json.dumps(_Reader(kind).told(kind))
     except Exception as reason:  # whatever reading a user's code may raise
         why = reason if isinstance(reason, UnnamedError) else f"{type(reason).__name__}: {reason}"
-        raise UnnamedError(
-            f"{qualified(kind)} cannot be named, and so not stored: {why}; give it a line "
-            f"`numerics: ClassVar[int] = 1`, and raise that number whenever what it computes changes"
-        ) from None
+        remedy = "give it a line `numerics: ClassVar[int] = 1`, and raise that number whenever what it computes changes"
+        raise UnnamedError(f"{qualified(kind)} cannot be named, and so not stored: {why}; {remedy}") from None
     return said | {"source": digest(told)}
 
 

@@ -16,7 +16,6 @@ from rnnlab.values import Positive, value
 
 Pairs = Float[Tensor, "M T B"]
 Live = Bool[Tensor, "M T B"]
-Each = Float[Tensor, "M"]
 BOUND = 1e-20  # pairs whose |d|^2 is smaller are left out, as in the authors' code
 
 
@@ -38,7 +37,7 @@ class Omega(Protocol):
         """The factor before the sum, shape `M`."""
 
 
-def _pairs(live: Live, dtype: torch.dtype) -> Each:
+def _pairs(live: Live, dtype: torch.dtype) -> Float[Tensor, "M"]:
     return live.sum(dim=(1, 2)).clamp(min=1).to(dtype)
 
 
@@ -60,7 +59,7 @@ class Code:
 
     bound: Positive = BOUND
 
-    def value(self, d2: Pairs, n2: Pairs, live: Live) -> Each:
+    def value(self, d2: Pairs, n2: Pairs, live: Live) -> Float[Tensor, "M"]:
         """Mean over live pairs, dimensionless; 0 where none is live."""
         return (_ratio2(d2, n2, live) - 1).square().sum(dim=(1, 2)) / _pairs(live, d2.dtype)
 
@@ -68,7 +67,7 @@ class Code:
         """(q - 1)/|d|^2 with q = |n|^2/|d|^2."""
         return (n2 / d2 - 1) / d2
 
-    def scale(self, live: Live) -> Each:
+    def scale(self, live: Live) -> Float[Tensor, "M"]:
         """4 over the number of live pairs."""
         return 4 / _pairs(live, torch.float64)
 
@@ -77,7 +76,7 @@ class Code:
 class _PerBatch:
     bound: Positive = BOUND
 
-    def scale(self, live: Live) -> Each:
+    def scale(self, live: Live) -> Float[Tensor, "M"]:
         """2/B."""
         return torch.full((live.shape[0],), 2 / live.shape[-1], dtype=torch.float64, device=live.device)
 
@@ -90,7 +89,7 @@ class Eq9(_PerBatch):
         Pascanu et al. 2013, eq. (9).
     """
 
-    def value(self, d2: Pairs, n2: Pairs, live: Live) -> Each:
+    def value(self, d2: Pairs, n2: Pairs, live: Live) -> Float[Tensor, "M"]:
         """Sum over steps, mean over sequences, dimensionless."""
         ratio2 = _ratio2(d2, n2, live)
         ratio = ratio2.where(ratio2 > 0, 1.0).sqrt() * (ratio2 > 0)  # at 0 the root has no derivative, but |n| has: 0
@@ -113,7 +112,7 @@ class Eq10AsPrinted(_PerBatch):
         Pascanu et al. 2013, eq. (10).
     """
 
-    def value(self, d2: Pairs, n2: Pairs, live: Live) -> Each:
+    def value(self, d2: Pairs, n2: Pairs, live: Live) -> Float[Tensor, "M"]:
         """Sum over steps, mean over sequences, dimensionless; can be negative."""
         return (_ratio2(d2, n2, live) - 1).sum(dim=(1, 2)) / live.shape[-1]
 

@@ -13,8 +13,6 @@ from rnnlab.values import Positive, value
 Outputs = Float[Tensor, "M S B O"]
 Classes = Integer[Tensor, "M S B"]
 Counted = Bool[Tensor, "M S B"]
-Means = Float[Tensor, "M"]
-Wrong = Bool[Tensor, "M B"]
 
 
 @runtime_checkable
@@ -45,7 +43,7 @@ def _share(counted: Counted, like: Tensor) -> Float[Tensor, "M S B"]:
 class _Softmax:
     real_targets: ClassVar[bool] = False
 
-    def value(self, y: Outputs, targets: Classes, counted: Counted) -> Means:
+    def value(self, y: Outputs, targets: Classes, counted: Counted) -> Float[Tensor, "M"]:
         """Mean cross-entropy of each member over its counted steps and sequences, in nats."""
         nll = -functional.log_softmax(y, dim=-1).gather(-1, targets.long()[..., None])[..., 0].where(counted, 0.0)
         return (nll * _share(counted, y)).sum(dim=(1, 2))
@@ -56,7 +54,7 @@ class _Softmax:
         p.scatter_add_(-1, targets.long()[..., None], torch.full_like(p[..., :1], -1.0))
         return p * _share(counted, y)[..., None]
 
-    def wrong(self, y: Outputs, targets: Classes, counted: Counted) -> Wrong:
+    def wrong(self, y: Outputs, targets: Classes, counted: Counted) -> Bool[Tensor, "M B"]:
         """A sequence is wrong if its most probable class is wrong at any counted step, or an output is not finite."""
         missed = (y.argmax(dim=-1) != targets) | ~y.isfinite().all(dim=-1)
         return (missed & counted).any(dim=1)
@@ -99,7 +97,7 @@ class LastSquaredError:
     every_step: ClassVar[bool] = False
     real_targets: ClassVar[bool] = True
 
-    def value(self, y: Outputs, targets: Outputs, counted: Counted) -> Means:
+    def value(self, y: Outputs, targets: Outputs, counted: Counted) -> Float[Tensor, "M"]:
         """Mean squared error of each member, in squared units of the target."""
         return ((y - targets).square().sum(dim=-1) * _share(counted, y)).sum(dim=(1, 2))
 
@@ -107,6 +105,6 @@ class LastSquaredError:
         """Twice the deviation, weighted as in the mean."""
         return 2 * (y - targets) * _share(counted, y)[..., None]
 
-    def wrong(self, y: Outputs, targets: Outputs, counted: Counted) -> Wrong:
+    def wrong(self, y: Outputs, targets: Outputs, counted: Counted) -> Bool[Tensor, "M B"]:
         """A sequence is wrong if its squared error exceeds `wrong_above`, or is not a number."""
         return (~((y - targets).square().sum(dim=-1) <= self.wrong_above) & counted).any(dim=1)

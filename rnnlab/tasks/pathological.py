@@ -260,9 +260,8 @@ class NoiselessMemorization(Task):
         if not self.every_pattern:
             flat = draws.integers(self.values, variable=_VALUES, count=self.positions * draws.batch)
             return flat.unflatten(-1, (self.positions, draws.batch))
-        number, digits = (
-            torch.arange(count, dtype=torch.int64, device=draws.seeds.device) for count in (draws.batch, self.positions)
-        )
+        number = torch.arange(draws.batch, dtype=torch.int64, device=draws.seeds.device)
+        digits = torch.arange(self.positions, dtype=torch.int64, device=draws.seeds.device)
         # A batch has at most 2**28 sequences, so digits from this one on are 0; powers beyond it may overflow.
         powers = self.values ** digits.clamp(max=math.ceil(28 / math.log2(self.values)))
         return (number // powers[:, None] % self.values).expand(len(draws.updates), len(draws.seeds), -1, -1)
