@@ -10,40 +10,34 @@ Source:
     network seen before sigma.
 """
 
-import importlib
+import importlib.util
 
 __version__ = "0.1.0"
 
-_MODULES = {
-    "rnnlab.network.cells": ("Linear", "Sigmoid", "Tanh"),
-    "rnnlab.network.parameters": ("Parameters", "Sizes", "spectral_radius"),
-    "rnnlab.descent.clipping": ("Elementwise", "ElementwiseSignal", "Event", "NoClip", "Norm", "Shrink", "Skip"),
-    "rnnlab.network.inits": ("INITS", "BasicTanh", "SigmoidInit", "SmartTanh"),
-    "rnnlab.network.losses": ("EverySoftmax", "LastSoftmax", "LastSquaredError"),
-    "rnnlab.descent.omega": ("Code", "Eq9", "Eq10AsPrinted"),
-    "rnnlab.descent.schedules": ("Constant", "InverseTime"),
-    "rnnlab.descent.algorithm": ("ALGORITHMS", "Algorithm"),
-    "rnnlab.engine.contract": ("Gradients", "Trace"),
-    "rnnlab.tasks.task": ("Batch", "Chunk"),
-    "rnnlab.tasks.conformance": ("check_task",),
-    "rnnlab.tasks.pathological": (
-        "TASKS",
-        "Addition",
-        "Multiplication",
-        "NoiselessMemorization",
-        "RandomPermutation",
-        "TemporalOrder",
-        "ThreeBitTemporalOrder",
-    ),
-    "rnnlab.training.progress": ("Progress",),
-    "rnnlab.training.checks": ("Halving", "HoldsAt"),
-    "rnnlab.training.specs": ("Spec", "Start"),
-    "rnnlab.training.ensembles": ("Ensemble",),
-    "rnnlab.training.store": ("Store",),
-    "rnnlab.training.loop": ("train",),
-    "rnnlab.statistics": ("success", "wilson"),
-}
-_PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
+_PLACES = """
+network.cells Linear Sigmoid Tanh
+network.parameters Parameters Sizes spectral_radius
+network.inits INITS BasicTanh SigmoidInit SmartTanh
+network.losses EverySoftmax LastSoftmax LastSquaredError
+descent.clipping Elementwise ElementwiseSignal Event NoClip Norm Shrink Skip
+descent.omega Code Eq9 Eq10AsPrinted
+descent.schedules Constant InverseTime
+descent.algorithm ALGORITHMS Algorithm
+engine.contract Gradients Trace
+tasks.task Batch Chunk
+tasks.conformance check_task
+tasks.pathological TASKS Addition Multiplication NoiselessMemorization RandomPermutation
+tasks.pathological TemporalOrder ThreeBitTemporalOrder
+training.progress Progress
+training.checks Halving HoldsAt
+training.specs Spec Start
+training.ensembles Ensemble
+training.store Store
+training.loop train
+statistics success wilson
+"""
+_ROWS = map(str.split, _PLACES.strip().splitlines())
+_PUBLIC = {name: f"{__name__}.{module}" for module, *names in _ROWS for name in names}
 __all__ = sorted(_PUBLIC)
 
 
@@ -51,11 +45,8 @@ def __getattr__(name: str) -> object:
     """Find a public name when it is first used, so that importing the package alone pulls in no torch."""
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    try:
+    if importlib.util.find_spec(f"{__name__}.{name}"):
         return importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{name}":
-            raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

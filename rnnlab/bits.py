@@ -9,6 +9,11 @@ from torch import Tensor
 
 from rnnlab.values import whole
 
+Seeds = Int64[Tensor, "M"]
+Updates = Int64[Tensor, "K"]
+Drawn = Int64[Tensor, "K M count"]
+Real = Float32[Tensor, "K M count"]
+
 # Streams. A purpose and a variable share one number: 16 variables a purpose.
 VARIABLES = 16
 TRAIN, CHECK, TEST, INIT, FRESH = (VARIABLES * purpose for purpose in range(5))
@@ -16,7 +21,6 @@ TRAIN, CHECK, TEST, INIT, FRESH = (VARIABLES * purpose for purpose in range(5))
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
 WORDS = 4  # 32-bit words a counter yields
 
 
@@ -38,7 +42,7 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, ..
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
-    for _ in range(_ROUNDS):
+    for _ in range(10):
         high0, low0 = _multiply(c0, _MULTIPLIERS[0])
         high1, low1 = _multiply(c2, _MULTIPLIERS[1])
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
@@ -52,9 +56,7 @@ def _checked(stream: int, start: int, count: int) -> tuple[int, int, int]:
     return stream, start, whole("count", count, at_least=0, at_most=2**40)
 
 
-def bits(
-    seeds: Int64[Tensor, "M"], updates: Int64[Tensor, "K"], *, stream: int, start: int, count: int
-) -> Int64[Tensor, "K M count"]:
+def bits(seeds: Seeds, updates: Updates, *, stream: int, start: int, count: int) -> Drawn:
     """32-bit words number `start` to `start + count` of every (seed, update), as int64 in [0, 2^32).
 
     Args:
@@ -79,17 +81,13 @@ def bits(
     top = position >> 32
     if high >> 32:  # positions end below 2**39, so their high word has room for an update's
         top = top | update >> 32 << 8
-    words = philox(
-        (position & _MASK, update & _MASK, torch.full_like(update, stream), top),
-        (seed & _MASK, (seed >> 32) & _MASK),
-    )
+    counter = position & _MASK, update & _MASK, torch.full_like(update, stream), top
+    words = philox(counter, (seed & _MASK, (seed >> 32) & _MASK))
     flat = torch.stack(torch.broadcast_tensors(*words), dim=-1).flatten(-2)  # K M 4(last - first)
     return flat[..., start - WORDS * first :][..., :count]
 
 
-def integers(
-    seeds: Int64[Tensor, "M"], updates: Int64[Tensor, "K"], *, high: int, stream: int, count: int, start: int = 0
-) -> Int64[Tensor, "K M count"]:
+def integers(seeds: Seeds, updates: Updates, *, high: int, stream: int, count: int, start: int = 0) -> Drawn:
     """Integers uniform on [0, high).
 
     A power of two up to 256 takes eight bits of a word and is exactly uniform; any other `high` takes a whole word,
@@ -109,9 +107,7 @@ def integers(
     return bytes_[..., start - 4 * first :][..., :count]
 
 
-def uniforms(
-    seeds: Int64[Tensor, "M"], updates: Int64[Tensor, "K"], *, stream: int, count: int, start: int = 0
-) -> Float32[Tensor, "K M count"]:
+def uniforms(seeds: Seeds, updates: Updates, *, stream: int, count: int, start: int = 0) -> Real:
     """Numbers uniform on [0, 1): (word >> 8) x 2^-24, exact in float32."""
     return (bits(seeds, updates, stream=stream, start=start, count=count) >> 8).to(torch.float32) * 2.0**-24
 

@@ -17,7 +17,7 @@ import json
 import linecache
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
@@ -32,15 +32,14 @@ FORM = 2  # of names from outside, which hold it: raised when the same code woul
 
 _OWN = __name__.partition(".")[0]
 _WORDS = (type(None), bool, int, float, complex, str, bytes, range, slice, torch.dtype, torch.device, torch.Size)
-_GENERATED = {f"__{name}__" for name in ("init", "repr", "eq", "hash", "setattr", "delattr", "lt", "le", "gt", "ge")}
-_BOOKKEEPING = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "__annotate__", "__annotate_func__"}
-_BOOKKEEPING |= {"__annotations__", "__orig_bases__", "__slots__", "__type_params__", "__weakref__"}
-_HIDDEN = {"__import__", "eval", "exec", "getattr", "globals", "locals", "open", "vars"}  # find what is not named
-_HIDDEN |= {"environ", "getenv"}
+_BOOKKEEPING = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "__annotate__", "__annotate_func__", "__slots__"}
+_BOOKKEEPING |= {"__type_params__", "__new__", "__init_subclass__", "__class_getitem__", "__subclasshook__"}
+# These find what is not named.
+_HIDDEN = {"__import__", "environ", "eval", "exec", "getattr", "getenv", "globals", "locals", "open", "vars"}
 _IDLE = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}  # what is written and computes nothing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class _Bare(Protocol):
     """What any class has, and any dataclass."""
 
@@ -115,10 +114,8 @@ def _class(kind: type) -> dict[str, Any]:
         told = json.dumps(_Reader(kind).told(kind))
     except Exception as reason:  # whatever reading a user's code may raise
         why = reason if isinstance(reason, UnnamedError) else f"{type(reason).__name__}: {reason}"
-        raise UnnamedError(
-            f"{qualified(kind)} cannot be named, and so not stored: {why}; give it a line "
-            f"`numerics: ClassVar[int] = 1`, and raise that number whenever what it computes changes"
-        ) from None
+        remedy = "give it a line `numerics: ClassVar[int] = 1`, and raise that number whenever what it computes changes"
+        raise UnnamedError(f"{qualified(kind)} cannot be named, and so not stored: {why}; {remedy}") from None
     return said | {"source": digest(told)}
 
 
@@ -157,51 +154,41 @@ class _Reader:
         if id(thing) in self.met:
             return self.met[id(thing)][0]
         self.met[id(thing)] = len(self.met), thing
-        said = self._data(thing)
-        return self._code(thing) if said is None else said
+        return self._said(thing)
 
-    def _data(self, thing: Any) -> Any:
+    def _said(self, thing: Any) -> Any:
         match thing:
             case tuple() | list() if type(thing) in (tuple, list):
                 return [type(thing).__name__, *map(self.told, thing)]
             case set() | frozenset():
                 return ["set", *map(self.told, sorted(thing, key=ascii))]
             case dict() if type(thing) is dict:
-                return ["dict", *([self.told(key), self.told(value)] for key, value in thing.items())]
-            case enum.Enum() if not any(isinstance(one, FunctionType) for one in self._of(type(thing))):
+                return ["dict", *([*map(self.told, item)] for item in thing.items())]
+            case enum.Enum() if _library(type(thing).__module__, self.home):
                 return [qualified(type(thing)), thing.name, self.told(thing.value)]
             case np.ndarray() | np.generic() | torch.Tensor() if thing.dtype != object:
                 return [str(thing.dtype), ascii(tuple(thing.shape)), ascii(thing.tolist())]
-        return None
-
-    def _code(self, thing: Any) -> Any:
-        match thing:
             case staticmethod() | classmethod() | MethodType():
                 return [self.told(thing.__func__), self.told(getattr(thing, "__self__", None))]
-            case property() | functools.cached_property():
-                return ["property", self.told(thing.fget if isinstance(thing, property) else thing.func)]
+            case property(fget=inner) | functools.cached_property(func=inner):
+                return ["property", self.told(inner)]
             case functools.partial():
-                return ["partial", self.told(thing.func), self.told(thing.args), self.told(thing.keywords)]
-            case type():
-                return self._class(thing)
-            case FunctionType() if not (vars(thing).keys() - functools.WRAPPER_ASSIGNMENTS - {"__wrapped__"}):
-                return self._function(thing)
+                return ["partial", *map(self.told, (thing.func, thing.args, thing.keywords))]
             case ModuleType():
                 return thing.__name__
             case BuiltinFunctionType() | MethodDescriptorType():
                 return thing.__qualname__
             case np.ufunc(__name__=name) if getattr(np, name, None) is thing:
                 return name
-        if hasattr(thing, "__wrapped__") and not isinstance(thing, FunctionType):
+            case type():
+                return self._class(thing)
+            case FunctionType():
+                return self._function(thing)
+        if hasattr(thing, "__wrapped__"):
             return self.told(thing.__wrapped__)
         if is_dataclass(thing):
             return [self.told(type(thing)), *(self.told(getattr(thing, field.name)) for field in fields(thing))]
         raise UnnamedError(f"what {thing!r:.60} holds, which it uses, cannot be read")
-
-    def _of(self, kind: type) -> list[Any]:
-        """What a class and its bases that are no libraries hold."""
-        own = (one for one in kind.__mro__ if not _library(one.__module__, self.home))
-        return [value for one in own for value in vars(one).values()]
 
     def _class(self, kind: type) -> Any:
         if _library(kind.__module__, self.home):
@@ -213,19 +200,19 @@ class _Reader:
 
     def _written(self, name: str, value: Any) -> bool:
         """Whether a member was written by hand."""
-        if name in _BOOKKEEPING or inspect.ismemberdescriptor(value) or inspect.isgetsetdescriptor(value):
+        if name in _BOOKKEEPING or inspect.ismemberdescriptor(value):
             return False
-        if not (name.startswith("__") and name.endswith("__")):
+        if not (name.startswith("__") and name.endswith("__")) or isinstance(value, staticmethod | classmethod):
             return True
-        if isinstance(value, staticmethod | classmethod):
-            return name not in ("__new__", "__init_subclass__", "__class_getitem__", "__subclasshook__")
-        inner = inspect.unwrap(value) if callable(value) else None
+        inner = inspect.unwrap(value) if callable(value) else type
         if not isinstance(inner, FunctionType):
-            return inner is not None and not isinstance(inner, type)
-        generated = name in _GENERATED and inner.__code__.co_filename == "<string>"
+            return not isinstance(inner, type)
+        generated = name in vars(_Bare) and inner.__code__.co_filename == "<string>"
         return not (generated or _library(inner.__globals__["__name__"], self.home))
 
     def _function(self, function: FunctionType) -> Any:
+        if vars(function).keys() - functools.WRAPPER_ASSIGNMENTS - {"__wrapped__"}:
+            raise UnnamedError(f"what {function!r:.60} holds, which it uses, cannot be read")
         code, cells = function.__code__, function.__closure__ or ()
         closure = [(name, cell.cell_contents) for name, cell in zip(code.co_freevars, cells, strict=True)]
         if _library(function.__globals__["__name__"], self.home):
@@ -265,56 +252,51 @@ def _read(code: CodeType, file: str, home: str) -> tuple[Any, list[str], list[st
     """A function as it is written, without comments and layout; the globals that it reads; all attributes, too."""
     linecache.checkcache(file)
     node = _node("".join(linecache.getlines(file)), code)
-    if node is None:
-        raise UnnamedError(f"the source of {code.co_name} is not to be found as it runs; if it was edited, reload it")
+    steps = [step for one in _codes(code) for step in dis.get_instructions(one)]
     for one in ast.walk(node):
-        imported = [alias.name for alias in one.names] if isinstance(one, ast.Import) else []
-        imported += [one.module or "" if one.level == 0 else ""] if isinstance(one, ast.ImportFrom) else []
-        for name in imported:
+        for alias in one.names if isinstance(one, ast.Import | ast.ImportFrom) else ():
+            name = "" if getattr(one, "level", 0) else getattr(one, "module", alias.name)
             with contextlib.suppress(ImportError, ValueError):
                 importlib.import_module(name)
             if not _library(name, home):
                 raise UnnamedError(f"{code.co_name} imports a module of yours, which belongs above it")
-    steps = [step for one in _codes(code) for step in dis.get_instructions(one)]
     if any(step.opname == "STORE_GLOBAL" for step in steps):
         raise UnnamedError(f"{code.co_name} changes a global, and no checkpoint keeps that")
     used = {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    if hidden := _HIDDEN.intersection(name for one in _codes(code) for name in one.co_names):
+    named = {name for one in _codes(code) for name in one.co_names}
+    if hidden := _HIDDEN & named:
         raise UnnamedError(f"{code.co_name} uses {min(hidden)}, by which anything can be reached")
-    return _spelled(node), sorted(used), sorted({name for one in _codes(code) for name in one.co_names})
+    return _spelled(node), sorted(used), sorted(named)
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
+def _codes(code: CodeType) -> list[CodeType]:
     """A code and all within it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
+    return [code, *(inner for one in code.co_consts if isinstance(one, CodeType) for inner in _codes(one))]
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(text: str) -> tuple[ast.AST, list[CodeType]]:
+def _parsed(text: str) -> tuple[list[ast.AST], list[CodeType]]:
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # a notebook's cell may await
-    return ast.parse(text), list(_codes(compile(text, "", "exec", flags, dont_inherit=True)))
+    return [*ast.walk(ast.parse(text))], _codes(compile(text, "", "exec", flags, dont_inherit=True))
 
 
-def _node(text: str, code: CodeType) -> ast.AST | None:
+def _node(text: str, code: CodeType) -> ast.AST:
     """Where a function is defined in a text that says just what runs."""
     with contextlib.suppress(SyntaxError, ValueError):
-        tree, codes = _parsed(text)
-        if code in codes:
-            found = [node for node in ast.walk(tree) if _defines(node, code)]
-            if len(found) > 1:  # functions without a name in one line
-                found = [node for node in found if _span(node.body) in code.co_positions()]  # type: ignore[attr-defined]
-            return found[0] if len(found) == 1 else None
-    return None
+        nodes, codes = _parsed(text)
+        found = [node for node in nodes if _defines(node, code)]
+        if len(found) > 1:  # functions without a name in one line
+            found = [node for node in found if _span(node.body) in code.co_positions()]  # type: ignore[attr-defined]
+        if code in codes and len(found) == 1:
+            return found[0]
+    raise UnnamedError(f"the source of {code.co_name} is not to be found as it runs; if it was edited, reload it")
 
 
 def _defines(node: ast.AST, code: CodeType) -> bool:
-    if isinstance(node, ast.Lambda):
-        return code.co_name == "<lambda>" and node.lineno == code.co_firstlineno
-    named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name
-    return named and min(one.lineno for one in (node, *node.decorator_list)) == code.co_firstlineno  # type: ignore[attr-defined]
+    if not isinstance(node, ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    top = min(one.lineno for one in (node, *getattr(node, "decorator_list", [])))
+    return (getattr(node, "name", "<lambda>"), top) == (code.co_name, code.co_firstlineno)
 
 
 def _span(node: ast.expr) -> tuple[int, int | None, int, int | None]:
@@ -324,9 +306,8 @@ def _span(node: ast.expr) -> tuple[int, int | None, int, int | None]:
 def _spelled(node: Any) -> Any:
     """Code as lists of words, the same in every version of Python; statements that compute nothing are left out."""
     if isinstance(node, list):
-        return [
-            _spelled(one) for one in node if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
-        ]
+        idle = [one for one in node if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)]
+        return [_spelled(one) for one in node if one not in idle]
     if isinstance(node, ast.AST):
         parts = [(name, part) for name, part in ast.iter_fields(node) if name not in _IDLE and part not in (None, [])]
         return [type(node).__name__, *([name, _spelled(part)] for name, part in parts)]

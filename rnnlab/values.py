@@ -23,18 +23,10 @@ T = TypeVar("T")
 UNFIT: Any = object()
 _UNIONS = (Union, types.UnionType)
 _WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a string", types.NoneType: "None"}
-_SUCH = {  # what to write where one of these is asked for
-    "Algorithm": "Algorithm.named('MSGD-CR')",
-    "Clip": "Norm(1.0)",
-    "Guard": "Shrink()",
-    "Init": "SmartTanh()",
-    "Loss": "LastSoftmax()",
-    "Omega": "Code()",
-    "Schedule": "Constant(4.0)",
-    "Sigma": "Tanh()",
-    "Spec": "Spec(updates=1000)",
-    "Task": "TemporalOrder(50)",
-}
+# What to write where one of these is asked for.
+_SUCH = {"Algorithm": "Algorithm.named('MSGD-CR')", "Clip": "Norm(1.0)", "Guard": "Shrink()", "Init": "SmartTanh()"}
+_SUCH |= {"Loss": "LastSoftmax()", "Omega": "Code()", "Schedule": "Constant(4.0)", "Sigma": "Tanh()"}
+_SUCH |= {"Spec": "Spec(updates=1000)", "Task": "TemporalOrder(50)"}
 
 
 def refusal(name: str, allowed: str, value: Any, remedy: str = "") -> ValueError:
@@ -137,8 +129,6 @@ def plain(name: str, value: object) -> None:
     Raises:
         ValueError: it is none; names the field in it.
     """
-    if value is None or isinstance(value, bool | int | float | str | np.number | np.bool_):
-        return
     if isinstance(value, tuple):
         for i, item in enumerate(value):
             plain(f"{name}[{i}]", item)
@@ -149,7 +139,7 @@ def plain(name: str, value: object) -> None:
         for other in set(getattr(value, "__dict__", ())).difference(named):
             if not isinstance(getattr(type(value), other, None), functools.cached_property):
                 raise ValueError(f"{name} must keep all that it holds in its fields, got {other} beside {named}")
-    else:
+    elif not isinstance(value, types.NoneType | int | float | str | np.number | np.bool_):
         allowed = "plain (numbers, words, None, tuples and frozen dataclasses of such, as no checkpoint keeps state)"
         remedy = f"@dataclass(frozen=True) above class {type(value).__name__}"
         if isinstance(value, types.FunctionType | types.MethodType):
@@ -162,18 +152,13 @@ def exactly(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **given: Any) -> Any:
-        precision = torch.get_float32_matmul_precision()
-        mixed = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
-        if precision == "highest" and not mixed:
+        with contextlib.ExitStack() as stack:
+            if (precision := torch.get_float32_matmul_precision()) != "highest":
+                stack.callback(torch.set_float32_matmul_precision, precision)
+                torch.set_float32_matmul_precision("highest")
+            for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+                stack.enter_context(torch.autocast(kind, enabled=False))
             return function(*args, **given)
-        torch.set_float32_matmul_precision("highest")
-        try:
-            with contextlib.ExitStack() as stack:
-                for kind in mixed:
-                    stack.enter_context(torch.autocast(kind, enabled=False))
-                return function(*args, **given)
-        finally:
-            torch.set_float32_matmul_precision(precision)
 
     return call  # type: ignore[return-value]
 
@@ -187,7 +172,6 @@ def checked(function: F) -> F:
         ValueError: at a call; names the parameter, what is allowed and what came.
     """
     signature, exact = inspect.signature(function), exactly(function)
-    many = [name for name, one in signature.parameters.items() if one.kind is one.VAR_KEYWORD]
     hints = functools.cache(lambda: get_type_hints(function, include_extras=True))
 
     @functools.wraps(function)
@@ -195,10 +179,11 @@ def checked(function: F) -> F:
         bound = signature.bind(*args, **given)
         with jaxtyped("context"):  # an axis has one length in all arguments
             for name, value in bound.arguments.items():
-                if name in hints():
-                    hint = hints()[name]
-                    said = {key: taken(key, one, hint) for key, one in value.items()} if name in many else None
-                    bound.arguments[name] = taken(name, value, hint) if said is None else said
+                hint, kind = hints().get(name, Any), signature.parameters[name].kind
+                if kind is inspect.Parameter.VAR_KEYWORD:
+                    bound.arguments[name] = {key: taken(key, one, hint) for key, one in value.items()}
+                else:
+                    bound.arguments[name] = taken(name, value, hint)
         return exact(*bound.args, **bound.kwargs)
 
     return call  # type: ignore[return-value]

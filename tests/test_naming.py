@@ -418,6 +418,8 @@ def test_a_part_that_uses_what_cannot_be_named_is_refused(text, reason, load):
         ("class Words(list): pass\nHELD = Words()", "HELD[0]", "what .* holds, which it uses"),
         ("def f(x): return f.gain\nf.gain = 2.0", "f(1)", "what .* holds, which it uses"),
         ("@functools.singledispatch\ndef f(x): return 1.0", "f(1)", "what .* holds, which it uses"),
+        ("def f():\n    import other\n    return other.GAIN", "f()", "f imports a module of yours"),
+        ("def f():\n    from .math import pi\n    return pi", "f()", "f imports a module of yours"),
         (
             "import enum\nclass Kind(enum.Enum):\n    A = 1\n    def gain(self): return 2.0\nHELD = Kind.A",
             "HELD.gain()",

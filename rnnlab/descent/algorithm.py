@@ -58,12 +58,8 @@ class Algorithm:
         if name not in ALGORITHMS:
             raise ValueError(f"algorithm must be one of {list(ALGORITHMS)}, got {name!r}")
         remedies = name.removeprefix("MSGD")
-        return cls(
-            learning_rate=learning_rate,
-            clip=Norm(threshold) if "C" in remedies else NoClip(),
-            omega=Code() if "R" in remedies else None,
-            alpha=Constant(alpha),
-        )
+        clip = Norm(threshold) if "C" in remedies else NoClip()
+        return cls(learning_rate, clip, Code() if "R" in remedies else None, Constant(alpha))
 
 
 ALGORITHMS = ("MSGD", "MSGD-C", "MSGD-CR", "MSGD-R")
@@ -85,12 +81,10 @@ def check_steady(algorithm: Algorithm, network: Parameters) -> None:
         factors = torch.stack([omega.coefficient(d2, 2 * d2) for _ in range(200)])
         if not torch.equal(factors, factors[:1].expand_as(factors)):
             raise ValueError(f"omega must answer equal signals equally, as it can keep no state yet, got {omega}")
-    if not any(outside(type(part)) for part in (clip, clip.guard) if part is not None):
-        return
-    theta, W_rec = network.theta[:2], network.W_rec[:2]
+    own = any(outside(type(part)) for part in (clip, clip.guard) if part is not None)
     first: list[tuple[Tensor, ...]] = []
-    for k in range(200):
-        answer = apply(clip, theta * (1e-6, 1.0, 1e6, math.nan)[k % 4], W_rec)
+    for k in range(200 * own):
+        answer = apply(clip, network.theta[:2] * (1e-6, 1.0, 1e6, math.nan)[k % 4], network.W_rec[:2])
         first += [answer] if k < 4 else []
         if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(answer, first[k % 4], strict=True)):
             raise ValueError(f"clip must answer equal gradients equally, as it can keep no state yet, got {clip}")

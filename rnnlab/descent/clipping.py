@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from rnnlab.values import Limit, Positive, checked, value
 
@@ -34,7 +35,7 @@ def clip_norm(g: Float[Tensor, "M P"], threshold: Positive) -> Float[Tensor, "M 
     Source:
         Pascanu et al. 2013, Algorithm 1.
     """
-    return _rescale(g, norms(g), threshold)
+    return Norm(threshold).shorten(g, norms(g))[0]
 
 
 def norms(x: Float[Tensor, "*S P"]) -> Float[Tensor, "*S"]:
@@ -46,20 +47,6 @@ def norms(x: Float[Tensor, "*S P"]) -> Float[Tensor, "*S"]:
     return torch.where(trusted | (largest == 0) | ~largest.isfinite(), plain, scaled)
 
 
-def _rescale(g: Tensor, norm: Tensor, threshold: float) -> Tensor:
-    longer = norm > threshold
-    # Not `threshold / norm`, which multiplies by a reciprocal, where that is beyond the dtype.
-    most = torch.full_like(norm, min(threshold, torch.finfo(norm.dtype).max))
-    divided = torch.where(norm.reciprocal().isfinite(), threshold / norm, most / norm)
-    factor = torch.where(longer, divided, 1.0)
-    largest = g.abs().amax(dim=-1)
-    direction = g / largest[:, None]
-    # A factor that the dtype does not hold, of a step that it may.
-    beyond = longer & (factor < torch.finfo(g.dtype).tiny) & largest.isfinite()
-    step = direction * (threshold / direction.norm(dim=-1))[:, None]
-    return torch.where(beyond[:, None], step, g * factor[:, None])
-
-
 @checked
 def clip_elementwise(g: Float[Tensor, "M P"], threshold: Positive) -> Float[Tensor, "M P"]:
     """Limit every entry of the gradient to `[-threshold, threshold]`; the direction changes.
@@ -67,8 +54,7 @@ def clip_elementwise(g: Float[Tensor, "M P"], threshold: Positive) -> Float[Tens
     Raises:
         ValueError: `threshold` is not positive.
     """
-    limit = min(threshold, torch.finfo(g.dtype).max)
-    return g.clamp(-limit, limit)
+    return Elementwise(threshold).shorten(g, g[:, 0])[0]
 
 
 @runtime_checkable
@@ -100,10 +86,8 @@ class Shrink:
 
     def replacement(self, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]) -> Float[Tensor, "M P"]:
         """`factor` W_rec, and zeros."""
-        instead = torch.zeros_like(g)
-        weights = W_rec.flatten(1)
-        instead[:, : weights.shape[1]] = self.factor * weights
-        return instead
+        weights = self.factor * W_rec.flatten(1)
+        return functional.pad(weights, (0, g.shape[1] - weights.shape[1]))
 
 
 @value
@@ -167,7 +151,17 @@ class Norm:
 
     def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
         """Rescaled gradients."""
-        return _rescale(g, norm, self.threshold), norm >= self.threshold
+        threshold, held, longer = self.threshold, torch.finfo(g.dtype), norm > self.threshold
+        # Not `threshold / norm`, which multiplies by a reciprocal, where that is beyond the dtype.
+        most = torch.full_like(norm, min(threshold, held.max))
+        divided = torch.where(norm.reciprocal().isfinite(), threshold / norm, most / norm)
+        factor = torch.where(longer, divided, 1.0)
+        largest = g.abs().amax(dim=-1)
+        direction = g / largest[:, None]
+        # A factor that the dtype does not hold, of a step that it may.
+        beyond = longer & (factor < held.tiny) & largest.isfinite()
+        step = direction * (threshold / direction.norm(dim=-1))[:, None]
+        return torch.where(beyond[:, None], step, g * factor[:, None]), norm >= threshold
 
 
 @value
@@ -180,7 +174,8 @@ class Elementwise:
 
     def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
         """Clamped gradients."""
-        return clip_elementwise(g, self.threshold), (g.abs() > self.threshold).any(dim=1)
+        limit = min(self.threshold, torch.finfo(g.dtype).max)
+        return g.clamp(-limit, limit), (g.abs() > self.threshold).any(dim=1)
 
 
 @value
@@ -202,9 +197,7 @@ class ElementwiseSignal:
         """The threshold."""
         return self.threshold
 
-    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
-        """The gradients themselves: their signals were clipped on the way."""
-        return g, torch.zeros_like(norm, dtype=torch.bool)
+    shorten = NoClip.shorten  # their signals were clipped on the way
 
 
 def apply(

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from rnnlab.values import Positive, value
 
+Pairs = Float[Tensor, "M T B"]
+Live = Bool[Tensor, "M T B"]
 BOUND = 1e-20  # pairs whose |d|^2 is smaller are left out, as in the authors' code
 
 
@@ -35,7 +37,7 @@ class Omega(Protocol):
         """The factor before the sum, shape `M`."""
 
 
-def _pairs(live: Bool[Tensor, "M T B"], dtype: torch.dtype) -> Float[Tensor, "M"]:
+def _pairs(live: Live, dtype: torch.dtype) -> Float[Tensor, "M"]:
     return live.sum(dim=(1, 2)).clamp(min=1).to(dtype)
 
 
@@ -57,52 +59,51 @@ class Code:
 
     bound: Positive = BOUND
 
-    def value(
-        self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
-    ) -> Float[Tensor, "M"]:
+    def value(self, d2: Pairs, n2: Pairs, live: Live) -> Float[Tensor, "M"]:
         """Mean over live pairs, dimensionless; 0 where none is live."""
         return (_ratio2(d2, n2, live) - 1).square().sum(dim=(1, 2)) / _pairs(live, d2.dtype)
 
-    def coefficient(self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"]) -> Float[Tensor, "M T B"]:
+    def coefficient(self, d2: Pairs, n2: Pairs) -> Pairs:
         """(q - 1)/|d|^2 with q = |n|^2/|d|^2."""
         return (n2 / d2 - 1) / d2
 
-    def scale(self, live: Bool[Tensor, "M T B"]) -> Float[Tensor, "M"]:
+    def scale(self, live: Live) -> Float[Tensor, "M"]:
         """4 over the number of live pairs."""
         return 4 / _pairs(live, torch.float64)
 
 
 @value
-class Eq9:
+class _PerBatch:
+    bound: Positive = BOUND
+
+    def scale(self, live: Live) -> Float[Tensor, "M"]:
+        """2/B."""
+        return torch.full((live.shape[0],), 2 / live.shape[-1], dtype=torch.float64, device=live.device)
+
+
+@value
+class Eq9(_PerBatch):
     """Equation (9): sum over steps of (|n|/|d| - 1)^2, mean over the batch.
 
     Source:
         Pascanu et al. 2013, eq. (9).
     """
 
-    bound: Positive = BOUND
-
-    def value(
-        self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
-    ) -> Float[Tensor, "M"]:
+    def value(self, d2: Pairs, n2: Pairs, live: Live) -> Float[Tensor, "M"]:
         """Sum over steps, mean over sequences, dimensionless."""
         ratio2 = _ratio2(d2, n2, live)
         ratio = ratio2.where(ratio2 > 0, 1.0).sqrt() * (ratio2 > 0)  # at 0 the root has no derivative, but |n| has: 0
         return (ratio - 1).square().sum(dim=(1, 2)) / live.shape[-1]
 
-    def coefficient(self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"]) -> Float[Tensor, "M T B"]:
+    def coefficient(self, d2: Pairs, n2: Pairs) -> Pairs:
         """(1 - |d|/|n|)/|d|^2, and 0 where n = 0."""
         inverse = (d2 / n2).sqrt()
         inverse = torch.where(inverse.isinf(), d2.sqrt() / n2.sqrt(), inverse)  # the square of it may be too large
         return torch.where(n2 > 0, (1 - inverse) / d2, 0.0)
 
-    def scale(self, live: Bool[Tensor, "M T B"]) -> Float[Tensor, "M"]:
-        """2/B."""
-        return torch.full((live.shape[0],), 2 / live.shape[-1], dtype=torch.float64, device=live.device)
-
 
 @value
-class Eq10AsPrinted:
+class Eq10AsPrinted(_PerBatch):
     """Equation (10) as printed, without the outer square: sum over steps of |n|^2/|d|^2 - 1, mean over the batch.
 
     Descending it always shortens n, so it promotes vanishing; it is here to show that.
@@ -111,18 +112,10 @@ class Eq10AsPrinted:
         Pascanu et al. 2013, eq. (10).
     """
 
-    bound: Positive = BOUND
-
-    def value(
-        self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"], live: Bool[Tensor, "M T B"]
-    ) -> Float[Tensor, "M"]:
+    def value(self, d2: Pairs, n2: Pairs, live: Live) -> Float[Tensor, "M"]:
         """Sum over steps, mean over sequences, dimensionless; can be negative."""
         return (_ratio2(d2, n2, live) - 1).sum(dim=(1, 2)) / live.shape[-1]
 
-    def coefficient(self, d2: Float[Tensor, "M T B"], n2: Float[Tensor, "M T B"]) -> Float[Tensor, "M T B"]:
+    def coefficient(self, d2: Pairs, n2: Pairs) -> Pairs:
         """1/|d|^2."""
         return 1 / d2
-
-    def scale(self, live: Bool[Tensor, "M T B"]) -> Float[Tensor, "M"]:
-        """2/B."""
-        return torch.full((live.shape[0],), 2 / live.shape[-1], dtype=torch.float64, device=live.device)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from rnnlab import bits
 from rnnlab.network.cells import Sigma, Sigmoid, Tanh
@@ -25,7 +24,7 @@ class Init(Protocol):
         """One network per seed, on the CPU; biases are 0."""
 
 
-class _Gaussian:
+class _Gaussian(Init):
     std: float
 
     @checked
@@ -33,8 +32,8 @@ class _Gaussian:
         """One network per seed, with weights N(0, std)."""
         network = Parameters.zeros(sizes, len(as_seeds(seeds)), dtype=dtype)
         for weights, stream in ((network.W_rec, _W_REC), (network.W_in, _W_IN), (network.W_out, _W_OUT)):
-            count = weights[0].numel()
-            weights.copy_(self.std * bits.normals(seeds, stream=stream, count=count).reshape(weights.shape))
+            drawn = bits.normals(seeds, stream=stream, count=weights[0].numel())
+            weights.copy_(self.std * drawn.reshape(weights.shape))
         return network
 
 
@@ -96,7 +95,8 @@ class SmartTanh(_Gaussian):
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
         """One network per seed."""
         network = super().parameters(sizes, seeds, dtype=torch.float64)
-        kept = self._kept(sizes.units, seeds)
+        ranks = bits.permutations(seeds, stream=_KEPT, count=sizes.units, size=sizes.units)
+        kept = ranks < self.nonzeros  # in row i, entries of unit i
         network.W_rec.mul_(kept if self.sparse == "incoming" else kept.mT)
         radius = spectral_radius(network.W_rec)
         if not (radius > 0).all():
@@ -104,12 +104,5 @@ class SmartTanh(_Gaussian):
         network.W_rec.mul_((self.rho / radius)[:, None, None])
         return network.to(dtype)
 
-    def _kept(self, units: int, seeds: Sequence[int]) -> Tensor:
-        """1 where row i of a matrix keeps its entry, 0 elsewhere; `M N N`."""
-        ranks = bits.permutations(seeds, stream=_KEPT, count=units, size=units)
-        return (ranks < self.nonzeros).to(torch.float64)
 
-
-INITS: dict[str, type[SigmoidInit] | type[BasicTanh] | type[SmartTanh]] = {
-    init.name: init for init in (SigmoidInit, BasicTanh, SmartTanh)
-}
+INITS: dict[str, type[_Gaussian]] = {init.name: init for init in (SigmoidInit, BasicTanh, SmartTanh)}

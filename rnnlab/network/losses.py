@@ -10,6 +10,10 @@ from torch.nn import functional
 
 from rnnlab.values import Positive, value
 
+Outputs = Float[Tensor, "M S B O"]
+Classes = Integer[Tensor, "M S B"]
+Counted = Bool[Tensor, "M S B"]
+
 
 @runtime_checkable
 class Loss(Protocol):
@@ -31,37 +35,26 @@ class Loss(Protocol):
         """Which sequences are wrong, shape `M B`."""
 
 
-def _share(counted: Bool[Tensor, "M S B"], like: Tensor) -> Float[Tensor, "M S B"]:
+def _share(counted: Counted, like: Tensor) -> Float[Tensor, "M S B"]:
     """Weight of each counted (step, sequence) in its member's mean."""
-    total = counted.sum(dim=(1, 2), keepdim=True)
-    return counted.to(like.dtype) / total
-
-
-def _negative_log_likelihood(y: Tensor, targets: Tensor) -> Tensor:
-    return -functional.log_softmax(y, dim=-1).gather(-1, targets.long()[..., None])[..., 0]
+    return counted.to(like.dtype) / counted.sum(dim=(1, 2), keepdim=True)
 
 
 class _Softmax:
     real_targets: ClassVar[bool] = False
 
-    def value(
-        self, y: Float[Tensor, "M S B O"], targets: Integer[Tensor, "M S B"], counted: Bool[Tensor, "M S B"]
-    ) -> Float[Tensor, "M"]:
+    def value(self, y: Outputs, targets: Classes, counted: Counted) -> Float[Tensor, "M"]:
         """Mean cross-entropy of each member over its counted steps and sequences, in nats."""
-        nll = _negative_log_likelihood(y, targets).where(counted, torch.zeros((), dtype=y.dtype, device=y.device))
+        nll = -functional.log_softmax(y, dim=-1).gather(-1, targets.long()[..., None])[..., 0].where(counted, 0.0)
         return (nll * _share(counted, y)).sum(dim=(1, 2))
 
-    def gradient(
-        self, y: Float[Tensor, "M S B O"], targets: Integer[Tensor, "M S B"], counted: Bool[Tensor, "M S B"]
-    ) -> Float[Tensor, "M S B O"]:
+    def gradient(self, y: Outputs, targets: Classes, counted: Counted) -> Outputs:
         """Softmax minus one-hot, weighted as in the mean."""
         p = y.softmax(dim=-1)
         p.scatter_add_(-1, targets.long()[..., None], torch.full_like(p[..., :1], -1.0))
         return p * _share(counted, y)[..., None]
 
-    def wrong(
-        self, y: Float[Tensor, "M S B O"], targets: Integer[Tensor, "M S B"], counted: Bool[Tensor, "M S B"]
-    ) -> Bool[Tensor, "M B"]:
+    def wrong(self, y: Outputs, targets: Classes, counted: Counted) -> Bool[Tensor, "M B"]:
         """A sequence is wrong if its most probable class is wrong at any counted step, or an output is not finite."""
         missed = (y.argmax(dim=-1) != targets) | ~y.isfinite().all(dim=-1)
         return (missed & counted).any(dim=1)
@@ -104,21 +97,14 @@ class LastSquaredError:
     every_step: ClassVar[bool] = False
     real_targets: ClassVar[bool] = True
 
-    def value(
-        self, y: Float[Tensor, "M S B O"], targets: Float[Tensor, "M S B O"], counted: Bool[Tensor, "M S B"]
-    ) -> Float[Tensor, "M"]:
+    def value(self, y: Outputs, targets: Outputs, counted: Counted) -> Float[Tensor, "M"]:
         """Mean squared error of each member, in squared units of the target."""
         return ((y - targets).square().sum(dim=-1) * _share(counted, y)).sum(dim=(1, 2))
 
-    def gradient(
-        self, y: Float[Tensor, "M S B O"], targets: Float[Tensor, "M S B O"], counted: Bool[Tensor, "M S B"]
-    ) -> Float[Tensor, "M S B O"]:
+    def gradient(self, y: Outputs, targets: Outputs, counted: Counted) -> Outputs:
         """Twice the deviation, weighted as in the mean."""
         return 2 * (y - targets) * _share(counted, y)[..., None]
 
-    def wrong(
-        self, y: Float[Tensor, "M S B O"], targets: Float[Tensor, "M S B O"], counted: Bool[Tensor, "M S B"]
-    ) -> Bool[Tensor, "M B"]:
+    def wrong(self, y: Outputs, targets: Outputs, counted: Counted) -> Bool[Tensor, "M B"]:
         """A sequence is wrong if its squared error exceeds `wrong_above`, or is not a number."""
-        fits = (y - targets).square().sum(dim=-1) <= self.wrong_above
-        return (~fits & counted).any(dim=1)
+        return (~((y - targets).square().sum(dim=-1) <= self.wrong_above) & counted).any(dim=1)

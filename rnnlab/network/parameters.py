@@ -26,13 +26,8 @@ class Sizes:
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter, in the order in which theta holds them."""
-        return {
-            "W_rec": (self.units, self.units),
-            "W_in": (self.units, self.inputs),
-            "b": (self.units,),
-            "W_out": (self.outputs, self.units),
-            "b_out": (self.outputs,),
-        }
+        I, N, O = self.inputs, self.units, self.outputs
+        return {"W_rec": (N, N), "W_in": (N, I), "b": (N,), "W_out": (O, N), "b_out": (O,)}
 
     @cached_property
     def starts(self) -> dict[str, int]:

@@ -10,36 +10,29 @@ from functools import partial
 from typing import Annotated, ClassVar, Protocol
 
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
-from rnnlab.tasks.task import OWN, Chunk, Draws, Task, length_range
+from rnnlab.tasks.task import OWN, Chunk, Draws, Task, Window, length_range
 from rnnlab.values import among, whole
 
+Steps = Shaped[Tensor, "K M T B"]
+Sequences = Shaped[Tensor, "K M B"]
 _POSITIONS, _VALUES, _EXTRA = OWN, OWN + 4, OWN + 8
 
 
-def _place(
-    inputs: Shaped[Tensor, "K M T B"],
-    positions: Int64[Tensor, "K M B"],
-    values: Shaped[Tensor, "K M B"],
-    steps: range,
-) -> Shaped[Tensor, "K M T B"]:
+def _place(inputs: Steps, positions: Sequences, values: Sequences | int, steps: range) -> Steps:
     """Write each sequence's value at its position, if the window holds that position."""
-    row = positions - steps.start
+    row = positions[:, :, None, :] - steps.start
     inside = (row >= 0) & (row < len(steps))
-    row = row.clamp(0, len(steps) - 1)[:, :, None, :]
-    kept = inputs.gather(2, row)
-    return inputs.scatter_(2, row, torch.where(inside[:, :, None, :], values.to(inputs.dtype)[:, :, None, :], kept))
-
-
-def _window(steps: range | None, lengths: Tensor) -> range:
-    return range(int(lengths.max())) if steps is None else steps
+    row = row.clamp(0, len(steps) - 1)
+    new = values.to(inputs.dtype)[:, :, None, :] if isinstance(values, Tensor) else values
+    return inputs.scatter_(2, row, torch.where(inside, new, inputs.gather(2, row)))
 
 
 class _Order(Task, Protocol):
-    """Symbols to remember in order among distractors: at one step of each window A or B; the class reads the bits."""
+    """Symbols to remember in order among others: at one step of each window 0 or 1; the class reads the bits."""
 
     shortest: ClassVar[int] = 10
     loss: ClassVar[Loss] = LastSoftmax()
@@ -50,19 +43,21 @@ class _Order(Task, Protocol):
     def starts(self) -> tuple[int, ...]:
         """Where each window starts, in tenths of the length."""
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
-        """Distractors, and one of A, B in each window."""
+    def draw(self, draws: Draws, steps: Window) -> Chunk:
+        """Others, and one of the two in each window."""
         lengths = draws.lengths(self.length)
-        window = _window(steps, lengths)
-        inputs = draws.symbols(4, window).add_(2).to(torch.uint8)
-        classes = torch.zeros_like(draws.integers(2, variable=_VALUES))
-        width = lengths // 10
-        for i, tenths in enumerate(self.starts):
-            position = (tenths * lengths // 10)[..., None] + draws.below(width, variable=_POSITIONS + i)
+        window = steps or range(int(lengths.max()))
+        inputs = draws.symbols(self.inputs - 2, window).add_(2).to(torch.uint8)
+        classes = torch.zeros(*lengths.shape, draws.batch, dtype=torch.uint8, device=lengths.device)
+        for i in range(len(self.starts)):
             bit = draws.integers(2, variable=_VALUES + i)
-            inputs = _place(inputs, position, bit, window)
+            inputs = _place(inputs, self._position(draws, lengths, i), bit, window)
             classes += bit << i
-        return Chunk(inputs, classes.to(torch.uint8)[:, :, None, :], lengths.cpu())
+        return Chunk(inputs, classes[:, :, None, :], lengths.cpu())
+
+    def _position(self, draws: Draws, lengths: Tensor, i: int) -> Tensor:
+        """A step of window i, which is a tenth of the length wide."""
+        return (self.starts[i] * lengths // 10)[..., None] + draws.below(lengths // 10, variable=_POSITIONS + i)
 
 
 @dataclass(frozen=True)
@@ -119,15 +114,14 @@ class _Marked(Task, Protocol):
         highest = length_range(self.length)[1] - 1
         return highest + highest // 10 - 1
 
-    @staticmethod
-    def target(a: Tensor, b: Tensor) -> Tensor:
+    def target(self, a: Tensor, b: Tensor) -> Tensor:
         """What is asked for."""
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+    def draw(self, draws: Draws, steps: Window) -> Chunk:
         """Numbers, two of them marked, and what is asked of those."""
         low = draws.lengths(self.length)
         lengths = low + draws.below(low // 10, variable=_EXTRA, count=1)[..., 0]
-        window = _window(steps, lengths)
+        window = steps or range(int(lengths.max()))
         numbers = draws.uniforms(window)
         marks = torch.zeros_like(numbers)
         first = draws.below(lengths // 10, variable=_POSITIONS)
@@ -135,7 +129,7 @@ class _Marked(Task, Protocol):
         a, b = draws.uniform(variable=_VALUES), draws.uniform(variable=_VALUES + 1)
         for position, value in ((first, a), (second, b)):
             numbers = _place(numbers, position, value, window)
-            marks = _place(marks, position, torch.ones_like(value), window)
+            marks = _place(marks, position, 1, window)
         target = self.target(a, b)[:, :, None, :, None]
         return Chunk(torch.stack((marks, numbers), dim=-1), target, lengths.cpu())
 
@@ -155,8 +149,7 @@ class Addition(_Marked):
     length: int | tuple[int, int] = 50
     name: ClassVar[str] = "addition"
 
-    @staticmethod
-    def target(a: Tensor, b: Tensor) -> Tensor:
+    def target(self, a: Tensor, b: Tensor) -> Tensor:
         """(a + b)/2."""
         return (a + b) / 2
 
@@ -172,14 +165,13 @@ class Multiplication(_Marked):
     length: int | tuple[int, int] = 50
     name: ClassVar[str] = "multiplication"
 
-    @staticmethod
-    def target(a: Tensor, b: Tensor) -> Tensor:
+    def target(self, a: Tensor, b: Tensor) -> Tensor:
         """a b."""
         return a * b
 
 
 @dataclass(frozen=True)
-class RandomPermutation(Task):
+class RandomPermutation(_Order):
     """Say at the end which of two symbols came first, after many random others.
 
     100 symbols: the first is 0 or 1, the rest uniform on 2 .. 99, and the symbol to predict at the last step is the
@@ -192,19 +184,13 @@ class RandomPermutation(Task):
     length: int | tuple[int, int] = 50
     shortest: ClassVar[int] = 1
     name: ClassVar[str] = "random permutation"
-    loss: ClassVar[Loss] = LastSoftmax()
-    symbols: ClassVar[bool] = True
     inputs: ClassVar[int] = 100
     outputs: ClassVar[int] = 100
+    starts: ClassVar[tuple[int, ...]] = (0,)
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
-        """The symbol to remember, and others."""
-        lengths = draws.lengths(self.length)
-        window = _window(steps, lengths)
-        first = draws.integers(2, variable=_VALUES).to(torch.uint8)
-        inputs = draws.symbols(self.inputs - 2, window).add_(2).to(torch.uint8)
-        inputs = _place(inputs, torch.zeros_like(first, dtype=torch.int64), first, window)
-        return Chunk(inputs, first[:, :, None, :], lengths.cpu())
+    def _position(self, draws: Draws, lengths: Tensor, i: int) -> Tensor:
+        """The first step."""
+        return lengths.new_zeros(*lengths.shape, draws.batch)
 
 
 @dataclass(frozen=True)
@@ -251,11 +237,11 @@ class NoiselessMemorization(Task):
         """Steps of the longest sequence."""
         return length_range(self.length)[1] - 1 + 2 * self.positions
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+    def draw(self, draws: Draws, steps: Window) -> Chunk:
         """Patterns to keep and recite."""
         blanks = draws.lengths(self.length)
         lengths = blanks + 2 * self.positions
-        window = _window(steps, lengths)
+        window = steps or range(int(lengths.max()))
         pattern = self._patterns(draws)  # K M P B
         inputs, targets = (
             torch.full((*blanks.shape, T, draws.batch), self.values, dtype=torch.uint8, device=draws.seeds.device)
@@ -266,12 +252,11 @@ class NoiselessMemorization(Task):
             inputs = _place(inputs, torch.full_like(told, p), pattern[:, :, p], window)
             targets = _place(targets, told + p, pattern[:, :, p], range(targets.shape[2]))
         fired = told if self.trigger == "with" else told - 1
-        inputs = _place(inputs, fired, torch.full_like(told, self.values + 1), window)
+        inputs = _place(inputs, fired, self.values + 1, window)
         return Chunk(inputs, targets, lengths.cpu())
 
     def _patterns(self, draws: Draws) -> Tensor:
         """`K M P B` symbols of the patterns."""
-        K, M = len(draws.updates), len(draws.seeds)
         if not self.every_pattern:
             flat = draws.integers(self.values, variable=_VALUES, count=self.positions * draws.batch)
             return flat.unflatten(-1, (self.positions, draws.batch))
@@ -279,7 +264,7 @@ class NoiselessMemorization(Task):
         digits = torch.arange(self.positions, dtype=torch.int64, device=draws.seeds.device)
         # A batch has at most 2**28 sequences, so digits from this one on are 0; powers beyond it may overflow.
         powers = self.values ** digits.clamp(max=math.ceil(28 / math.log2(self.values)))
-        return (number // powers[:, None] % self.values).expand(K, M, -1, -1)
+        return (number // powers[:, None] % self.values).expand(len(draws.updates), len(draws.seeds), -1, -1)
 
 
 _TASKS = TemporalOrder, ThreeBitTemporalOrder, Addition, Multiplication, RandomPermutation, NoiselessMemorization

@@ -1,6 +1,6 @@
 """What a task is made of: batches, chunks of them, and the random variables they are drawn from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -9,25 +9,33 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from rnnlab import bits
+from rnnlab.bits import Seeds, Updates
 from rnnlab.network.losses import Loss
 from rnnlab.values import UNFIT, Count, Natural, checked, fit, refusal, settle, whole
 
 # Variables of a stream: these three are common, a task numbers its own from OWN.
 LENGTH, STEPS, OWN = 0, 1, 4
+Window = range | None  # steps that are drawn; None is all of them
 LONGEST = 2**28  # steps of all sequences of a batch
 
 
-def _check(held: "Batch | Chunk") -> None:
-    for name in ("inputs", "targets", "lengths"):
-        x = getattr(held, name)
-        if not isinstance(x, Tensor) or x.is_complex():
-            raise refusal(name, "a tensor of real numbers", x)
-    if held.lengths.dtype != torch.int64:
-        raise ValueError(f"lengths must be of dtype int64, got {held.lengths.dtype}")
+@dataclass(frozen=True)
+class _Sequences:
+    inputs: Tensor
+    targets: Tensor
+    lengths: Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine could read."""
+        for name, x in vars(self).items():
+            if not isinstance(x, Tensor) or x.is_complex():
+                raise refusal(name, "a tensor of real numbers", x)
+        if self.lengths.dtype != torch.int64:
+            raise ValueError(f"lengths must be of dtype int64, got {self.lengths.dtype}")
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(_Sequences):
     """The sequences of one update, for every member.
 
     Args:
@@ -36,26 +44,14 @@ class Batch:
         lengths: `M`, steps of each member's sequences; what lies beyond is padding. On the CPU.
     """
 
-    inputs: Tensor
-    targets: Tensor
     lengths: Int64[Tensor, "M"]
-
-    def __post_init__(self) -> None:
-        """Refuse what no engine could read."""
-        _check(self)
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Chunk(_Sequences):
     """The sequences of K updates, for every member; the fields of `Batch` with a leading axis K."""
 
-    inputs: Tensor
-    targets: Tensor
     lengths: Int64[Tensor, "K M"]
-
-    def __post_init__(self) -> None:
-        """Refuse what no engine could read."""
-        _check(self)
 
     def __len__(self) -> int:
         """Number of updates, K."""
@@ -63,10 +59,8 @@ class Chunk:
 
     def __getitem__(self, k: int) -> Batch:
         """The batch of the chunk's update k, padded no further than its own longest sequence."""
-        lengths = self.lengths[k]
-        T = int(lengths.max())
-        targets = self.targets[k]
-        return Batch(self.inputs[k][:, :T], targets[:, :T] if targets.shape[1] > 1 else targets, lengths)
+        T = int(self.lengths[k].max())
+        return Batch(self.inputs[k][:, :T], self.targets[k][:, :T], self.lengths[k])
 
     def __iter__(self) -> Iterator[Batch]:
         """Its batches in order."""
@@ -87,14 +81,16 @@ def check_length(length: object, *, at_least: int, task: str) -> int | tuple[int
     ends = fit(list(length) if isinstance(length, tuple) else length, int | list[int])
     if ends is UNFIT or (isinstance(ends, list) and len(ends) != 2):
         raise ValueError(f"length must be an integer or a pair (lowest, highest + 1) of them, got {length!r}")
-    low, high = ends if isinstance(ends, list) else (ends, ends + 1)
-    if low < at_least:
-        raise ValueError(f"length must be at least {at_least} steps for {task}, got {length!r}")
-    if high <= low:
-        raise ValueError(f"length's range (lowest, highest + 1) must not be empty, got {length!r}")
-    if high > 2**27 + 1:
-        raise ValueError(f"length must be at most 2**27 steps, got {length!r}")
-    return (low, high) if isinstance(ends, list) else ends
+    ends = tuple(ends) if isinstance(ends, list) else ends
+    low, high = length_range(ends)
+    for wrong, rule in (
+        (low < at_least, f" must be at least {at_least} steps for {task}"),
+        (high <= low, "'s range (lowest, highest + 1) must not be empty"),
+        (high > 2**27 + 1, " must be at most 2**27 steps"),
+    ):
+        if wrong:
+            raise ValueError(f"length{rule}, got {length!r}")
+    return ends
 
 
 @dataclass(frozen=True)
@@ -105,16 +101,15 @@ class Draws:
     its variables from `OWN` to 15.
     """
 
-    seeds: Int64[Tensor, "M"]
-    updates: Int64[Tensor, "K"]
+    seeds: Seeds
+    updates: Updates
     stream: int
     batch: int
 
     def lengths(self, length: int | tuple[int, int]) -> Int64[Tensor, "K M"]:
         """One length per minibatch, uniform on [lowest, highest]."""
         low, high = length_range(length)
-        drawn = bits.integers(self.seeds, self.updates, high=high - low, stream=self.stream + LENGTH, count=1)
-        return low + drawn[..., 0]
+        return low + self._drawn(bits.integers, LENGTH, high=high - low, count=1)[..., 0]
 
     def below(self, high: Int64[Tensor, "K M"], *, variable: int, count: int = 0) -> Int64[Tensor, "K M _"]:
         """Integers uniform on [0, high), one per sequence (`K M B`), or `count` per minibatch.
@@ -124,46 +119,36 @@ class Draws:
         """
         if high.numel() and not 1 <= int(high.min()) <= int(high.max()) <= 2**31:
             raise ValueError(f"high must be from 1 to 2**31, got {int(high.min())} to {int(high.max())}")
-        stream = self._stream(variable)
-        words = bits.bits(self.seeds, self.updates, stream=stream, start=0, count=count or self.batch)
+        words = self._drawn(bits.bits, self._own(variable), start=0, count=count or self.batch)
         return (words * high[..., None]) >> 32
 
     def integers(self, high: int, *, variable: int, count: int | None = None) -> Int64[Tensor, "K M _"]:
         """Integers uniform on [0, high); `K M count`, one per sequence unless told otherwise."""
-        stream = self._stream(variable)
-        return bits.integers(self.seeds, self.updates, high=high, stream=stream, count=count or self.batch)
+        return self._drawn(bits.integers, self._own(variable), high=high, count=count or self.batch)
 
     def symbols(self, high: int, steps: range) -> Int64[Tensor, "K M T B"]:
         """A symbol uniform on [0, high) for every step of the window and every sequence."""
-        flat = bits.integers(
-            self.seeds,
-            self.updates,
-            high=high,
-            stream=self.stream + STEPS,
-            start=steps.start * self.batch,
-            count=len(steps) * self.batch,
-        )
-        return flat.unflatten(-1, (len(steps), self.batch))
+        return self._each(bits.integers, steps, high=high)
 
     def uniforms(self, steps: range) -> Float32[Tensor, "K M T B"]:
         """A number uniform on [0, 1) for every step and sequence."""
-        flat = bits.uniforms(
-            self.seeds,
-            self.updates,
-            stream=self.stream + STEPS,
-            start=steps.start * self.batch,
-            count=len(steps) * self.batch,
-        )
-        return flat.unflatten(-1, (len(steps), self.batch))
+        return self._each(bits.uniforms, steps)
 
     def uniform(self, *, variable: int) -> Float32[Tensor, "K M B"]:
         """A number uniform on [0, 1) per sequence."""
-        return bits.uniforms(self.seeds, self.updates, stream=self._stream(variable), count=self.batch)
+        return self._drawn(bits.uniforms, self._own(variable), count=self.batch)
 
-    def _stream(self, variable: int) -> int:
-        """Where a task's own variable is drawn; beyond 15 lie the words of another purpose."""
-        whole("variable", variable, at_least=OWN, at_most=bits.VARIABLES - 1)
-        return self.stream + variable
+    def _own(self, variable: int) -> int:
+        """A task's own variable; beyond 15 lie the words of another purpose."""
+        return whole("variable", variable, at_least=OWN, at_most=bits.VARIABLES - 1)
+
+    def _drawn(self, draw: Callable[..., Tensor], variable: int, **how: int) -> Tensor:
+        return draw(self.seeds, self.updates, stream=self.stream + variable, **how)
+
+    def _each(self, draw: Callable[..., Tensor], steps: range, **how: int) -> Tensor:
+        """One for every step of a window and every sequence, from its place among all steps."""
+        flat = self._drawn(draw, STEPS, start=steps.start * self.batch, count=len(steps) * self.batch, **how)
+        return flat.unflatten(-1, (len(steps), self.batch))
 
 
 @runtime_checkable
@@ -194,8 +179,7 @@ class Task(Protocol):
 
     def __post_init__(self) -> None:
         """Refuse a length that the task does not fit in, and settle all fields."""
-        length = check_length(self.length, at_least=self.shortest, task=self.name)
-        object.__setattr__(self, "length", length)
+        object.__setattr__(self, "length", check_length(self.length, at_least=self.shortest, task=self.name))
         settle(self)
 
     @property
@@ -203,7 +187,7 @@ class Task(Protocol):
         """Steps of the longest sequence."""
         return length_range(self.length)[1] - 1
 
-    def draw(self, draws: Draws, steps: range | None) -> Chunk:
+    def draw(self, draws: Draws, steps: Window) -> Chunk:
         """Sequences made of these random variables, and of nothing else.
 
         Args:
@@ -215,13 +199,7 @@ class Task(Protocol):
 
     @checked
     def chunk(
-        self,
-        seeds: Int64[Tensor, "M"],
-        updates: Int64[Tensor, "K"],
-        *,
-        batch: Count,
-        stream: Natural = bits.TRAIN,
-        steps: range | None = None,
+        self, seeds: Seeds, updates: Updates, *, batch: Count, stream: Natural = bits.TRAIN, steps: Window = None
     ) -> Chunk:
         """The batches of these updates, for every member.
 
