@@ -6,10 +6,11 @@ import numpy as np
 import xarray
 
 from rnnlab.training.records import EVENTS
-from rnnlab.values import UNFIT, checked, fit, positive, whole
+from rnnlab.values import Count, Positive, checked
 
 
-def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
+@checked
+def wilson(successes: int, trials: Count, *, z: Positive = 1.959964) -> tuple[float, float]:
     """Wilson's interval for a success rate, 95 % unless told otherwise.
 
     Args:
@@ -23,11 +24,9 @@ def wilson(successes: int, trials: int, *, z: float = 1.959964) -> tuple[float, 
     Source:
         Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
-    trials = whole("trials", trials)
-    z = positive("z", z)
-    if fit(successes, int) is UNFIT or not 0 <= successes <= trials:
+    if not 0 <= successes <= trials:
         raise ValueError(f"successes must be from 0 to trials, and trials at least 1, got {successes} of {trials}")
-    share, weight = int(successes) / trials, z * z / trials
+    share, weight = successes / trials, z * z / trials
     middle = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
     # The ends that are 0 and 1 exactly would otherwise miss them by a rounding error.
@@ -129,11 +128,8 @@ def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xa
     if "seed" not in reached.dims:
         raise ValueError(f"runs must have a dimension seed, got {dict(runs.sizes)}")
     count, trials = reached.sum("seed"), (tested & ran(runs) if "run" in runs else tested).sum("seed")
-    low, high = xarray.apply_ufunc(
-        np.vectorize(lambda k, n: wilson(int(k), int(n)) if n else (np.nan, np.nan), otypes=[float, float]),
-        *(count, trials),
-        output_core_dims=[[], []],
-    )
+    interval = np.vectorize(lambda k, n: wilson(k, n) if n else (np.nan, np.nan), otypes=[float, float])
+    low, high = xarray.apply_ufunc(interval, count, trials, output_core_dims=[[], []])
     rates = xarray.Dataset({"rate": count / trials.where(trials > 0), "low": low, "high": high, "trials": trials})
     for name, text in (("rate", "success rate"), ("low", "Wilson 95 %, lower end"), ("high", "Wilson 95 %, upper end")):
         rates[name].attrs = {"long_name": text, "units": "1"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Annotated, Any, cast
 
 import numpy as np
@@ -36,10 +36,8 @@ def _by_label(name: str, axis: Any) -> dict[Any, Any]:
     if not isinstance(values, Mapping | Sequence) or isinstance(values, str | bytes):
         raise ValueError(f"{name} must be a sequence of values, or a dictionary of them by label, got {axis!r:.100}")
     by_label = dict(values) if isinstance(values, Mapping) else {_label(value): value for value in values}
-    if not by_label:
-        raise ValueError(f"{name} must hold at least one, got {axis!r:.100}")
-    if len(by_label) < len(values):
-        raise ValueError(f"{name} must be different, got {axis!r:.100}")
+    if not by_label or len(by_label) < len(values):
+        raise ValueError(f"{name} must {'be different' if by_label else 'hold at least one'}, got {axis!r:.100}")
     return by_label
 
 
@@ -98,12 +96,9 @@ def labels(specs: Sequence[Spec]) -> dict[str, list[Any]]:
     """
     told = [dict(_parts(spec)) for spec in specs]
     names = {path: name for name, path in SHORT.items()}
-    paths = [path for path in dict.fromkeys(chain(PAPER, *told)) if any(path in parts for parts in told)]
-    return {
-        names.get(path, path): [parts.get(path, "none") for parts in told]
-        for path in paths
-        if path in PAPER or _differs(path, told)
-    }
+    held = [path for path in dict.fromkeys(chain(PAPER, *told)) if any(path in parts for parts in told)]
+    paths = [path for path in held if path in PAPER or _differs(path, told)]
+    return {names.get(path, path): [parts.get(path, "none") for parts in told] for path in paths}
 
 
 def _parts(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -125,8 +120,6 @@ def _called(part: Any) -> str:
 
 def _differs(path: str, told: Sequence[Mapping[str, Any]]) -> bool:
     """Whether it is one thing here and another there, where all that it is a part of has the same name."""
-    steps = path.split(".")
-    above = [".".join(steps[:n]) for n in range(1, len(steps))]
-    first: dict[tuple, Any] = {}
-    within = [(tuple(parts[name] for name in above), parts[path]) for parts in told if path in parts]
-    return any(first.setdefault(names, value) != value for names, value in within)
+    above = list(accumulate(path.split("."), "{}.{}".format))[:-1]
+    within = {(tuple(parts[name] for name in above), parts[path]) for parts in told if path in parts}
+    return len(within) > len({names for names, _ in within})

@@ -5,35 +5,29 @@ import multiprocessing
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import xarray
 
 from rnnlab.training.loop import finished, train
 from rnnlab.training.specs import Spec
-from rnnlab.training.store import PART, Store
+from rnnlab.training.store import PART
 
 LOSSES = 3  # of workers, with nothing finished in between, that are borne
 LOOK = 0.1  # seconds between a worker's looks at whether it is to stop
 PATIENCE = 2.0  # seconds in which trainings that are stopped may write their checkpoints
 
+Pool = Executor | Callable[[], Executor]  # what computes, or what makes it
 
-@dataclass(frozen=True, eq=False)
-class Job:
+
+class Job(NamedTuple):
     """Some seeds of a cell, trained as one ensemble; the labels say which cell, by axis."""
 
     labels: Mapping[str, Any]
@@ -50,20 +44,18 @@ class Job:
         return ", ".join(f"{name} {label}" for name, label in self.labels.items()) or "all"
 
 
+Results = Generator[tuple[Job, xarray.Dataset], None, None]
+
+
 class LostWorkersError(RuntimeError):
     """Workers were lost again and again, and nothing was finished in between."""
 
 
-def results_by(
-    jobs: Sequence[Job], executor: Executor | Callable[[], Executor] | None, how: Mapping[str, Any]
-) -> Generator[tuple[Job, xarray.Dataset], None, None]:
+def results_by(jobs: Sequence[Job], executor: Pool | None, how: Mapping[str, Any]) -> Results:
     """Each job and what came of it, as they are ready; what the store has finished comes first."""
-    if not (executor is None or callable(executor) or hasattr(executor, "submit")):
-        raise ValueError(f"executor must be an Executor, a function that makes one, or None, got {executor!r:.100}")
     waiting = []
     for job in jobs:
-        kept = finished(job.spec, job.seeds, how["store"]) if how["store"] is not None else None
-        if kept is None:
+        if how["store"] is None or (kept := finished(job.spec, job.seeds, how["store"])) is None:
             waiting.append(job)
         else:
             yield job, kept
@@ -73,25 +65,26 @@ def results_by(
         yield from _by_workers(sorted(waiting, key=lambda job: -job.work), executor, how)
 
 
-def _by_workers(
-    jobs: Sequence[Job], executor: Executor | Callable[[], Executor], how: Mapping[str, Any]
-) -> Iterator[tuple[Job, xarray.Dataset]]:
+def _by_workers(jobs: Sequence[Job], executor: Pool, how: Mapping[str, Any]) -> Results:
     """The jobs' results as they are ready; jobs of lost workers are submitted again."""
-    pool, losses, sign = _pool(executor), 0, _sign(how["store"])
-    pending: dict[Future, Job] = {}
+    pool, losses = _pool(executor), 0
+    # A file that is there once the sweep is to stop; where workers see it, and the store's tidying in the end.
+    sign = Path(how["store"].folder if how["store"] else tempfile.gettempdir()) / f".{uuid4().hex}.{PART}"
+    work, pending = partial(_obedient, train, sign=sign, **how), dict[Future, Job]()
     try:
-        _submit(jobs, pool, pending, sign, how)
-        while pending:
-            ready, _ = wait(pending, return_when=FIRST_COMPLETED)
-            if any(isinstance(_failure(future), BrokenExecutor) for future in ready):
+        while jobs or pending:
+            _submit(jobs, pool, pending, work)
+            ready, _ = wait(pending, return_when=futures.FIRST_COMPLETED)
+            if any(isinstance(_loss(future), BrokenExecutor) for future in ready):
                 ready, _ = wait(pending)  # a pool that breaks takes all of them along
-            lost = [future for future in ready if _is_loss(_failure(future))]
+            lost = {future: reason for future in ready if (reason := _loss(future))}
             for future in ready.difference(lost):
                 losses = 0
                 yield pending.pop(future), future.result()
+            jobs = [pending.pop(future) for future in lost]
             if not lost:
                 continue
-            losses, reason = losses + 1, _failure(lost[0])
+            losses, reason = losses + 1, next(iter(lost.values()))
             if losses > LOSSES:
                 raise LostWorkersError(
                     f"workers were lost {losses} times, and nothing was finished in between; what is in the store "
@@ -99,14 +92,13 @@ def _by_workers(
                 ) from reason
             if isinstance(reason, BrokenExecutor):
                 pool = _pool(executor)
-            _submit([pending.pop(future) for future in lost], pool, pending, sign, how)
     finally:
         ended = _stop(pending, sign)
         if pool is not executor:
             pool.shutdown(wait=ended, cancel_futures=True)
 
 
-def _pool(executor: Executor | Callable[[], Executor]) -> Executor:
+def _pool(executor: Pool) -> Executor:
     """What computes: the one that was given, or what the function makes."""
     given = hasattr(executor, "submit") and not isinstance(executor, type)
     pool: Any = executor if given else executor()  # type: ignore[operator]
@@ -115,35 +107,23 @@ def _pool(executor: Executor | Callable[[], Executor]) -> Executor:
     return pool
 
 
-def _submit(
-    jobs: Sequence[Job], pool: Executor, pending: dict[Future, Job], sign: Path, how: Mapping[str, Any]
-) -> None:
-    """Note what the pool promises for each job; a pool that is already broken promises to fail."""
-    with _unheard(pool):
+def _submit(jobs: Sequence[Job], pool: Executor, pending: dict[Future, Job], work: Callable) -> None:
+    """Note what the pool promises for each job; a pool that is already broken promises to fail.
+
+    Processes that are started here do not hear Ctrl-C, which a terminal sends to all; they obey the sign.
+    """
+    blocked = {signal.SIGINT} if isinstance(pool, futures.ProcessPoolExecutor) else set()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
         for job in jobs:
             try:
-                future = pool.submit(_obedient, train, job.spec, sign, seeds=job.seeds, **how)
+                future = pool.submit(work, job.spec, seeds=job.seeds)
             except BrokenExecutor as broken:
                 future = Future()
                 future.set_exception(broken)
             pending[future] = job
-
-
-@contextmanager
-def _unheard(pool: Executor) -> Iterator[None]:
-    """Processes that are started here do not hear Ctrl-C, which a terminal sends to all; they obey the sign."""
-    blocked = {signal.SIGINT} if isinstance(pool, ProcessPoolExecutor) else set()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    try:
-        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _sign(store: Store | None) -> Path:
-    """A file that is there once the sweep is to stop; where workers see it, and the store's tidying in the end."""
-    folder = Path(tempfile.gettempdir()) if store is None else store.folder
-    return folder / f".{uuid4().hex}.{PART}"
 
 
 def _stop(pending: Iterable[Future], sign: Path) -> bool:
@@ -153,22 +133,21 @@ def _stop(pending: Iterable[Future], sign: Path) -> bool:
     with suppress(OSError):
         sign.parent.mkdir(parents=True, exist_ok=True)
         sign.touch()
-    left = wait(pending, PATIENCE).not_done
-    for future in left:
-        future.cancel()
-    if not left:
+    if left := wait(pending, PATIENCE).not_done:
+        for future in left:
+            future.cancel()
+    else:
         sign.unlink(missing_ok=True)
     return not left
 
 
-def _obedient(train: Callable[..., xarray.Dataset], spec: Spec, sign: Path, **how: Any) -> xarray.Dataset | None:
+def _obedient(train: Callable[..., xarray.Dataset], spec: Spec, *, sign: Path, **how: Any) -> xarray.Dataset | None:
     """What `train` returns, in a worker; None if the sign to stop comes first.
 
     It runs in a thread of its own, which can be interrupted wherever the worker is, and whose OpenMP knows nothing of
     a process that this one was forked from.
     """
-    alone = threading.current_thread() is threading.main_thread()
-    if alone and multiprocessing.parent_process() is not None:
+    if multiprocessing.parent_process() and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C comes to all; here the sign counts
     if sign.exists():
         return None
@@ -184,17 +163,14 @@ def _obedient(train: Callable[..., xarray.Dataset], spec: Spec, sign: Path, **ho
     thread.start()
     while not wait([result], LOOK).done:
         if sign.exists():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt)
-            )
+            ident, interrupt = ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, interrupt)
             wait([result], PATIENCE)  # until it is sent again, since a finalizer may have swallowed it
     return None if isinstance(result.exception(), KeyboardInterrupt) else result.result()
 
 
-def _failure(future: Future) -> BaseException | None:
-    return CancelledError() if future.cancelled() else future.exception()
-
-
-def _is_loss(failure: BaseException | None) -> bool:
-    """Whether it says that a worker was lost; Dask's own error is known by name, since Dask may not be there."""
-    return isinstance(failure, BrokenExecutor | CancelledError) or type(failure).__name__ == "KilledWorker"
+def _loss(future: Future) -> BaseException | None:
+    """What says that a worker was lost, if one was; Dask's own error is known by name, since Dask may not be there."""
+    failure = CancelledError() if future.cancelled() else future.exception()
+    lost = isinstance(failure, BrokenExecutor | CancelledError) or type(failure).__name__ == "KilledWorker"
+    return failure if lost else None

@@ -2,20 +2,19 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import xarray
 
 from rnnlab.sweeps.executors import Job
+from rnnlab.training.checks import STOPS
 from rnnlab.training.records import OUTCOMES, SERIES, TOTALS
 from rnnlab.training.specs import named, run_id
 from rnnlab.training.store import SUMMARY, DamagedError, File, Store, decode, encode, expanded, written
 from rnnlab.values import checked
 
 LIMIT = 200_000  # bytes of a summary
-_END = {"no error": "first_no_error", "below 1 %": "first_below_1_percent"}  # of a member, by `Spec.stop`
 
 
 @checked
@@ -56,10 +55,7 @@ def read_summary(path: str | Path) -> xarray.Dataset:
         DamagedError: the file is not as it was written, or is something else.
         FileNotFoundError: there is none.
     """
-    try:
-        file = decode(expanded(path).read_bytes())
-    except DamagedError as error:
-        raise DamagedError(f"{path} is {error}") from error
+    file = decode(expanded(path).read_bytes(), name=str(path))
     if file.name != SUMMARY:
         raise DamagedError(f"{path} is no summary, but {file.name}")
     for name, variable in (file.header["coords"] | file.header["data_vars"]).items():
@@ -107,17 +103,16 @@ def answers(
     taken, left = [], []
     for job in jobs:
         held = _held(networks, job, budgets)
-        begun = store is not None and len(held) < len(job.seeds) and store.family(job.spec.family(job.seeds))
-        if not held or begun:
-            left.append(job)
-            continue
-        checks = networks.isel(network=list(held.values())).swap_dims(check="update")
-        answer = checks.reindex(update=due(job.spec.updates, job.spec.check_every)).drop_vars([*axes, "spec"])
-        answer = answer.swap_dims(update="check", network="seed").assign_attrs(origin, spec=job.spec.canonical())
-        answer["update"].attrs = known["update"].attrs
-        taken.append((replace(job, seeds=list(held)), answer))
+        if store is not None and len(held) < len(job.seeds) and store.family(job.spec.family(job.seeds)):
+            held = {}
+        if held:
+            checks = networks.isel(network=list(held.values())).swap_dims(check="update")
+            answer = checks.reindex(update=due(job.spec.updates, job.spec.check_every)).drop_vars([*axes, "spec"])
+            answer = answer.swap_dims(update="check", network="seed").assign_attrs(origin, spec=job.spec.canonical())
+            answer["update"].attrs = known["update"].attrs
+            taken.append((job._replace(seeds=list(held)), answer))
         if rest := [seed for seed in job.seeds if seed not in held]:
-            left.append(replace(job, seeds=rest))
+            left.append(job._replace(seeds=rest))
     return taken, left
 
 
@@ -125,14 +120,13 @@ def _held(networks: xarray.Dataset, job: Job, budgets: Iterable[int]) -> dict[in
     """Where a job's networks are among those of a summary, by seed."""
     spec, runs = job.spec, networks["run"].values
     held: dict[int, int] = {}
-    when = networks[_END[spec.stop]].values if spec.stop in _END else np.full(len(runs), np.nan)
+    when = networks[STOPS[spec.stop].name].values if spec.stop in STOPS else np.full(len(runs), np.nan)
     early = (when <= spec.updates) & (when % spec.check_every == 0)
-    for budget in budgets if named(spec) else ():
-        if budget <= spec.check_every * 10**6:  # as for any specification
-            text = spec.with_(updates=budget).canonical()
-            ids = {run_id(text, seed): seed for seed in job.seeds}
-            fit = np.isin(runs, list(ids)) & (early | (budget == spec.updates))
-            held |= {ids[runs[n]]: int(n) for n in np.flatnonzero(fit)}
+    possible = [budget for budget in budgets if budget <= spec.check_every * 10**6]  # as for any specification
+    for budget in possible if named(spec) else ():
+        ids = {run_id(spec.with_(updates=budget).canonical(), seed): seed for seed in job.seeds}
+        fit = np.isin(runs, list(ids)) & (early | (budget == spec.updates))
+        held |= {ids[runs[n]]: int(n) for n in np.flatnonzero(fit)}
     return held
 
 

@@ -1,7 +1,6 @@
 """Sweeps: specifications over any axes, trained and gathered in one labelled dataset; and what a store has of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import closing
 from itertools import chain
 from typing import Any
@@ -11,7 +10,7 @@ import pandas
 import xarray
 
 from rnnlab.sweeps.axes import UNITS, Axis, grid, labels
-from rnnlab.sweeps.executors import Job, results_by
+from rnnlab.sweeps.executors import Job, Pool, results_by
 from rnnlab.sweeps.summaries import answers, due
 from rnnlab.training.ensembles import Device
 from rnnlab.training.loop import result_of
@@ -21,13 +20,7 @@ from rnnlab.training.specs import Spec
 from rnnlab.training.store import RUN, Store
 from rnnlab.values import Count, Seconds, Seeds, as_seeds, checked
 
-_TOGETHER: dict[str, Any] = {
-    "data_vars": "minimal",
-    "coords": "minimal",
-    "compat": "override",
-    "join": "outer",
-    "combine_attrs": "drop_conflicts",
-}
+_TOGETHER: Any = {"data_vars": "minimal", "coords": "minimal", "compat": "override", "combine_attrs": "drop_conflicts"}
 
 
 @checked
@@ -38,7 +31,7 @@ def run(
     device: Device = "auto",
     progress: Callable[[Progress], None] | None = None,
     store: Store | None = None,
-    executor: Executor | Callable[[], Executor] | None = None,
+    executor: Pool | None = None,
     chunk: Count | None = None,
     checkpoint_every: Seconds = 60.0,
     restart: bool = False,
@@ -79,7 +72,7 @@ def run(
         OSError: the store cannot be written to at the start.
     """
     specs, every = grid(base, **axes), as_seeds(seeds)
-    jobs = _jobs(specs, every, len(every) if chunk is None else chunk)
+    jobs = _jobs(specs, every, chunk or len(every))
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     taken, left = ([], jobs) if known is None else answers(known, jobs, store)
     work, done, results = sum(job.work for job in jobs), [], []
@@ -101,15 +94,13 @@ def run(
 
 def _jobs(specs: xarray.DataArray, seeds: list[int], size: int) -> list[Job]:
     """The ensembles of all cells."""
-    cells = [specs[place] for place in np.ndindex(specs.shape)]
     parts = [seeds[first : first + size] for first in range(0, len(seeds), size)]
+    cells = map(specs.__getitem__, np.ndindex(specs.shape))
     named = [({str(name): label.item() for name, label in cell.coords.items()}, cell.item()) for cell in cells]
     return [Job(names, spec, part) for names, spec in named for part in parts]
 
 
-def _over(
-    axes: Mapping[Any, Sequence[Any]], specs: Sequence[Spec], results: Sequence[xarray.Dataset]
-) -> xarray.Dataset:
+def _over(axes: Mapping[Any, Sequence], specs: Sequence[Spec], results: Sequence[xarray.Dataset]) -> xarray.Dataset:
     """Ensembles' results as one, over axes that say by label where each belongs; NaN where there is nothing."""
     parts, networks = [], [result.sizes["seed"] for result in results]
     for result, count in zip(results, networks, strict=True):
@@ -117,7 +108,7 @@ def _over(
         part = result.assign(spec=("seed", *text)).swap_dims(check="update")
         numbered = {dim: range(size) for dim, size in part.sizes.items() if dim == "parameter"}
         parts.append(part.drop_attrs(deep=False).assign_coords(numbered))
-    runs = xarray.concat(parts, "seed", **_TOGETHER).drop_vars("parameter", errors="ignore")
+    runs = xarray.concat(parts, "seed", join="outer", **_TOGETHER).drop_vars("parameter", errors="ignore")
     every = np.unique(np.concatenate([due(spec.updates, spec.check_every) for spec in specs]))
     runs = runs.reindex(update=every).swap_dims(update="check").rename(seed="network")
     columns = {name: np.repeat(axis, networks) for name, axis in axes.items()} | {"seed": runs["network"].values}
@@ -169,6 +160,6 @@ def _conflict(axes: Mapping[str, Sequence[Any]], specs: Sequence[Spec], results:
         seeds = result["seed"].values.tolist()
         for seed in seeds:
             if (others := seen.setdefault((*cell, seed), seeds)) is not seeds:
-                where = ", ".join(map(str, cell))
-                return f"seed {seed} of {where} twice, trained beside other seeds: {others} and {seeds}"
+                named = f"seed {seed} of {', '.join(map(str, cell))}"
+                return f"{named} twice, trained beside other seeds: {others} and {seeds}"
     return ""

@@ -3,18 +3,21 @@
 import copy
 import math
 import os
+import re
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from rnnlab import bits
 from rnnlab.descent.algorithm import check_steady
+from rnnlab.dynamics.backward import Signal, signal
 from rnnlab.engine.choosing import choose
 from rnnlab.engine.contract import Trace, counted
 from rnnlab.naming import outside
@@ -38,21 +41,15 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     Raises:
         ValueError: PyTorch has no such device, or it is not there.
     """
-    refusal = ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
-    if not isinstance(device, str | torch.device):
-        raise refusal
+    known = isinstance(device, str | torch.device) and re.fullmatch("auto|(cpu|cuda)(:([1-9]?[0-9]))?", str(device))
+    if not known:
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise refusal from None
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+    if known[1] == "cuda" and int(known[3] or 0) >= torch.cuda.device_count():
         reached = f"{torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "no GPU"
         raise ValueError(f"device must be 'auto' or 'cpu' here, got {str(device)!r}: PyTorch reaches {reached}")
-    if chosen.type not in ("cpu", "cuda"):
-        raise refusal
-    return chosen
+    return torch.device(device)
 
 
 Device = Annotated[str | torch.device, lambda _, device: pick_device(device)]
@@ -74,13 +71,7 @@ class Ensemble:
 
     @checked
     def __init__(
-        self,
-        spec: Spec,
-        seeds: Seeds,
-        *,
-        start: Start | None = None,
-        device: Device = "auto",
-        memory: Memory = 2**30,
+        self, spec: Spec, seeds: Seeds, *, start: Start | None = None, device: Device = "auto", memory: Memory = 2**30
     ) -> None:
         if os.getpid() != _IMPORTED and threading.current_thread() is threading.main_thread():
             torch.set_num_threads(1)  # OpenMP would wait for threads that a forked process does not have
@@ -153,14 +144,11 @@ class Ensemble:
     def _by_rates(self, updates: int) -> Trace:
         """The members of one learning rate, then those of the next."""
         groups = [[m for m, other in enumerate(self.rates) if other == rate] for rate in dict.fromkeys(self.rates)]
-        traces = []
-        for members in groups:
-            group = self.select(members)
-            traces.append(group._advance(updates))
-            self.parameters.theta[members] = group.parameters.theta
+        chosen = [self.select(members) for members in groups]
+        trace, order = join([group._advance(updates) for group in chosen], dim=1), np.concatenate(groups).argsort()
+        self.parameters.theta.copy_(torch.cat([group.parameters.theta for group in chosen])[order])
         self.update += updates
-        trace, order = join(traces, dim=1), np.concatenate(groups).argsort()
-        return Trace(*(getattr(trace, f.name)[:, order] for f in fields(Trace)))
+        return Trace(*(part[:, order] for part in vars(trace).values()))
 
     @checked
     def errors(self, sequences: Sequences, *, stream: int = bits.CHECK, task: Task | None = None) -> Tensor:
@@ -177,8 +165,7 @@ class Ensemble:
         task = task or self.spec.task
         if any(getattr(task, name) != getattr(self.spec.task, name) for name in ("inputs", "outputs", "loss")):
             raise ValueError(f"task must have the inputs, outputs and loss of {self.spec.task}, got {task}")
-        B = min(sequences, PIECE)
-        pieces = sequences // B
+        pieces = sequences // (B := min(sequences, PIECE))
         # Rounded up: the last check of a budget that is no multiple of check_every has sequences of its own.
         first = math.ceil(self.update / self.spec.check_every) * pieces
         wrong = torch.zeros(len(self.seeds), dtype=torch.float64, device="cpu")
@@ -198,11 +185,9 @@ class Ensemble:
         loss, h = task.loss, None
         wrong = torch.zeros(network.members, B, dtype=torch.bool, device=seeds.device)
         for start in range(0, task.longest, window):
-            steps = range(start, start + window)
-            chunk = self._chunk(task, seeds, numbers, batch=B, stream=stream, steps=steps)
+            chunk = self._chunk(task, seeds, numbers, batch=B, stream=stream, steps=range(start, start + window))
             lengths, targets = chunk.lengths[0], chunk.targets[0]
-            end = int(lengths.max())
-            stop = min(start + window, end)
+            stop = min(start + window, end := int(lengths.max()))
             targets = targets[:, start:stop] if loss.every_step else targets
             part = Batch(chunk.inputs[0][:, : stop - start], targets, (lengths - start).clamp(0, stop - start))
             y, h = self.engine.outputs(network, part, sigma=self.spec.init.sigma, loss=loss, h_0=h)
@@ -239,4 +224,26 @@ class Ensemble:
 
 def join(traces: Sequence[Trace], *, dim: int) -> Trace:
     """Traces of updates that follow each other (dim 0), or of members side by side (dim 1), as one."""
-    return Trace(*(torch.cat([getattr(t, f.name) for t in traces], dim=dim) for f in fields(Trace)))
+    parts = zip(*(vars(trace).values() for trace in traces), strict=True)
+    return Trace(*(torch.cat(part, dim=dim) for part in parts))
+
+
+@checked
+def along(ensemble: Ensemble, stops: Iterable[int]) -> Iterator[tuple[int, Signal, Float[Tensor, "K M"]]]:
+    """Train on to each stop, and take apart the sweep that the next update is going to make.
+
+    Args:
+        ensemble: trained in place.
+        stops: numbers of updates, increasing, none below `ensemble.update`.
+
+    Yields:
+        The stop, the signal there, and the norms before clipping of the gradients since the last stop.
+    """
+    spec = ensemble.spec
+    seeds = torch.tensor(ensemble.seeds, dtype=torch.int64, device="cpu")
+    for stop in stops:
+        none = torch.zeros(0, len(seeds), dtype=torch.float32, device="cpu")
+        passed = ensemble.advance(stop - ensemble.update).norm.cpu() if stop > ensemble.update else none
+        number = torch.tensor([stop], dtype=torch.int64, device="cpu")
+        batch = spec.task.chunk(seeds, number, batch=spec.batch)[0]
+        yield stop, signal(ensemble.parameters, batch, sigma=spec.init.sigma, loss=spec.task.loss), passed

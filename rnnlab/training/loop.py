@@ -5,7 +5,6 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,7 +42,7 @@ class _Run:
     @property
     def going(self) -> bool:
         """Whether there is anything left to do."""
-        return self.members != [] and self.record.last < self.spec.updates
+        return bool(self.members) and self.record.last < self.spec.updates
 
     def step(self) -> bool:
         """Make some updates, and the check if it is due; say whether it was."""
@@ -118,8 +117,7 @@ class _Run:
         arrays = self.record.arrays() | {"theta": self.theta}
         arrays |= {"seeds": np.array(self.seeds), "members": np.array(self.members, dtype=np.int64)}
         if self.traces:
-            trace = join(self.traces, dim=0)
-            arrays |= {f"trace_{f.name}": getattr(trace, f.name).cpu().numpy() for f in fields(Trace)}
+            arrays |= {f"trace_{name}": part.cpu().numpy() for name, part in vars(join(self.traces, dim=0)).items()}
         series, outcomes = own(self.spec)
         header: dict[str, Any] = {"spec": named(self.spec), "update": self.ensemble.update, "own": series | outcomes}
         header |= {"start": self.start.names if self.start else [], "provenance": self._provenance()}
@@ -139,8 +137,8 @@ class _Run:
         if self.spec.rate is not None and self.record.updates:
             self.ensemble.rates = arrays["learning_rate"][self.members, -1].tolist()
         if "trace_loss" in arrays:
-            parts = (torch.from_numpy(arrays[f"trace_{f.name}"]).to(where) for f in fields(Trace))
-            self.traces = [Trace(*parts)]
+            parts = {name: torch.from_numpy(arrays[f"trace_{name}"]).to(where) for name in Trace.__annotations__}
+            self.traces = [Trace(**parts)]
         self.began -= file.header["provenance"]["wall_s"]
 
     def resume(self, store: Store, *, restart: bool) -> None:
@@ -150,21 +148,17 @@ class _Run:
             OtherEngineError: all that it has was made by others, and `restart` is not set.
         """
         spec, begun, here = self.spec, self.record.begun, _maker(self._provenance())
-        files = [
-            file for file in store.family(spec.family(self.seeds, self.start)) if file.header["update"] <= spec.updates
-        ]
+        family = store.family(spec.family(self.seeds, self.start))
+        files = [file for file in family if file.header["update"] <= spec.updates]
         # A budget that is no multiple of check_every ends with a check that a longer one does not make.
         files = [file for file in files if not ((file.arrays["updates"] - begun) % spec.check_every).any()]
-        for file in files:
-            if _maker(file.header["provenance"]) == here:
-                return self.restore(file)
-        if files and not restart:
-            raise OtherEngineError(
-                f"{store.folder / files[0].name} holds {files[0].header['update']} updates by "
-                f"{_maker(files[0].header['provenance'])}, but here is {here}; go on where it was begun, or start "
-                f"again with restart=True"
-            )
-        return None
+        if ours := [file for file in files if _maker(file.header["provenance"]) == here]:
+            self.restore(ours[0])
+        elif files and not restart:
+            path, header = store.folder / files[0].name, files[0].header
+            there = f"{path} holds {header['update']} updates by {_maker(header['provenance'])}"
+            remedy = "go on where it was begun, or start again with restart=True"
+            raise OtherEngineError(f"{there}, but here is {here}; {remedy}")
 
     def _provenance(self) -> dict[str, Any]:
         """By what it is computed, today, in how many seconds."""
@@ -255,35 +249,31 @@ def train(
     """
     if start is not None and start.update >= spec.updates:
         raise ValueError(f"start must have fewer than the budget of {spec.updates} updates, got {start.update}")
-    if store is not None and (kept := finished(spec, seeds, store, start=start)) is not None:
+    kept = None if store is None else finished(spec, seeds, store, start=start)
+    if kept is not None:
         return kept
     run = _Run(Ensemble(spec, seeds, start=start, device=device, memory=memory), start)
     if store is not None:
         store.prepare()
         run.resume(store, restart=restart)
-    saved, mark = time.monotonic(), run.mark()
+    saved, mark = time.monotonic(), run
     try:
-        while run.going:
-            if store is not None:
-                mark = run.mark()
+        while run.going and kept is None:
+            mark = run.mark()
             due = run.step()
             if store is not None and run.going and time.monotonic() - saved >= checkpoint_every:
                 _keep(store, run.file())
                 saved = time.monotonic()
-                if (
-                    kept := finished(spec, seeds, store, start=start)
-                ) is not None:  # by another worker, in the meantime
-                    store.remove(_name(spec, run.seeds, start, CHECKPOINT))
-                    return kept
+                kept = finished(spec, seeds, store, start=start)  # by another worker, in the meantime
             if due and progress is not None:
                 progress(run.progress())
-        if store is not None and _keep(store, run.file()):
+        if store is not None and (kept is not None or _keep(store, run.file())):
             store.remove(_name(spec, run.seeds, start, CHECKPOINT))
     except KeyboardInterrupt:
         if store is not None:
             _keep(store, mark.file())
         raise
-    return result_of(run.file())
+    return result_of(run.file()) if kept is None else kept
 
 
 def _keep(store: Store, file: File) -> bool:

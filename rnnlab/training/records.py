@@ -26,32 +26,20 @@ SERIES = {
     "norm_max": ("largest gradient norm before clipping since the last check", "loss per weight"),
     "clipped": ("share of updates clipped or guarded since the last check", "1"),
 } | _said(*MEASURES)
-OUTCOMES = (
-    _said(*STOPS.values())
-    | {
-        "final_error": ("share of wrong sequences at the last check", "1"),
-        "diverged_at": ("first update whose gradient was not finite and not guarded", "updates"),
-        "guarded": ("updates in which the guard replaced the gradient", "updates"),
-    }
-    | {name: (text, "1") for name, text in FRESH.items()}
-)
+OUTCOMES = _said(*STOPS.values()) | {
+    "final_error": ("share of wrong sequences at the last check", "1"),
+    "diverged_at": ("first update whose gradient was not finite and not guarded", "updates"),
+    "guarded": ("updates in which the guard replaced the gradient", "updates"),
+    **{name: (text, "1") for name, text in FRESH.items()},
+}
 EVENTS = (*(stop.name for stop in STOPS.values()), "diverged_at")  # NaN where they did not happen
 TOTALS = {
     "final_rho": ("spectral radius of W_rec at the last check", "1"),
     "largest_norm": ("largest gradient norm before clipping", "loss per weight"),
     "clipped_share": ("share of all updates clipped or guarded", "1"),
 }
-_OTHER = [
-    "theta",
-    "run",
-    "seed",
-    "seeds",
-    "members",
-    "update",
-    "updates",
-    "learning_rate",
-    *(f"trace_{name}" for name in SERIES),
-]
+_OTHER = ["theta", "run", "seed", "seeds", "members", "update", "updates", "learning_rate"]
+_OTHER += [f"trace_{name}" for name in SERIES]
 
 
 def own(spec: Spec) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[str, str]]]:
@@ -161,21 +149,16 @@ def totals(runs: xarray.Dataset) -> xarray.Dataset:
     updates = runs["update"].copy(data=np.diff(runs["update"], prepend=0))  # since the check before
     clipped = runs["clipped"].weighted(updates).mean("check")
     sums = runs["rho"].isel(check=last), runs["norm_max"].max("check"), clipped
-    return runs.assign(
-        {
-            name: (total.dims, total.values, {"long_name": text, "units": units})
-            for total, (name, (text, units)) in zip(sums, TOTALS.items(), strict=True)
-        }
-    )
+    for total, (name, (text, units)) in zip(sums, TOTALS.items(), strict=True):
+        runs = runs.assign({name: (total.dims, total.values, {"long_name": text, "units": units})})
+    return runs
 
 
 def merged(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The provenance of several trainings as one: seconds add up, the last date counts, and all else is listed."""
     one: dict[str, Any] = {}
-    for name in dict.fromkeys(name for provenance in provenances for name in provenance):
+    for name in dict.fromkeys(itertools.chain.from_iterable(provenances)):
         values = [provenance[name] for provenance in provenances if name in provenance]
-        different = list(dict.fromkeys(values))
-        one[name] = different[0] if len(different) == 1 else ", ".join(map(str, different))
-        if name in ("wall_s", "date"):
-            one[name] = round(sum(values), 3) if name == "wall_s" else max(values)
+        joined = values[0] if len(set(values)) == 1 else ", ".join(map(str, dict.fromkeys(values)))
+        one[name] = round(sum(values), 3) if name == "wall_s" else max(values) if name == "date" else joined
     return one

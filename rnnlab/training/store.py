@@ -60,35 +60,36 @@ def encode(file: File, *, save: Callable[..., None] = np.savez) -> bytes:
 
 
 @checked
-def decode(data: bytes) -> File:
+def decode(data: bytes, *, name: str = "data") -> File:
     """What `encode` was given.
+
+    Args:
+        data: that.
+        name: what to call it in a refusal.
 
     Raises:
         DamagedError: `data` is something else, of another version, or does not have its sum.
     """
     if data[:4] != b"PK\3\4" or data[30:40] != b"rnnlab.npy":  # where an archive says what is first in it
         old = data.startswith(b"rnnlab store ")
-        raise DamagedError("of another version of the store" if old else "no file of rnnlab's store")
+        raise DamagedError(f"{name} is " + ("of another version of the store" if old else "no file of rnnlab's store"))
     if hashlib.sha256(memoryview(data)[:-_SUM]).hexdigest().encode() != data[-_SUM:]:
-        raise DamagedError("truncated or changed: its sum is another")
+        raise DamagedError(f"{name} is truncated or changed: its sum is another")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = dict(archive)
         words = json.loads(arrays.pop("rnnlab").tobytes())
         version, file = words["version"], File(str(words["name"]), dict(words["header"]), arrays)
     except Exception as error:  # whatever reading it may raise
-        raise DamagedError(f"not as rnnlab writes it: {error}") from error
+        raise DamagedError(f"{name} is not as rnnlab writes it: {error}") from error
     if version != VERSION:
-        raise DamagedError("of another version of the store")
+        raise DamagedError(f"{name} is of another version of the store")
     return file
 
 
 def _named(name: str, data: bytes) -> File:
     """What `decode` makes of it, if it is what was written under this name."""
-    try:
-        file = decode(data)
-    except DamagedError as error:
-        raise DamagedError(f"{name} is {error}") from error
+    file = decode(data, name=name)
     if file.name != name:
         raise DamagedError(f"{name} is {file.name} under another name")
     if lacking := _WORDS.difference(file.header) | _ARRAYS.difference(file.arrays):
@@ -96,15 +97,21 @@ def _named(name: str, data: bytes) -> File:
     return file
 
 
-def _sound(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of an archive's files, each of which is known to be one of a store."""
-    for member in tar:
-        stream = tar.extractfile(member) if member.isfile() and _NAME.fullmatch(member.name) else None
-        if stream is None:
-            raise DamagedError(f"{member.name!r} is no file of a store")
-        data = stream.read()
-        _named(member.name, data)
-        yield member.name, data
+def _opened(path: Path) -> File | Exception:
+    """What a file holds, or why it cannot be had."""
+    try:
+        return _named(path.name, path.read_bytes())
+    except (DamagedError, OSError) as reason:
+        return reason
+
+
+def _sound(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """What an archive holds under this name, if it is a file of a store."""
+    stream = tar.extractfile(member) if member.isfile() and _NAME.fullmatch(member.name) else None
+    if stream is None:
+        raise DamagedError(f"{member.name!r} is no file of a store")
+    _named(member.name, data := stream.read())
+    return data
 
 
 @contextmanager
@@ -117,10 +124,9 @@ def written(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
-    except BaseException:
+    finally:
         with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
+            part.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -185,8 +191,8 @@ class Store:
 
     def files(self, *kinds: str) -> list[Path]:
         """Its finished and unfinished trainings, or only those of some kinds, by name."""
-        named = [path for path in self._all() if _NAME.fullmatch(path.name)]
-        return [path for path in named if not kinds or path.suffix[1:] in kinds]
+        kinds = kinds or (RUN, CHECKPOINT)
+        return [path for path in self._all() if _NAME.fullmatch(path.name) and path.suffix[1:] in kinds]
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.iterdir()) if self.folder.is_dir() else []
@@ -198,20 +204,15 @@ class Store:
 
     def read(self, name: str) -> File | None:
         """A file of the store, or None where there is none; a damaged one is named in a warning and set aside."""
-        try:
-            return _named(name, (self.folder / name).read_bytes())
-        except FileNotFoundError:
-            return None
-        except (DamagedError, OSError) as reason:
-            self.set_aside(name, reason)
-            return None
-
-    def set_aside(self, name: str, reason: object) -> None:
-        """Keep a file out of the way of reading, and warn of it."""
         path = self.folder / name
-        warnings.warn(f"set aside in {self.folder}, and computed anew where it is needed: {reason}", stacklevel=3)
-        with suppress(OSError):
-            path.replace(path.with_name(f"{name}.{ASIDE}"))
+        found = _opened(path)
+        if isinstance(found, File):
+            return found
+        if not isinstance(found, FileNotFoundError):
+            warnings.warn(f"set aside in {self.folder}, and computed anew where it is needed: {found}", stacklevel=2)
+            with suppress(OSError):
+                path.replace(path.with_name(f"{name}.{ASIDE}"))
+        return None
 
     def prepare(self) -> None:
         """Make the folder, if it is not there yet.
@@ -243,13 +244,7 @@ class Store:
 
     def verify(self) -> dict[Path, str]:
         """What is wrong with each file that is not as it was written; nothing is changed."""
-        found = {}
-        for path in self.files():
-            try:
-                _named(path.name, path.read_bytes())
-            except (DamagedError, OSError) as reason:
-                found[path] = str(reason)
-        return found
+        return {path: str(found) for path in self.files() if not isinstance(found := _opened(path), File)}
 
     def pack(self, archive: Path) -> int:
         """Put all its trainings into one tar file, and return how many; damaged ones stay out.
@@ -272,22 +267,20 @@ class Store:
         """
         try:
             with tarfile.open(archive, "r:") as tar:
-                names = [name for name, _ in _sound(tar)]
+                for member in tar:
+                    _sound(tar, member)
                 self.prepare()
-                new = [name for name in names if not (self.folder / name).exists()]
-                for name, data in _sound(tar):
-                    if name in new:
-                        with written(self.folder / name) as stream:
-                            stream.write(data)
+                new = [member for member in tar if not (self.folder / member.name).exists()]
+                for member in new:
+                    with written(self.folder / member.name) as stream:
+                        stream.write(_sound(tar, member))
         except (tarfile.TarError, DamagedError) as error:
             raise DamagedError(f"{archive} is refused, and nothing taken in: {error}") from error
         return len(new)
 
     def litter(self) -> list[Path]:
         """What nobody needs: files set aside, checkpoints of what has been finished, parts of files an hour old."""
-        finished = {path.stem for path in self.files(RUN)}
-        found = [path for path in self.files(CHECKPOINT) if path.stem in finished]
-        for path in self._all():
-            old = path.suffix == f".{PART}" and time.time() - path.stat().st_mtime > _STALE
-            found += [path] if old or path.suffix == f".{ASIDE}" else []
-        return found
+        finished, now = {path.stem for path in self.files(RUN)}, time.time()
+        ends = {kind: [path for path in self._all() if path.suffix == f".{kind}"] for kind in (PART, ASIDE)}
+        found = [path for path in self.files(CHECKPOINT) if path.stem in finished] + ends[ASIDE]
+        return found + [path for path in ends[PART] if now - path.stat().st_mtime > _STALE]

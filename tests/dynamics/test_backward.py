@@ -11,8 +11,7 @@ from rnnlab.network.cells import Sigmoid, Tanh
 from rnnlab.network.inits import BasicTanh, SigmoidInit
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.pathological import TemporalOrder
-from rnnlab.training.along import along
-from rnnlab.training.ensembles import Ensemble
+from rnnlab.training.ensembles import Ensemble, along
 from rnnlab.training.specs import Spec
 
 TASK = TemporalOrder(12)

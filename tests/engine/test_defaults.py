@@ -19,7 +19,7 @@ from rnnlab.network.inits import BasicTanh, SmartTanh
 from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
 from rnnlab.training import ensembles
-from rnnlab.training.along import along
+from rnnlab.training.ensembles import along
 from tests.engine.test_gradients import random_case
 
 TASKS = [TemporalOrder((10, 12)), Addition(10), NoiselessMemorization(2, 2, 2), RandomPermutation(4)]
