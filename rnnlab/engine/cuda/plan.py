@@ -73,8 +73,6 @@ def memory(plan: Plan, theta: Tensor, *, K: int, T: int) -> dict[str, Tensor]:
         "errors": take(M, S, plan.B, plan.OP),
         "gradient": take(M, plan.P),
         "outputs": take(M, S, plan.B, plan.O).zero_() if plan.keep else take(0),
-        "losses": take(K, M),
-        "norms": take(K, M),
-        "omegas": take(K, M),
+        **{name: take(K, M) for name in ("losses", "norms", "omegas")},
         "events": take(K, M, dtype=torch.uint8),
     }
