@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rnnlab.descent import clipping
 from rnnlab.engine import contract, phases
-from rnnlab.engine.contract import Gradients, Rules, Trace, alive, counted
+from rnnlab.engine.contract import Answer, Gradients, Rules, Trace, alive, counted
 from rnnlab.engine.graphs import Replay
 from rnnlab.engine.phases import Space
 from rnnlab.network.parameters import Parameters
@@ -96,8 +96,7 @@ def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
     Raises:
         ValueError: a shape or dtype does not fit.
     """
-    space: Space = {}
-    algorithm, theta = rules.algorithm, parameters.theta
+    space, algorithm, theta = Space(), rules.algorithm, parameters.theta
 
     def update(batch: Batch, alpha: float | Tensor, within: Tensor | None) -> tuple[Tensor, ...]:
         g = _gradients(parameters, batch, rules, alpha, within, space)
@@ -137,7 +136,7 @@ def _replayed(
 
 @contract.outputs
 @torch.no_grad()
-def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, Tensor]:
+def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> Answer:
     """What the networks answer, `M S B O`, and the states they end in, `M B N`.
 
     With `h_0` from an earlier window of the same sequences, long sequences stream through little memory.

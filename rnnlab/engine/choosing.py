@@ -15,12 +15,10 @@ from rnnlab.network.cells import Sigma
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Sizes
 
-_FUSED: dict[str, ModuleType] = {"cpu": cpu, "cuda": cuda}  # by the device's type
-
 
 def choose(*, sigma: Sigma, loss: Loss, algorithm: Algorithm, sizes: Sizes, device: torch.device) -> ModuleType:
     """The fastest engine that knows all of these: `cpu` or `cuda`, fused, where it fits; `batched` everywhere else."""
-    fused = _FUSED.get(device.type)
+    fused = {"cpu": cpu, "cuda": cuda}.get(device.type)
     if fused is None or not known.fits(Rules(sigma, loss, algorithm)) or (fused is cuda and not cuda.holds(sizes)):
         return batched
     return fused if _works(fused, sizes.units) else batched

@@ -55,6 +55,9 @@ class Trace:
     events: UInt8[Tensor, "K M"]
 
 
+Answer = tuple[Tensor, Tensor]  # outputs, `M S B O`, and the states that the networks end in, `M B N`
+
+
 @dataclass(frozen=True)
 class Rules:
     """What an engine computes by.
@@ -117,14 +120,10 @@ def sgd(updates: Callable[[Parameters, Chunk, Rules], Trace]) -> Callable[..., T
     return _called(call, updates)
 
 
-def outputs(
-    respond: Callable[[Parameters, Batch, Rules], tuple[Tensor, Tensor]],
-) -> Callable[..., tuple[Tensor, Tensor]]:
+def outputs(respond: Callable[[Parameters, Batch, Rules], Answer]) -> Callable[..., Answer]:
     """An engine's outputs for what was checked, as everybody calls them: for a batch, whose targets are not checked."""
 
-    def call(
-        parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, h_0: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def call(parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, h_0: Tensor | None = None) -> Answer:
         rules = Rules(sigma, loss, h_0=h_0)
         check(parameters, batch, rules, targets=False)
         return respond(parameters, batch, rules)
@@ -160,17 +159,14 @@ def check(parameters: Parameters, held: Batch | Chunk, rules: Rules, *, targets:
         raise ValueError(f"inputs must have {sizes.inputs} channels, got {inputs.shape[-1]}")
     if T * B > LARGEST:
         raise ValueError(f"inputs must have at most {LARGEST} pairs of a step and a sequence, got {T} steps of {B}")
-    _check_numbers("inputs", inputs, parameters.theta, kind="symbols", below=sizes.inputs)
-    shortest = int(targets)
+    _check_numbers("inputs", inputs, parameters.theta, (), kind="symbols", below=sizes.inputs)
     if lengths.shape != (*K, M) or lengths.device.type != "cpu":
         raise ValueError(f"lengths must have shape {(*K, M)}, on the CPU, got {tuple(lengths.shape)}, {lengths.device}")
-    if not shortest <= int(lengths.min()) <= int(lengths.max()) <= T:
-        said = f"{M} numbers of steps from {shortest} to {T}"
-        raise ValueError(f"lengths must hold {said}, got {lengths.tolist()!s:.100}")
+    if not int(targets) <= int(lengths.min()) <= int(lengths.max()) <= T:
+        steps = f"{M} numbers of steps from {targets:d} to {T}"
+        raise ValueError(f"lengths must hold {steps}, got {lengths.tolist()!s:.100}")
     if rules.h_0 is not None:
-        if tuple(rules.h_0.shape) != (M, B, sizes.units):
-            raise ValueError(f"h_0 must have shape {(M, B, sizes.units)}, got {tuple(rules.h_0.shape)}")
-        _check_numbers("h_0", rules.h_0, parameters.theta)
+        _check_numbers("h_0", rules.h_0, parameters.theta, (M, B, sizes.units))
     if targets:
         _check_targets(parameters, held.targets, (*K, M, T if rules.loss.every_step else 1, B), rules.loss)
     _check_algorithm(rules, parameters.theta.dtype)
@@ -181,14 +177,14 @@ def _check_targets(parameters: Parameters, targets: Tensor, pairs: tuple[int, ..
     if targets.is_floating_point() != real:
         kind = "real numbers" if real else "classes (integers)"
         raise ValueError(f"targets must be {kind} for {type(loss).__name__}, got {targets.dtype}")
-    wanted = (*pairs, O) if real else pairs
-    if tuple(targets.shape) != wanted:
-        raise ValueError(f"targets must have shape {wanted}, got {tuple(targets.shape)}")
-    _check_numbers("targets", targets, parameters.theta, kind="classes", below=O)
+    shape = (*pairs, O) if real else pairs
+    _check_numbers("targets", targets, parameters.theta, shape, kind="classes", below=O)
 
 
-def _check_numbers(name: str, x: Tensor, theta: Tensor, *, kind: str = "", below: int = 0) -> None:
-    """Refuse integers out of range, real numbers that theta's dtype would narrow, and what lies elsewhere."""
+def _check_numbers(name: str, x: Tensor, theta: Tensor, shape: tuple[int, ...], kind: str = "", below: int = 0) -> None:
+    """Refuse another shape (but for ()) or device, integers out of range, numbers that theta's dtype would narrow."""
+    if shape and tuple(x.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
     if x.device != theta.device:
         raise ValueError(f"{name} must be on {theta.device}, where the networks are, got {x.device}")
     if x.is_floating_point() or not kind:
@@ -221,7 +217,6 @@ def alive(lengths: Tensor, T: int, *, device: torch.device | str = "cpu") -> Ten
 def counted(batch: Batch, loss: Loss) -> Tensor:
     """Which (output step, sequence) pairs enter the loss, `M S B`."""
     M, S, B = batch.targets.shape[:3]
-    device = batch.targets.device
     if not loss.every_step:
-        return torch.ones(M, S, B, dtype=torch.bool, device=device)
-    return alive(batch.lengths, S, device=device)[:, :, None].expand(M, S, B)
+        return torch.ones(M, S, B, dtype=torch.bool, device=batch.targets.device)
+    return alive(batch.lengths, S, device=batch.targets.device)[:, :, None].expand(M, S, B)

@@ -41,7 +41,7 @@ def _member(network: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, ..
     states = [start.clone().requires_grad_()]
     for t in range(L):
         h = sigma(states[-1] @ network.W_rec[0].mT + u[t] @ network.W_in[0].mT + network.b[0])
-        h.register_hook(lambda delta: delta.clamp(-limit, limit))  # on its way on, but not where it is asked for
+        h.register_hook(lambda delta: delta.clamp(-limit, limit))
         states.append(h)
     read = states[1:] if loss.every_step else states[-1:]
     y = torch.stack([h @ network.W_out[0].mT + network.b_out[0] for h in read])[None]  # 1 S B O
@@ -49,7 +49,7 @@ def _member(network: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, ..
     E = loss.value(y, targets.double() if targets.is_floating_point() else targets.long(), within)
     theta, *deltas = torch.autograd.grad(E.sum(), [network.theta, *states], materialize_grads=True)
     delta, h = torch.stack(deltas), torch.stack(states).detach()  # L+1 B N
-    delta[1:].clamp_(-limit, limit)
+    delta[1:].clamp_(-limit, limit)  # the hooks limit what travels on, and not always what is asked for
     Omega_ = E.new_zeros(1)
     if omega is not None:
         Omega_, W_rec_grad = _omega(omega, network.W_rec[0].detach(), delta[1:], sigma.derivative(h[1:]))

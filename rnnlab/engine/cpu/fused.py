@@ -1,16 +1,16 @@
 """Fused training on the CPU: whole updates of one member per core, by a kernel compiled on first use."""
 
 import ctypes
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from rnnlab.engine import contract, known
-from rnnlab.engine.contract import Gradients, Rules, Trace
+from rnnlab.engine.contract import Answer, Gradients, Rules, Trace
 from rnnlab.engine.cpu.kernel import Job, NoCompilerError, instruction_set, kernel_hash, library
-from rnnlab.network.losses import Loss
-from rnnlab.network.parameters import Parameters, Sizes
+from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch, Chunk
 
 
@@ -20,14 +20,13 @@ def _numbers(x: Tensor, kinds: int) -> Tensor:
     return x.to(kind).contiguous()
 
 
-def _filled(*shape: int, value: float | None = 0.0) -> Tensor:
+def _zeros(*shape: int) -> Tensor:
     """Memory for the kernel, whatever dtype and device are torch's default."""
-    new = torch.empty(shape, dtype=torch.float32, device="cpu")
-    return new if value is None else new.fill_(value)
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")
 
 
 def _run(
-    kind: str, parameters: Parameters, batch: Batch, rules: Rules, strides: dict[str, int], **members: Tensor
+    kind: str, parameters: Parameters, batch: Batch, rules: Rules, strides: dict[str, int], **members: Tensor | None
 ) -> None:
     """Call the kernel once for every member, as many at a time as torch may use threads.
 
@@ -45,15 +44,15 @@ def _run(
     told |= {"N": sizes.units, "I": sizes.inputs, "O": sizes.outputs, "T": T, "B": B}
     told["symbols"] = 0 if inputs.is_floating_point() else inputs.element_size()
     told["classes"] = 0 if rules.loss.real_targets else batch.targets.element_size()
-    members |= {"theta": parameters.theta, "inputs": inputs, "lengths": batch.lengths}
-    if (h_0 := known.start(rules)) is not None:
-        members["h_0"] = h_0
+    members |= {"theta": parameters.theta, "inputs": inputs, "lengths": batch.lengths, "h_0": known.start(rules)}
     run, space_of = getattr(kernel, f"rnnlab_{kind}"), getattr(kernel, f"rnnlab_{kind}_space")
+    held = threading.local()  # a thread's members take turns in one workspace: fresh pages cost a twentieth of the time
 
     def call(m: int) -> None:
-        job = Job(**told, **{name: x[m].data_ptr() for name, x in members.items()})
-        space = _filled(space_of(ctypes.byref(job)) + 16, value=None)
-        job.space = -(-space.data_ptr() // 64) * 64
+        job = Job(**told, **{name: x[m].data_ptr() for name, x in members.items() if x is not None})
+        if not hasattr(held, "space"):
+            held.space = torch.empty(space_of(ctypes.byref(job)) + 16, dtype=torch.float32, device="cpu")
+        job.space = -(-held.space.data_ptr() // 64) * 64
         run(ctypes.byref(job))
 
     if min(parameters.members, torch.get_num_threads()) == 1:
@@ -62,13 +61,6 @@ def _run(
         return
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(call, range(parameters.members)))
-
-
-def workspace(sizes: Sizes, *, batch: int, length: int, loss: Loss) -> int:
-    """Bytes of states, signals and padded weights that training takes for a member, beside its share of a chunk."""
-    number = known.KNOWN["loss"].index(type(loss))
-    job = Job(N=sizes.units, I=sizes.inputs, O=sizes.outputs, B=batch, T=length, loss=number)
-    return 4 * int(library(sizes.units).rnnlab_train_space(ctypes.byref(job)))
 
 
 def missing(units: int) -> str | None:
@@ -95,8 +87,8 @@ def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
     """
     chunk = Chunk(*(x[None] for x in vars(batch).values()))
     (M, T, B), sizes = batch.inputs.shape[:3], parameters.sizes
-    theta, states, delta = torch.empty_like(parameters.theta), *_filled(2, M, T + 1, B, sizes.units)
-    y = _filled(M, T if rules.loss.every_step else 1, B, sizes.outputs)
+    theta, states, delta = torch.empty_like(parameters.theta), *_zeros(2, M, T + 1, B, sizes.units)
+    y = _zeros(M, T if rules.loss.every_step else 1, B, sizes.outputs)
     trace = _train(parameters, chunk, rules, gradient=theta, states=states, delta=delta, outputs=y)
     for m, L in enumerate(batch.lengths.tolist()):
         states[m, L + 1 :] = states[m, L]
@@ -120,7 +112,7 @@ def _train(parameters: Parameters, chunk: Chunk, rules: Rules, **kept: Tensor) -
     inputs, targets = _numbers(chunk.inputs, sizes.inputs), _numbers(chunk.targets, sizes.outputs)
     first = Batch(inputs[0], targets[0], chunk.lengths.contiguous()[0])
     alpha = torch.tensor(rules.alphas, dtype=torch.float32, device="cpu")
-    loss, norm, omega = _filled(3, K, M)
+    loss, norm, omega = _zeros(3, K, M)
     events = torch.empty(K, M, dtype=torch.uint8, device="cpu")
     strides = {"K": K, "input_stride": first.inputs.numel(), "target_stride": first.targets.numel(), "trace_stride": M}
     kept |= {"loss_out": loss[0], "norm_out": norm[0], "omega_out": omega[0], "events": events[0]}
@@ -129,7 +121,7 @@ def _train(parameters: Parameters, chunk: Chunk, rules: Rules, **kept: Tensor) -
 
 
 @contract.outputs
-def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, Tensor]:
+def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> Answer:
     """What the networks answer, `M S B O`, and the states they end in, `M B N`, as `batched.outputs`.
 
     With a loss at every step, what lies beyond a member's own length is 0.
@@ -140,6 +132,6 @@ def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor,
     """
     (M, T, B), sizes = batch.inputs.shape[:3], parameters.sizes
     batch = Batch(_numbers(batch.inputs, sizes.inputs), batch.targets, batch.lengths.contiguous())
-    y, h = _filled(M, T if rules.loss.every_step else 1, B, sizes.outputs), _filled(M, B, sizes.units)
+    y, h = _zeros(M, T if rules.loss.every_step else 1, B, sizes.outputs), _zeros(M, B, sizes.units)
     _run("respond", parameters, batch, rules, {"K": 1}, outputs=y, states=h)
     return y, h

@@ -84,8 +84,7 @@ def instruction_set() -> str:
     if platform.machine() in ("aarch64", "arm64"):
         return "neon"
     capability = torch.backends.cpu.get_cpu_capability().lower()
-    named = processor()
-    if capability == "avx512" and (named.get("vendor_id"), named.get("cpu family")) == ("AuthenticAMD", "25"):
+    if capability == "avx512" and [processor().get(k) for k in ("vendor_id", "cpu family")] == ["AuthenticAMD", "25"]:
         return "avx512vl"
     return capability if capability in _TILES else "baseline"
 
@@ -97,9 +96,8 @@ def width(units: int) -> int:
 
 
 def _command(compiler: str, target: Path, width: int) -> list[str]:
-    instructions = instruction_set()
-    lanes, panel, rows = _TILES[instructions]
-    flags = ["-std=c++17", "-O3", *_TARGETS[instructions], *_FLAGS]
+    lanes, panel, rows = _TILES[instruction_set()]
+    flags = ["-std=c++17", "-O3", *_TARGETS[instruction_set()], *_FLAGS]
     sizes = [f"-DLANES={lanes}", f"-DPANEL={panel}", f"-DROWS={rows}", f"-DWIDTH={width}"]
     return [*_words(compiler), *flags, *sizes, str(SOURCE), "-o", str(target)]
 
@@ -206,14 +204,13 @@ def _compiled(width: int, folder: Path) -> Path:
 
 def _opened(path: Path) -> ctypes.CDLL | None:
     """The kernel in this file, or None if it cannot be loaded from there."""
-    try:
+    with suppress(OSError, AttributeError):
         library = ctypes.CDLL(str(path))
         for name in ("train", "respond"):
             getattr(library, f"rnnlab_{name}").restype = None
             getattr(library, f"rnnlab_{name}_space").restype = ctypes.c_int64
-    except (OSError, AttributeError):
-        return None
-    return library
+        return library
+    return None
 
 
 @functools.cache

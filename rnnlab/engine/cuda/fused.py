@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnlab.engine import contract, known
-from rnnlab.engine.contract import Gradients, Rules, Trace
+from rnnlab.engine.contract import Answer, Gradients, Rules, Trace
 from rnnlab.engine.cuda.plan import Plan, memory
 from rnnlab.naming import digest
 from rnnlab.network.parameters import Parameters, Sizes
@@ -80,7 +80,7 @@ def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
 
 
 @contract.outputs
-def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, Tensor]:
+def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> Answer:
     """What the networks answer, `M S B O`, and the states they end in, `M B N`, as `batched.outputs`.
 
     With a loss at every step, what lies beyond a member's own length is 0.
