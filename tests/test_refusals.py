@@ -17,6 +17,7 @@ import json, sys
 import torch
 import rnnlab
 from rnnlab import sweeps
+from rnnlab.dynamics.jacobians import post_activation, pre_activation
 from rnnlab.dynamics.settling import largest_exponent
 from rnnlab.engine import batched, reference
 
@@ -35,6 +36,9 @@ def gradients(inputs=good.inputs, targets=good.targets, lengths=good.lengths, **
     batch = rnnlab.Batch(inputs, targets, lengths)
     for engine in (reference, batched):
         engine.gradients(network, batch, **({"sigma": rnnlab.Tanh(), "loss": task.loss} | given))
+
+def step(jacobian, *shape):
+    jacobian(torch.zeros(2, 4, 4), torch.zeros(shape or (2, 4)), sigma=rnnlab.Tanh())
 
 said = {}
 for code in json.loads(sys.argv[1]):
@@ -88,6 +92,11 @@ CASES = {
     "rnnlab.Norm(1.0, signal_threshold=2.0)": "ValueError: signal_threshold must be None, got 2.0",
     "rnnlab.NoClip(guard=rnnlab.Skip())": "ValueError: guard must be None, got Skip(limit=inf)",
     "largest_exponent(torch.eye(3)[None], torch.ones(1, 4, 3), sigma='tanh')": "ValueError: sigma must be a Sigma, ",
+    "step(pre_activation)": "no error",
+    "step(pre_activation, 3, 4)": "ValueError: h must be Float[Tensor, 'M *S N'], got torch.float32 of shape (3, 4)",
+    "step(pre_activation, 2, 5)": "ValueError: h must be Float[Tensor, 'M *S N'], got torch.float32 of shape (2, 5)",
+    "step(post_activation, 1, 4)": "ValueError: h must be Float[Tensor, 'M *S N'], got torch.float32 of shape (1, 4)",
+    "step(post_activation, 4)": "ValueError: h must be Float[Tensor, 'M *S N'], got torch.float32 of shape (4,)",
     "rnnlab.Spec(task=rnnlab.TemporalOrder(2**27))": "ValueError: batch must be at most 2 at this length, got 20",
     "rnnlab.Spec(batch=10**9)": "ValueError: batch must be at most 5368709 at this length, got 1000000000",
     "sweeps.grid(rnnlab.Spec(), **(grid | {'init': rnnlab.INITS}))": "ValueError: init must be an Init, such as Smart",

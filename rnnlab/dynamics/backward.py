@@ -68,11 +68,5 @@ def signal(parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, om
     of_error, together = (Parameters(g.theta, network.sizes).W_rec for g in (bare, whole))
     d = bare.delta[:, 1:]
     n = (d * sigma.derivative(bare.states[:, 1:])) @ network.W_rec[:, None]  # M T B N
-    return Signal(
-        of_error=of_error,
-        of_omega=together - of_error,
-        omega=bare.omega,
-        ratio=norms(n) / norms(d),
-        live=d.square().sum(dim=-1) >= omega.bound,
-        delta=norms(bare.delta),
-    )
+    live = d.square().sum(dim=-1) >= omega.bound
+    return Signal(of_error, together - of_error, bare.omega, norms(n) / norms(d), live, norms(bare.delta))

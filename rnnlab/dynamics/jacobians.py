@@ -117,9 +117,4 @@ def log_norms(
 
 def _spread(W_rec: Tensor, h: Tensor) -> Tensor:
     """W_rec with an axis of length one for each of h's axes between members and units."""
-    if W_rec.ndim != 3 or h.ndim < 2 or h.shape[0] != W_rec.shape[0] or h.shape[-1] != W_rec.shape[-1]:
-        raise ValueError(
-            f"W_rec must be (M, N, N) and h (M, ..., N) with the same M and N, "
-            f"got {tuple(W_rec.shape)} and {tuple(h.shape)}"
-        )
     return W_rec.reshape(W_rec.shape[0], *[1] * (h.ndim - 2), *W_rec.shape[1:])

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from rnnlab.descent import clipping
 from rnnlab.engine import contract, phases
-from rnnlab.engine.contract import Gradients, Rules, Trace, alive, counted
+from rnnlab.engine.contract import Answer, Gradients, Rules, Trace, alive, counted
 from rnnlab.engine.graphs import Replay
+from rnnlab.engine.phases import Space
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch, Chunk
-from rnnlab.values import exactly
 
 
 def describe(units: int) -> str:
@@ -23,7 +23,6 @@ def describe(units: int) -> str:
 
 
 @contract.gradients
-@exactly
 @torch.no_grad()
 def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
     """Gradients of every member's loss, omega included, and the total derivative of every step.
@@ -46,7 +45,7 @@ def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
         `rnnlab.descent.omega`.
     """
     within = _within(batch, parameters.theta.device)
-    return _gradients(parameters, batch, rules, rules.alphas[0], within, phases.Workspace(parameters.theta))
+    return _gradients(parameters, batch, rules, rules.alphas[0], within, {})
 
 
 def _within(batch: Batch, device: torch.device) -> Tensor | None:
@@ -56,27 +55,20 @@ def _within(batch: Batch, device: torch.device) -> Tensor | None:
 
 
 def _gradients(
-    parameters: Parameters,
-    batch: Batch,
-    rules: Rules,
-    alpha: float | Tensor,
-    within: Tensor | None,
-    space: phases.Workspace,
+    parameters: Parameters, batch: Batch, rules: Rules, alpha: float | Tensor, within: Tensor | None, space: Space
 ) -> Gradients:
     """`gradients` at this weight of omega; states and delta are views into `space`."""
-    loss, omega, threshold = rules.loss, rules.algorithm.omega, rules.signal_threshold
-    h = phases.forward(parameters, batch.inputs, space, sigma=rules.sigma, h_0=rules.h_0, within=within)
+    loss, omega = rules.loss, rules.algorithm.omega
+    h = phases.forward(parameters, batch.inputs, rules, within, space)
     read = h[1:] if loss.every_step else h[-1:]
     y = phases.read(parameters, read)  # M S B O
     targets = batch.targets.to(y.dtype) if batch.targets.is_floating_point() else batch.targets
     scored = counted(batch, loss)
     dy = loss.gradient(y, targets, scored).flatten(1, 2)  # M SB O
     immediate = torch.bmm(dy, parameters.W_out).unflatten(1, y.shape[1:3]).transpose(0, 1)  # S M B N
-    sweep = phases.backward(
-        parameters, h, immediate, space, sigma=rules.sigma, signal_threshold=threshold, within=within
-    )
+    sweep = phases.backward(parameters, h, immediate, rules, within, space)
     gradient = Parameters(torch.empty_like(parameters.theta), parameters.sizes)
-    Omega_, weight = torch.zeros(parameters.members, dtype=y.dtype, device=y.device), None
+    Omega_, weight = y.new_zeros(parameters.members), None
     if omega is not None:
         Omega_, weight = phases.pull(omega, sweep)
         weight = alpha * weight
@@ -89,7 +81,6 @@ def _gradients(
 
 
 @contract.sgd
-@exactly
 @torch.no_grad()
 def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
     """K whole updates of every member, in place: forward, backward, omega, clip with guard, step.
@@ -105,7 +96,7 @@ def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
     Raises:
         ValueError: a shape or dtype does not fit.
     """
-    space, algorithm, theta = phases.Workspace(parameters.theta), rules.algorithm, parameters.theta
+    space, algorithm, theta = Space(), rules.algorithm, parameters.theta
 
     def update(batch: Batch, alpha: float | Tensor, within: Tensor | None) -> tuple[Tensor, ...]:
         g = _gradients(parameters, batch, rules, alpha, within, space)
@@ -136,21 +127,16 @@ def _replayed(
     def on_device(inputs: Tensor, targets: Tensor, lengths: Tensor, alpha: Tensor) -> tuple[Tensor, ...]:
         return update(Batch(inputs, targets, lengths), alpha, alive(lengths, T, device=theta.device) if mixed else None)
 
-    inputs, targets = chunk.inputs[:, :, :T], chunk.targets[:, :, :T]
-    arguments = (
-        inputs,
-        targets,
-        chunk.lengths.to(theta.device),
-        torch.tensor(alphas, dtype=theta.dtype, device=theta.device),
-    )
-    once = Replay(on_device, *(argument[0] for argument in arguments), changed=theta)
-    return [once(*(argument[k] for argument in arguments)) for k in range(len(chunk))]
+    alpha = torch.tensor(alphas, dtype=theta.dtype, device=theta.device)
+    told = chunk.inputs[:, :, :T], chunk.targets[:, :, :T], chunk.lengths.to(theta.device), alpha
+    updates = list(zip(*told, strict=True))
+    once = Replay(on_device, *updates[0], changed=theta)
+    return [once(*each) for each in updates]
 
 
 @contract.outputs
-@exactly
 @torch.no_grad()
-def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, Tensor]:
+def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> Answer:
     """What the networks answer, `M S B O`, and the states they end in, `M B N`.
 
     With `h_0` from an earlier window of the same sequences, long sequences stream through little memory.
@@ -158,6 +144,6 @@ def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor,
     Raises:
         ValueError: a shape or dtype does not fit; targets are not looked at.
     """
-    space, within = phases.Workspace(parameters.theta), _within(batch, parameters.theta.device)
-    h = phases.forward(parameters, batch.inputs, space, sigma=rules.sigma, h_0=rules.h_0, within=within)
+    within = _within(batch, parameters.theta.device)
+    h = phases.forward(parameters, batch.inputs, rules, within, {})
     return phases.read(parameters, h[1:] if rules.loss.every_step else h[-1:]), h[-1]

@@ -2,53 +2,32 @@
 
 import functools
 import warnings
-from typing import TYPE_CHECKING
+from types import ModuleType
 
-if TYPE_CHECKING:
-    from types import ModuleType
+import torch
 
-    import torch
+from rnnlab.descent.algorithm import Algorithm
+from rnnlab.engine import batched, known
+from rnnlab.engine.contract import Rules
+from rnnlab.engine.cpu import fused as cpu
+from rnnlab.engine.cuda import fused as cuda
+from rnnlab.network.cells import Sigma
+from rnnlab.network.losses import Loss
+from rnnlab.network.parameters import Sizes
 
-    from rnnlab.descent.algorithm import Algorithm
-    from rnnlab.network.cells import Sigma
-    from rnnlab.network.losses import Loss
-    from rnnlab.network.parameters import Sizes
 
-
-def choose(
-    *, sigma: "Sigma", loss: "Loss", algorithm: "Algorithm", sizes: "Sizes", device: "torch.device"
-) -> "ModuleType":
+def choose(*, sigma: Sigma, loss: Loss, algorithm: Algorithm, sizes: Sizes, device: torch.device) -> ModuleType:
     """The fastest engine that knows all of these: `cpu` or `cuda`, fused, where it fits; `batched` everywhere else."""
-    from rnnlab.engine import batched, known
-    from rnnlab.engine.contract import Rules
-    from rnnlab.engine.cpu import fused as cpu
-    from rnnlab.engine.cuda import fused as cuda
-
-    if not known.fits(Rules(sigma, loss, algorithm)):
+    fused = {"cpu": cpu, "cuda": cuda}.get(device.type)
+    if fused is None or not known.fits(Rules(sigma, loss, algorithm)) or (fused is cuda and not cuda.holds(sizes)):
         return batched
-    if device.type == "cuda":
-        return cuda if cuda.holds(sizes) and _reachable() else batched
-    return cpu if device.type == "cpu" and _compiled(sizes.units) else batched
+    return fused if _works(fused, sizes.units) else batched
 
 
 @functools.cache
-def _compiled(units: int) -> bool:
-    """Whether there is a kernel for so many units; says once why there is none."""
-    from rnnlab.engine.cpu import kernel
-
-    try:
-        kernel.library(units)
-    except (kernel.NoCompilerError, OSError) as reason:
-        return _without(str(reason))
-    return True
-
-
-@functools.cache
-def _reachable() -> bool:
-    """Whether a GPU can be reached by Triton; says once what is missing."""
-    from rnnlab.engine.cuda import fused as cuda
-
-    reason = cuda.missing()
+def _works(fused: ModuleType, units: int) -> bool:
+    """Whether this engine can be used here for so many units; says once why it cannot."""
+    reason = fused.missing(units)
     return reason is None or _without(reason)
 
 

@@ -14,6 +14,7 @@ from rnnlab.network.cells import Sigma
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch, Chunk
+from rnnlab.values import exactly
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class Trace:
     norm: Float[Tensor, "K M"]
     omega: Float[Tensor, "K M"]
     events: UInt8[Tensor, "K M"]
+
+
+Answer = tuple[Tensor, Tensor]  # outputs, `M S B O`, and the states that the networks end in, `M B N`
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,8 @@ def gradients(sweep: Callable[[Parameters, Batch, Rules], Gradients]) -> Callabl
         signal_threshold: float | None = None,
         h_0: Tensor | None = None,
     ) -> Gradients:
-        check(parameters, batch, loss=loss, h_0=h_0)
         rules = Rules(sigma, loss, Algorithm(omega=omega), [alpha], signal_threshold, h_0)
-        check_algorithm(rules, dtype=parameters.theta.dtype)
+        check(parameters, batch, rules)
         return sweep(parameters, batch, rules)
 
     return _called(call, sweep)
@@ -109,41 +112,37 @@ def sgd(updates: Callable[[Parameters, Chunk, Rules], Trace]) -> Callable[..., T
     def call(
         parameters: Parameters, chunk: Chunk, *, sigma: Sigma, loss: Loss, algorithm: Algorithm, first_update: int = 0
     ) -> Trace:
-        check(parameters, chunk, loss=loss)
         alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
         rules = Rules(sigma, loss, algorithm, alphas, algorithm.clip.signal_threshold)
-        check_algorithm(rules, dtype=parameters.theta.dtype)
+        check(parameters, chunk, rules)
         return updates(parameters, chunk, rules)
 
     return _called(call, updates)
 
 
-def outputs(
-    respond: Callable[[Parameters, Batch, Rules], tuple[Tensor, Tensor]],
-) -> Callable[..., tuple[Tensor, Tensor]]:
+def outputs(respond: Callable[[Parameters, Batch, Rules], Answer]) -> Callable[..., Answer]:
     """An engine's outputs for what was checked, as everybody calls them: for a batch, whose targets are not checked."""
 
-    def call(
-        parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, h_0: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        check(parameters, batch, loss=None, h_0=h_0)
-        return respond(parameters, batch, Rules(sigma, loss, h_0=h_0))
+    def call(parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, h_0: Tensor | None = None) -> Answer:
+        rules = Rules(sigma, loss, h_0=h_0)
+        check(parameters, batch, rules, targets=False)
+        return respond(parameters, batch, rules)
 
     return _called(call, respond)
 
 
 def _called(call: Any, function: Callable) -> Any:
-    """The call under the function's name, for tracebacks and documentation, with a signature of its own."""
+    """The call under the function's name, for tracebacks and documentation, with a signature of its own; `exactly`."""
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(call, name, getattr(function, name))
-    return call
+    return exactly(call)
 
 
 LARGEST = 2**30  # pairs of a step and a sequence, which 32 bits can number
 
 
-def check(parameters: Parameters, held: Batch | Chunk, *, loss: Loss | None, h_0: Tensor | None = None) -> None:
-    """Refuse sequences that do not fit the networks; without a loss their targets are not looked at.
+def check(parameters: Parameters, held: Batch | Chunk, rules: Rules, *, targets: bool = True) -> None:
+    """Refuse sequences and rules that do not fit the networks; targets are looked at unless told.
 
     Raises:
         ValueError: a shape, dtype, device or number is wrong; names the argument, what came and what is allowed.
@@ -160,19 +159,17 @@ def check(parameters: Parameters, held: Batch | Chunk, *, loss: Loss | None, h_0
         raise ValueError(f"inputs must have {sizes.inputs} channels, got {inputs.shape[-1]}")
     if T * B > LARGEST:
         raise ValueError(f"inputs must have at most {LARGEST} pairs of a step and a sequence, got {T} steps of {B}")
-    _check_numbers("inputs", inputs, parameters.theta, kind="symbols", below=sizes.inputs)
-    shortest = 0 if loss is None else 1
+    _check_numbers("inputs", inputs, parameters.theta, (), kind="symbols", below=sizes.inputs)
     if lengths.shape != (*K, M) or lengths.device.type != "cpu":
         raise ValueError(f"lengths must have shape {(*K, M)}, on the CPU, got {tuple(lengths.shape)}, {lengths.device}")
-    if not shortest <= int(lengths.min()) <= int(lengths.max()) <= T:
-        said = f"{M} numbers of steps from {shortest} to {T}"
-        raise ValueError(f"lengths must hold {said}, got {lengths.tolist()!s:.100}")
-    if h_0 is not None:
-        if tuple(h_0.shape) != (M, B, sizes.units):
-            raise ValueError(f"h_0 must have shape {(M, B, sizes.units)}, got {tuple(h_0.shape)}")
-        _check_numbers("h_0", h_0, parameters.theta)
-    if loss is not None:
-        _check_targets(parameters, held.targets, (*K, M, T if loss.every_step else 1, B), loss)
+    if not int(targets) <= int(lengths.min()) <= int(lengths.max()) <= T:
+        steps = f"{M} numbers of steps from {targets:d} to {T}"
+        raise ValueError(f"lengths must hold {steps}, got {lengths.tolist()!s:.100}")
+    if rules.h_0 is not None:
+        _check_numbers("h_0", rules.h_0, parameters.theta, (M, B, sizes.units))
+    if targets:
+        _check_targets(parameters, held.targets, (*K, M, T if rules.loss.every_step else 1, B), rules.loss)
+    _check_algorithm(rules, parameters.theta.dtype)
 
 
 def _check_targets(parameters: Parameters, targets: Tensor, pairs: tuple[int, ...], loss: Loss) -> None:
@@ -180,14 +177,14 @@ def _check_targets(parameters: Parameters, targets: Tensor, pairs: tuple[int, ..
     if targets.is_floating_point() != real:
         kind = "real numbers" if real else "classes (integers)"
         raise ValueError(f"targets must be {kind} for {type(loss).__name__}, got {targets.dtype}")
-    wanted = (*pairs, O) if real else pairs
-    if tuple(targets.shape) != wanted:
-        raise ValueError(f"targets must have shape {wanted}, got {tuple(targets.shape)}")
-    _check_numbers("targets", targets, parameters.theta, kind="classes", below=O)
+    shape = (*pairs, O) if real else pairs
+    _check_numbers("targets", targets, parameters.theta, shape, kind="classes", below=O)
 
 
-def _check_numbers(name: str, x: Tensor, theta: Tensor, *, kind: str = "", below: int = 0) -> None:
-    """Refuse integers out of range, real numbers that theta's dtype would narrow, and what lies elsewhere."""
+def _check_numbers(name: str, x: Tensor, theta: Tensor, shape: tuple[int, ...], kind: str = "", below: int = 0) -> None:
+    """Refuse another shape (but for ()) or device, integers out of range, numbers that theta's dtype would narrow."""
+    if shape and tuple(x.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
     if x.device != theta.device:
         raise ValueError(f"{name} must be on {theta.device}, where the networks are, got {x.device}")
     if x.is_floating_point() or not kind:
@@ -199,12 +196,8 @@ def _check_numbers(name: str, x: Tensor, theta: Tensor, *, kind: str = "", below
         raise ValueError(f"{name} must be {kind} from 0 to {below - 1}, got {low} to {high}")
 
 
-def check_algorithm(rules: Rules, *, dtype: torch.dtype) -> None:
-    """Refuse numbers that are infinite in the networks' dtype, and a bound below which squares lose their digits.
-
-    Raises:
-        ValueError: names the number, what came and what is allowed.
-    """
+def _check_algorithm(rules: Rules, dtype: torch.dtype) -> None:
+    """Refuse numbers that are infinite in the networks' dtype, and a bound below which squares lose their digits."""
     algorithm = rules.algorithm
     most, least = torch.finfo(dtype).max, torch.finfo(dtype).tiny / torch.finfo(dtype).eps
     numbers = {"learning_rate": algorithm.learning_rate, "alpha": max(map(abs, rules.alphas), default=0)}
@@ -224,7 +217,6 @@ def alive(lengths: Tensor, T: int, *, device: torch.device | str = "cpu") -> Ten
 def counted(batch: Batch, loss: Loss) -> Tensor:
     """Which (output step, sequence) pairs enter the loss, `M S B`."""
     M, S, B = batch.targets.shape[:3]
-    device = batch.targets.device
     if not loss.every_step:
-        return torch.ones(M, S, B, dtype=torch.bool, device=device)
-    return alive(batch.lengths, S, device=device)[:, :, None].expand(M, S, B)
+        return torch.ones(M, S, B, dtype=torch.bool, device=batch.targets.device)
+    return alive(batch.lengths, S, device=batch.targets.device)[:, :, None].expand(M, S, B)

@@ -1,6 +1,7 @@
 """What the fused engines know; anything else is for `batched`."""
 
 import torch
+from torch import Tensor
 
 from rnnlab.descent.clipping import Elementwise, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
@@ -40,6 +41,11 @@ def settings(rules: Rules) -> dict[str, float]:
         "guard_factor": getattr(guard, "factor", 0.0),
         "bound": getattr(algorithm.omega, "bound", 0.0),
     }
+
+
+def start(rules: Rules) -> Tensor | None:
+    """The states to start from as the kernels read them, contiguous, in float32; None for zeros."""
+    return None if rules.h_0 is None else rules.h_0.to(torch.float32).contiguous()
 
 
 def require(parameters: Parameters, rules: Rules, *, place: str, there: bool) -> None:

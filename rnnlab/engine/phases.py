@@ -1,33 +1,28 @@
 """What the batched engine does one after the other: forward, outputs, backward, omega's pull, gradients.
 
-Histories are step first (`T M B N`), so that a step of all members is one contiguous block.
+Histories are step first (`T M B N`), so that a step of all members is one contiguous block. `within`, `M T`, says which
+steps lie within each member's length; None: all do.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rnnlab.descent.omega import Omega
-from rnnlab.network.cells import Sigma
+from rnnlab.engine.contract import Rules
 from rnnlab.network.parameters import Parameters
 
+Space = dict[str, Tensor]  # memory for histories, kept: fresh pages cost more than the arithmetic done on them
 
-class Workspace:
-    """Memory for histories, kept from update to update: fresh pages cost more than the arithmetic done on them."""
 
-    def __init__(self, like: Tensor) -> None:
-        self._like = like
-        self._held: dict[str, Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Uninitialized memory of this shape; the last holder of the name loses it."""
-        size = math.prod(shape)
-        held = self._held.get(name)
-        if held is None or held.numel() < size:
-            held = self._held[name] = self._like.new_empty(size)
-        return held[:size].view(shape)
+def _taken(space: Space, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Uninitialized memory of this shape; the last holder of the name loses it."""
+    size = math.prod(shape)
+    if name not in space or space[name].numel() < size:
+        space[name] = like.new_empty(size)
+    return space[name][:size].view(shape)
 
 
 def _drive(parameters: Parameters, inputs: Tensor, out: Tensor) -> None:
@@ -46,24 +41,16 @@ def _rows(inputs: Tensor, I: int) -> Tensor:
     return (inputs.transpose(0, 1).long() + first[:, None]).flatten()
 
 
-def forward(
-    parameters: Parameters,
-    inputs: Tensor,
-    space: Workspace,
-    *,
-    sigma: Sigma,
-    h_0: Tensor | None,
-    within: Tensor | None,
-) -> Tensor:
-    """h_0 .. h_T, step first: `T+1 M B N`; where `within` (`M T`) is false a state stays as it was."""
+def forward(parameters: Parameters, inputs: Tensor, rules: Rules, within: Tensor | None, space: Space) -> Tensor:
+    """h_0 .. h_T, step first: `T+1 M B N`; a state beyond a member's length stays as it was."""
     M, T, B = inputs.shape[:3]
-    h = space.take("h", (T + 1, M, B, parameters.sizes.units))
-    h[0] = 0 if h_0 is None else h_0
+    h = _taken(space, "h", (T + 1, M, B, parameters.sizes.units), parameters.theta)
+    h[0] = 0 if rules.h_0 is None else rules.h_0
     _drive(parameters, inputs, h[1:])
     W_T = parameters.W_rec.mT
     steps = h.unbind(0)
     for t in range(T):
-        sigma.apply_(steps[t + 1].baddbmm_(steps[t], W_T))  # M B N
+        rules.sigma.apply_(steps[t + 1].baddbmm_(steps[t], W_T))  # M B N
         if within is not None:
             steps[t + 1].copy_(torch.where(within[:, t, None, None], steps[t + 1], steps[t]))
     return h
@@ -76,8 +63,7 @@ def read(parameters: Parameters, h: Tensor) -> Tensor:
     return y.unflatten(1, (h.shape[0], h.shape[2]))
 
 
-@dataclass(frozen=True)
-class Sweep:
+class Sweep(NamedTuple):
     """The backward sweep, step first: delta is `T+1 M B N`, v and n are `T M B N`."""
 
     delta: Tensor
@@ -86,35 +72,27 @@ class Sweep:
 
 
 def backward(
-    parameters: Parameters,
-    h: Tensor,
-    immediate: Tensor,
-    space: Workspace,
-    *,
-    sigma: Sigma,
-    signal_threshold: float | None,
-    within: Tensor | None,
+    parameters: Parameters, h: Tensor, immediate: Tensor, rules: Rules, within: Tensor | None, space: Space
 ) -> Sweep:
     """Carry dE/dh from step T to 0; `immediate`, `S M B N`, is dE/dh through the outputs of the last S steps."""
-    T, S = h.shape[0] - 1, immediate.shape[0]
-    delta, v = space.take("delta", h.shape), space.take("v", h[1:].shape)
+    T, S, threshold = h.shape[0] - 1, immediate.shape[0], rules.signal_threshold
+    delta, v = _taken(space, "delta", h.shape, h), _taken(space, "v", h[1:].shape, h)
     # With a loss at the last step alone, nothing is added or clipped on the way: n_t is delta_{t-1} itself.
-    carried = S == 1 and signal_threshold is None and within is None
-    n = delta[:-1] if carried else space.take("n", v.shape)
+    carried = S == 1 and threshold is None and within is None
+    n = delta[:-1] if carried else _taken(space, "n", v.shape, h)
     delta[T] = immediate[-1]
     hs, deltas, vs, ns = h.unbind(0), delta.unbind(0), v.unbind(0), n.unbind(0)
-    limit = min(signal_threshold or 0.0, torch.finfo(delta.dtype).max)
+    limit = min(threshold or 0.0, torch.finfo(delta.dtype).max)
     for t in range(T, 0, -1):
-        if signal_threshold is not None:
+        if threshold is not None:
             deltas[t].clamp_(-limit, limit)
-        torch.mul(deltas[t], sigma.derivative(hs[t]), out=vs[t - 1])  # M B N
+        torch.mul(deltas[t], rules.sigma.derivative(hs[t]), out=vs[t - 1])  # M B N
         if within is not None:
             vs[t - 1].masked_fill_(~within[:, t - 1, None, None], 0.0)
         torch.bmm(vs[t - 1], parameters.W_rec, out=ns[t - 1])
         if not carried:
-            deltas[t - 1].copy_(ns[t - 1])
-            if within is not None:
-                deltas[t - 1].copy_(torch.where(within[:, t - 1, None, None], ns[t - 1], deltas[t]))
+            past = ns[t - 1] if within is None else torch.where(within[:, t - 1, None, None], ns[t - 1], deltas[t])
+            deltas[t - 1].copy_(past)
             if S > 1 and t > 1:
                 deltas[t - 1].add_(immediate[t - 2])
     if within is not None:

@@ -34,6 +34,7 @@ import rnnlab
 from rnnlab.book import running
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
+from rnnlab.engine.known import KNOWN
 from tests.benchmarks import costs, roofline
 from tests.benchmarks.peers import PEERS, Case, Peer, Problem, Run, check, run_engine
 
@@ -240,10 +241,11 @@ def first_compile() -> float:
 
 
 def workspace(case: Case) -> int:
-    """Bytes that the fused engine takes for a member, beside its share of a chunk."""
+    """Bytes that the fused engine takes for a member, beside its share of a chunk: its workspace and its parameters."""
     problem = Problem(replace(case, members=1))
-    held = cpu.workspace(problem.sizes, batch=case.B, length=case.T, loss=problem.task.loss)
-    return held + 4 * problem.sizes.P
+    sizes, loss = problem.sizes, KNOWN["loss"].index(type(problem.task.loss))
+    job = kernel.Job(N=sizes.units, I=sizes.inputs, O=sizes.outputs, B=case.B, T=case.T, loss=loss)
+    return 4 * (kernel.library(sizes.units).rnnlab_train_space(ctypes.byref(job)) + sizes.P)
 
 
 def provenance() -> dict[str, object]:

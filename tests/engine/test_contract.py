@@ -11,7 +11,7 @@ from rnnlab.descent.algorithm import Algorithm
 from rnnlab.descent.clipping import Norm, Shrink
 from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
 from rnnlab.engine import batched, contract, reference
-from rnnlab.engine.contract import Gradients, Trace, alive, check, counted
+from rnnlab.engine.contract import Gradients, Rules, Trace, alive, check, counted
 from rnnlab.network.cells import Tanh
 from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
 from rnnlab.network.parameters import Parameters, Sizes
@@ -30,6 +30,14 @@ def batch(inputs=SYMBOLS, targets=None, lengths=FULL):
 
 def chunk_of(one, K=3):
     return Chunk(*(torch.stack([x] * K) for x in vars(one).values()))
+
+
+LAST = LastSoftmax()
+
+
+def checked(held, loss=LAST, h_0=None):
+    """Check it; without a loss, as what targets do not matter to."""
+    check(NETWORK, held, Rules(Tanh(), loss or LAST, h_0=h_0), targets=loss is not None)
 
 
 TAKEN = [
@@ -70,38 +78,38 @@ REFUSED = [
 
 @pytest.mark.parametrize(("one", "loss"), TAKEN)
 def test_what_fits_the_networks_is_taken(one, loss):
-    check(NETWORK, one, loss=loss)
-    check(NETWORK, chunk_of(one), loss=loss)
+    checked(one, loss)
+    checked(chunk_of(one), loss)
 
 
 @pytest.mark.parametrize(("one", "loss", "said"), REFUSED)
 def test_what_does_not_fit_is_refused(one, loss, said):
     for held in (one, chunk_of(one)):
         with pytest.raises(ValueError, match=said):
-            check(NETWORK, held, loss=loss)
+            checked(held, loss)
 
 
 def test_a_chunk_is_no_batch_and_a_batch_no_chunk():
     whole = chunk_of(batch())
     for held in (Batch(whole.inputs, whole.targets, FULL), Chunk(SYMBOLS, batch().targets, FULL[None])):
         with pytest.raises(ValueError, match="inputs must have shape"):
-            check(NETWORK, held, loss=LastSoftmax())
+            checked(held)
 
 
 def test_states_to_start_from_are_one_for_each_sequence_and_unit():
-    check(NETWORK, batch(), loss=LastSoftmax(), h_0=torch.zeros(M, B, N).half())
+    checked(batch(), h_0=torch.zeros(M, B, N).half())
     for wrong in ((1, B, N), (M, B, N + 1), (M, N)):
         with pytest.raises(ValueError, match="h_0 must have shape"):
-            check(NETWORK, batch(), loss=LastSoftmax(), h_0=torch.zeros(wrong))
+            checked(batch(), h_0=torch.zeros(wrong))
 
 
 def test_as_many_pairs_of_a_step_and_a_sequence_as_can_be_numbered_are_taken(monkeypatch):
     assert contract.LARGEST == 2**30
     monkeypatch.setattr(contract, "LARGEST", T * B)
-    check(NETWORK, batch(), loss=LastSoftmax())
+    checked(batch())
     monkeypatch.setattr(contract, "LARGEST", T * B - 1)
     with pytest.raises(ValueError, match="inputs must have at most 11 pairs"):
-        check(NETWORK, batch(), loss=LastSoftmax())
+        checked(batch())
 
 
 MOST, LEAST = torch.finfo(torch.float32).max, 2.0**-126 / 2.0**-23  # the smallest normal number over the precision

@@ -33,7 +33,7 @@ def real():
 
 
 def forget():
-    for cached in (kernel._library, choosing._compiled, choosing._without):
+    for cached in (kernel._library, choosing._works, choosing._without):
         cached.cache_clear()
 
 

@@ -1,32 +1,17 @@
 """Fused training on the CPU: whole updates of one member per core, by a kernel compiled on first use."""
 
 import ctypes
-from collections.abc import Callable
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rnnlab.engine import contract, known
-from rnnlab.engine.contract import Gradients, Rules, Trace
-from rnnlab.engine.cpu.kernel import Job, instruction_set, kernel_hash, library
-from rnnlab.network.losses import Loss
-from rnnlab.network.parameters import Parameters, Sizes
+from rnnlab.engine.contract import Answer, Gradients, Rules, Trace
+from rnnlab.engine.cpu.kernel import Job, NoCompilerError, instruction_set, kernel_hash, library
+from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch, Chunk
-
-
-def _job(parameters: Parameters, batch: Batch, m: int, rules: Rules, told: dict[str, Any]) -> Job:
-    """What every call says of member m; its tensors must live until the call returns."""
-    sizes, inputs, job = parameters.sizes, batch.inputs, Job(K=1, **told)
-    job.N, job.I, job.O = sizes.units, sizes.inputs, sizes.outputs
-    job.T, job.B = inputs.shape[1:3]
-    job.symbols = 0 if inputs.is_floating_point() else inputs.element_size()
-    job.classes = 0 if rules.loss.real_targets else batch.targets.element_size()
-    job.theta, job.inputs, job.lengths = (x[m].data_ptr() for x in (parameters.theta, inputs, batch.lengths))
-    job.h_0 = None if rules.h_0 is None else rules.h_0[m].data_ptr()
-    return job
 
 
 def _numbers(x: Tensor, kinds: int) -> Tensor:
@@ -35,43 +20,56 @@ def _numbers(x: Tensor, kinds: int) -> Tensor:
     return x.to(kind).contiguous()
 
 
-def _plain(parameters: Parameters, held: Batch | Chunk) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, targets and lengths as the kernel reads them."""
-    sizes = parameters.sizes
-    return _numbers(held.inputs, sizes.inputs), _numbers(held.targets, sizes.outputs), held.lengths.contiguous()
-
-
-def _filled(*shape: int, value: float | None = 0.0) -> Tensor:
+def _zeros(*shape: int) -> Tensor:
     """Memory for the kernel, whatever dtype and device are torch's default."""
-    new = torch.empty(shape, dtype=torch.float32, device="cpu")
-    return new if value is None else new.fill_(value)
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")
 
 
-def _for_each(members: int, kind: str, job_of: Callable[[int], Job], *, units: int) -> None:
-    """Call the kernel once for every member, as many at a time as torch may use threads."""
-    kernel = library(units)
+def _run(
+    kind: str, parameters: Parameters, batch: Batch, rules: Rules, strides: dict[str, int], **members: Tensor | None
+) -> None:
+    """Call the kernel once for every member, as many at a time as torch may use threads.
+
+    Args:
+        kind: "train" or "respond".
+        parameters: of M networks.
+        batch: of the first update, as the kernel reads it.
+        rules: what to compute by.
+        strides: number of updates, and of items from one to the next, by the names that `Job` has for them.
+        members: what else the kernel reads or writes, by these names; a member's begins at its place in the first axis.
+    """
+    known.require(parameters, rules, place="the CPU", there=parameters.theta.device.type == "cpu")
+    sizes, inputs, (T, B) = parameters.sizes, batch.inputs, batch.inputs.shape[1:3]
+    kernel, told = library(sizes.units), known.numbers(rules) | known.settings(rules) | strides
+    told |= {"N": sizes.units, "I": sizes.inputs, "O": sizes.outputs, "T": T, "B": B}
+    told["symbols"] = 0 if inputs.is_floating_point() else inputs.element_size()
+    told["classes"] = 0 if rules.loss.real_targets else batch.targets.element_size()
+    members |= {"theta": parameters.theta, "inputs": inputs, "lengths": batch.lengths, "h_0": known.start(rules)}
     run, space_of = getattr(kernel, f"rnnlab_{kind}"), getattr(kernel, f"rnnlab_{kind}_space")
+    held = threading.local()  # a thread's members take turns in one workspace: fresh pages cost a twentieth of the time
 
     def call(m: int) -> None:
-        job = job_of(m)
-        space = _filled(space_of(ctypes.byref(job)) + 16, value=None)
-        job.space = -(-space.data_ptr() // 64) * 64
+        job = Job(**told, **{name: x[m].data_ptr() for name, x in members.items() if x is not None})
+        if not hasattr(held, "space"):
+            held.space = torch.empty(space_of(ctypes.byref(job)) + 16, dtype=torch.float32, device="cpu")
+        job.space = -(-held.space.data_ptr() // 64) * 64
         run(ctypes.byref(job))
 
-    if min(members, torch.get_num_threads()) == 1:
-        for m in range(members):
+    if min(parameters.members, torch.get_num_threads()) == 1:
+        for m in range(parameters.members):
             call(m)
         return
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(call, range(members)))
+        list(pool.map(call, range(parameters.members)))
 
 
-def workspace(sizes: Sizes, *, batch: int, length: int, loss: Loss) -> int:
-    """Bytes of states, signals and padded weights that training takes for a member, beside its share of a chunk."""
-    job = Job(
-        N=sizes.units, I=sizes.inputs, O=sizes.outputs, B=batch, T=length, loss=known.KNOWN["loss"].index(type(loss))
-    )
-    return 4 * int(library(sizes.units).rnnlab_train_space(ctypes.byref(job)))
+def missing(units: int) -> str | None:
+    """What this machine lacks for a kernel for so many units, or None; compiles it."""
+    try:
+        library(units)
+    except (NoCompilerError, OSError) as reason:
+        return str(reason)
+    return None
 
 
 def describe(units: int) -> str:
@@ -87,27 +85,14 @@ def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
         ValueError: a shape or dtype does not fit, or the kernel does not know what is asked; see `engine.known`.
         NoCompilerError: the kernel cannot be compiled here.
     """
-    rules, told = _read(parameters, rules)
-    batch = Batch(*_plain(parameters, batch))
-    M, T, B = batch.inputs.shape[:3]
-    N, S = parameters.sizes.units, T if rules.loss.every_step else 1
-    theta = torch.empty_like(parameters.theta)
-    states, delta = _filled(M, T + 1, B, N), _filled(M, T + 1, B, N)
-    outputs_, traces = _filled(M, S, B, parameters.sizes.outputs), _filled(3, M)
-    weight = _filled(1, value=rules.alphas[0])
-
-    def job_of(m: int) -> Job:
-        job = _job(parameters, batch, m, rules, told)
-        job.targets, job.alpha = batch.targets[m].data_ptr(), weight.data_ptr()
-        job.gradient, job.states, job.delta = (x[m].data_ptr() for x in (theta, states, delta))
-        job.loss_out, job.norm_out, job.omega_out = (x[m].data_ptr() for x in traces)
-        job.outputs = outputs_[m].data_ptr()
-        return job
-
-    _for_each(M, "train", job_of, units=N)
+    chunk = Chunk(*(x[None] for x in vars(batch).values()))
+    (M, T, B), sizes = batch.inputs.shape[:3], parameters.sizes
+    theta, states, delta = torch.empty_like(parameters.theta), *_zeros(2, M, T + 1, B, sizes.units)
+    y = _zeros(M, T if rules.loss.every_step else 1, B, sizes.outputs)
+    trace = _train(parameters, chunk, rules, gradient=theta, states=states, delta=delta, outputs=y)
     for m, L in enumerate(batch.lengths.tolist()):
         states[m, L + 1 :] = states[m, L]
-    return Gradients(theta, states, delta, traces[0], traces[2], outputs_)
+    return Gradients(theta, states, delta, trace.loss[0], trace.omega[0], y)
 
 
 @contract.sgd
@@ -118,29 +103,25 @@ def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
         ValueError: a shape or dtype does not fit, or the kernel does not know what is asked; see `engine.known`.
         NoCompilerError: the kernel cannot be compiled here.
     """
-    rules, told = _read(parameters, rules)
-    K, M = chunk.lengths.shape
+    return _train(parameters, chunk, rules)
+
+
+def _train(parameters: Parameters, chunk: Chunk, rules: Rules, **kept: Tensor) -> Trace:
+    """Train by a chunk that has been checked; with memory for the gradient and what is on the way to it, only that."""
+    (K, M), sizes = chunk.lengths.shape, parameters.sizes
+    inputs, targets = _numbers(chunk.inputs, sizes.inputs), _numbers(chunk.targets, sizes.outputs)
+    first = Batch(inputs[0], targets[0], chunk.lengths.contiguous()[0])
     alpha = torch.tensor(rules.alphas, dtype=torch.float32, device="cpu")
-    chunk = Chunk(*_plain(parameters, chunk))
-    first = Batch(chunk.inputs[0], chunk.targets[0], chunk.lengths[0])
-    loss, norm, omega = _filled(3, K, M)
-    trace = Trace(loss, norm, omega, events=torch.empty(K, M, dtype=torch.uint8, device="cpu"))
-
-    def job_of(m: int) -> Job:
-        job = _job(parameters, first, m, rules, told)
-        job.K, job.trace_stride = K, M
-        job.input_stride, job.target_stride = first.inputs.numel(), first.targets.numel()
-        job.targets, job.alpha = first.targets[m].data_ptr(), alpha.data_ptr()
-        job.loss_out, job.norm_out = trace.loss[0, m].data_ptr(), trace.norm[0, m].data_ptr()
-        job.omega_out, job.events = trace.omega[0, m].data_ptr(), trace.events[0, m].data_ptr()
-        return job
-
-    _for_each(M, "train", job_of, units=parameters.sizes.units)
-    return trace
+    loss, norm, omega = _zeros(3, K, M)
+    events = torch.empty(K, M, dtype=torch.uint8, device="cpu")
+    strides = {"K": K, "input_stride": first.inputs.numel(), "target_stride": first.targets.numel(), "trace_stride": M}
+    kept |= {"loss_out": loss[0], "norm_out": norm[0], "omega_out": omega[0], "events": events[0]}
+    _run("train", parameters, first, rules, strides, targets=targets[0], alpha=alpha.expand(M, K), **kept)
+    return Trace(loss, norm, omega, events)
 
 
 @contract.outputs
-def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, Tensor]:
+def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> Answer:
     """What the networks answer, `M S B O`, and the states they end in, `M B N`, as `batched.outputs`.
 
     With a loss at every step, what lies beyond a member's own length is 0.
@@ -149,23 +130,8 @@ def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor,
         ValueError: a shape or dtype does not fit, or the kernel does not know what is asked; targets are not looked at.
         NoCompilerError: the kernel cannot be compiled here.
     """
-    rules, told = _read(parameters, rules)
-    batch = Batch(_numbers(batch.inputs, parameters.sizes.inputs), batch.targets, batch.lengths.contiguous())
-    M, T, B = batch.inputs.shape[:3]
-    S, sizes = T if rules.loss.every_step else 1, parameters.sizes
-    y, h = _filled(M, S, B, sizes.outputs), _filled(M, B, sizes.units)
-
-    def job_of(m: int) -> Job:
-        job = _job(parameters, batch, m, rules, told)
-        job.outputs, job.states = y[m].data_ptr(), h[m].data_ptr()
-        return job
-
-    _for_each(M, "respond", job_of, units=sizes.units)
+    (M, T, B), sizes = batch.inputs.shape[:3], parameters.sizes
+    batch = Batch(_numbers(batch.inputs, sizes.inputs), batch.targets, batch.lengths.contiguous())
+    y, h = _zeros(M, T if rules.loss.every_step else 1, B, sizes.outputs), _zeros(M, B, sizes.units)
+    _run("respond", parameters, batch, rules, {"K": 1}, outputs=y, states=h)
     return y, h
-
-
-def _read(parameters: Parameters, rules: Rules) -> tuple[Rules, dict[str, Any]]:
-    """The rules, and what of them the kernel is told, as it reads them; or a refusal of what it does not know."""
-    known.require(parameters, rules, place="the CPU", there=parameters.theta.device.type == "cpu")
-    start = None if rules.h_0 is None else rules.h_0.to(torch.float32).contiguous()
-    return replace(rules, h_0=start), known.numbers(rules) | known.settings(rules)

@@ -65,13 +65,8 @@ def _compiler() -> str:
 _TILES = {"avx512": (16, 4, 5), "avx512vl": (8, 4, 5), "avx2": (8, 2, 5), "neon": (4, 4, 5), "baseline": (4, 2, 4)}
 # GCC's own tuning for Zen costs a tenth.
 _NATIVE = ["-march=native", "-mtune=generic"]
-_TARGETS = {
-    "avx512": _NATIVE,
-    "avx512vl": [*_NATIVE, "-mprefer-vector-width=256"],
-    "avx2": ["-march=x86-64-v3"],
-    "neon": ["-mcpu=native"],
-    "baseline": [],
-}
+_TARGETS = {"avx512": _NATIVE, "avx512vl": [*_NATIVE, "-mprefer-vector-width=256"], "avx2": ["-march=x86-64-v3"]}
+_TARGETS |= {"neon": ["-mcpu=native"], "baseline": []}
 _FLAGS = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-shared", "-fPIC"]
 _SPECIALIZED = 32  # units from which on a kernel is compiled for their number: below, time goes elsewhere
 
@@ -82,16 +77,14 @@ def instruction_set() -> str:
     Raises:
         ValueError: the environment's `RNNLAB_INSTRUCTIONS` is none of these.
     """
-    asked = os.environ.get("RNNLAB_INSTRUCTIONS")
-    if asked and asked not in _TILES:
-        raise ValueError(f"RNNLAB_INSTRUCTIONS must be one of {list(_TILES)}, got {asked!r}")
-    if asked:
+    if asked := os.environ.get("RNNLAB_INSTRUCTIONS"):
+        if asked not in _TILES:
+            raise ValueError(f"RNNLAB_INSTRUCTIONS must be one of {list(_TILES)}, got {asked!r}")
         return asked
     if platform.machine() in ("aarch64", "arm64"):
         return "neon"
     capability = torch.backends.cpu.get_cpu_capability().lower()
-    named = processor()
-    if capability == "avx512" and (named.get("vendor_id"), named.get("cpu family")) == ("AuthenticAMD", "25"):
+    if capability == "avx512" and [processor().get(k) for k in ("vendor_id", "cpu family")] == ["AuthenticAMD", "25"]:
         return "avx512vl"
     return capability if capability in _TILES else "baseline"
 
@@ -103,9 +96,8 @@ def width(units: int) -> int:
 
 
 def _command(compiler: str, target: Path, width: int) -> list[str]:
-    instructions = instruction_set()
-    lanes, panel, rows = _TILES[instructions]
-    flags = ["-std=c++17", "-O3", *_TARGETS[instructions], *_FLAGS]
+    lanes, panel, rows = _TILES[instruction_set()]
+    flags = ["-std=c++17", "-O3", *_TARGETS[instruction_set()], *_FLAGS]
     sizes = [f"-DLANES={lanes}", f"-DPANEL={panel}", f"-DROWS={rows}", f"-DWIDTH={width}"]
     return [*_words(compiler), *flags, *sizes, str(SOURCE), "-o", str(target)]
 
@@ -120,11 +112,10 @@ def _ran(command: list[str], folder: Path) -> str:
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
+        if process.returncode:
+            raise OSError(complaint.strip()[-500:] or f"{command[0]} ended with status {process.returncode}")
     except (OSError, TimeoutExpired) as error:
         raise NoCompilerError(f"the C++ compiler failed: {error}") from error
-    if process.returncode:
-        reason = complaint.strip()[-500:] or f"{command[0]} ended with status {process.returncode}"
-        raise NoCompilerError(f"the C++ compiler failed: {reason}")
     return said
 
 
@@ -213,14 +204,13 @@ def _compiled(width: int, folder: Path) -> Path:
 
 def _opened(path: Path) -> ctypes.CDLL | None:
     """The kernel in this file, or None if it cannot be loaded from there."""
-    try:
+    with suppress(OSError, AttributeError):
         library = ctypes.CDLL(str(path))
         for name in ("train", "respond"):
             getattr(library, f"rnnlab_{name}").restype = None
             getattr(library, f"rnnlab_{name}_space").restype = ctypes.c_int64
-    except (OSError, AttributeError):
-        return None
-    return library
+        return library
+    return None
 
 
 @functools.cache

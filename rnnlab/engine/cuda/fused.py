@@ -1,6 +1,5 @@
 """Fused training on a GPU: whole updates of one member per thread block, by kernels compiled on first use."""
 
-import contextlib
 import importlib.util
 import os
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnlab.engine import contract, known
-from rnnlab.engine.contract import Gradients, Rules, Trace
+from rnnlab.engine.contract import Answer, Gradients, Rules, Trace
 from rnnlab.engine.cuda.plan import Plan, memory
 from rnnlab.naming import digest
 from rnnlab.network.parameters import Parameters, Sizes
@@ -26,13 +25,11 @@ def holds(sizes: Sizes) -> bool:
     return max(sizes.inputs, sizes.units, sizes.outputs) <= LARGEST
 
 
-def missing() -> str | None:
+def missing(units: int) -> str | None:
     """What this machine lacks to run the kernels, or None."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
-    if _interpreted() or torch.cuda.is_available():
-        return None
-    return "PyTorch reaches no GPU"
+    return None if _interpreted() or torch.cuda.is_available() else "PyTorch reaches no GPU"
 
 
 def _interpreted() -> bool:
@@ -83,7 +80,7 @@ def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
 
 
 @contract.outputs
-def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, Tensor]:
+def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> Answer:
     """What the networks answer, `M S B O`, and the states they end in, `M B N`, as `batched.outputs`.
 
     With a loss at every step, what lies beyond a member's own length is 0.
@@ -99,10 +96,9 @@ def outputs(parameters: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor,
     weights = theta.new_empty(M, plan.NP + plan.I, plan.NP)
     states = theta.new_empty(M, T + 1, B, plan.NP)
     y = theta.new_zeros(M, T if plan.every else 1, B, plan.O)
-    start = None if rules.h_0 is None else rules.h_0.to(torch.float32).contiguous()
     given = theta, _plain(batch.inputs), batch.lengths.to(theta.device, torch.int32)
     _launch(kernels.prepare, (M,), *given, weights, states, T, plan=plan)
-    _launch(kernels.respond, (M, -(-B // plan.ROWS)), *given, start, weights, states, y, T, plan=plan)
+    _launch(kernels.respond, (M, -(-B // plan.ROWS)), *given, known.start(rules), weights, states, y, T, plan=plan)
     return y, states[torch.arange(M, dtype=torch.int64, device=theta.device), given[2].long(), :, : plan.N]
 
 
@@ -128,11 +124,9 @@ def _plain(x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.is_floating_point() else torch.uint8).contiguous()
 
 
-def _launch(kernel: object, grid: tuple[int, ...], *arguments: object, plan: Plan) -> None:
-    theta = arguments[0]
-    assert isinstance(theta, Tensor)
-    with torch.cuda.device(theta.device) if theta.is_cuda else contextlib.nullcontext():
-        kernel[grid](*arguments, plan, num_warps=plan.warps, num_stages=1, maxnreg=REGISTERS)  # type: ignore[index]
+def _launch(kernel: Any, grid: tuple[int, ...], theta: Tensor, *arguments: object, plan: Plan) -> None:
+    with torch.cuda.device_of(theta):
+        kernel[grid](theta, *arguments, plan, num_warps=plan.warps, num_stages=1, maxnreg=REGISTERS)
 
 
 def _train(parameters: Parameters, chunk: Chunk, rules: Rules, *, keep: bool = False) -> dict[str, Tensor]:
@@ -141,19 +135,9 @@ def _train(parameters: Parameters, chunk: Chunk, rules: Rules, *, keep: bool = F
 
     theta, (K, M), T = parameters.theta, chunk.lengths.shape, chunk.inputs.shape[2]
     plan = _plan(parameters, chunk.inputs, rules, keep=keep)
-    work = memory(plan, K=K, M=M, T=T, device=theta.device)
-    _launch(
-        kernels.train,
-        (M,),
-        theta,
-        _plain(chunk.inputs),
-        _plain(chunk.targets),
-        chunk.lengths.to(theta.device, torch.int32),
-        torch.tensor(rules.alphas, dtype=torch.float32, device=theta.device),
-        None if rules.h_0 is None else rules.h_0.to(torch.float32).contiguous(),
-        *work.values(),
-        *(K, M, T),
-        *known.settings(rules).values(),
-        plan=plan,
-    )
+    work = memory(plan, theta, K=K, T=T)
+    lengths = chunk.lengths.to(theta.device, torch.int32)
+    alphas = torch.tensor(rules.alphas, dtype=torch.float32, device=theta.device)
+    given = _plain(chunk.inputs), _plain(chunk.targets), lengths, alphas, known.start(rules), *work.values()
+    _launch(kernels.train, (M,), theta, *given, K, M, T, *known.settings(rules).values(), plan=plan)
     return work

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from rnnlab.descent.clipping import Event
-from rnnlab.engine.cuda.passes import backward, dot, forward, lay_out, matrix, score, slope, store
+from rnnlab.engine.cuda.passes import backward, dot, forward, lay_out, matrix, score, slope, store, zeros
 
 _CLIPPED = tl.constexpr(int(Event.CLIPPED))
 _GUARDED = tl.constexpr(int(Event.GUARDED))
@@ -18,18 +18,15 @@ _TINY = tl.constexpr(2.0**-126)  # the least normal number of float32
 @triton.jit
 def _collect(inputs, states, delta, n_in, c_in, gradient, pull, L, plan: tl.constexpr):
     """Gradients of W_rec, W_in and b: sums over pairs of v^T (h_{t-1} + pull c n), of v^T u and of v."""
-    ROWS: tl.constexpr = plan.ROWS
-    IP: tl.constexpr = plan.IP
-    NP: tl.constexpr = plan.NP
-    units, channels = tl.arange(0, NP), tl.arange(0, plan.IP)[None, :]
-    gW, gW_in_T = tl.zeros((NP, NP), tl.float32), tl.zeros((IP, NP), tl.float32)
-    gb = tl.zeros((1 if plan.symbols else ROWS, NP), tl.float32)
+    units, channels = tl.arange(0, plan.NP), tl.arange(0, plan.IP)[None, :]
+    gW, gW_in_T = zeros(plan.NP, plan.NP), zeros(plan.IP, plan.NP)
+    gb = zeros(1 if plan.symbols else plan.ROWS, plan.NP)
     for first in range(0, L * plan.B, plan.ROWS):
         rows = first + tl.arange(0, plan.ROWS)
         row, inside = rows[:, None], (rows < L * plan.B)[:, None]
-        at = row * NP + units[None, :]
-        h = tl.load(states + plan.B * NP + at, mask=inside, other=0.0)
-        v = tl.load(delta + plan.B * NP + at, mask=inside, other=0.0) * slope(h, plan)
+        at = row * plan.NP + units[None, :]
+        h = tl.load(states + plan.B * plan.NP + at, mask=inside, other=0.0)
+        v = tl.load(delta + plan.B * plan.NP + at, mask=inside, other=0.0) * slope(h, plan)
         x = tl.load(states + at, mask=inside, other=0.0)
         if plan.omega != "NoneType":
             c = pull * tl.load(c_in + row, mask=inside, other=0.0)
@@ -52,12 +49,9 @@ def _collect(inputs, states, delta, n_in, c_in, gradient, pull, L, plan: tl.cons
 @triton.jit
 def _collect_outputs(states, errors, gradient, L, plan: tl.constexpr):
     """Gradients of W_out and b_out."""
-    ROWS: tl.constexpr = plan.ROWS
-    NP: tl.constexpr = plan.NP
-    OP: tl.constexpr = plan.OP
     columns, units = tl.arange(0, plan.OP), tl.arange(0, plan.NP)[None, :]
     skipped = 0 if plan.every else (L - 1) * plan.B
-    gW_out, gb_out = tl.zeros((OP, NP), tl.float32), tl.zeros((ROWS, OP), tl.float32)
+    gW_out, gb_out = zeros(plan.OP, plan.NP), zeros(plan.ROWS, plan.OP)
     for first in range(0, L * plan.B - skipped, plan.ROWS):
         row = (first + tl.arange(0, plan.ROWS))[:, None]
         inside = row < L * plan.B - skipped

@@ -25,6 +25,11 @@ def store(start, x, row, column, R: tl.constexpr, C: tl.constexpr):
 
 
 @triton.jit
+def zeros(R: tl.constexpr, C: tl.constexpr):
+    return tl.zeros((R, C), tl.float32)
+
+
+@triton.jit
 def dot(a, b, plan: tl.constexpr):
     return tl.dot(a, b, input_precision=plan.precision)
 
@@ -50,19 +55,18 @@ def slope(h, plan: tl.constexpr):
 @triton.jit
 def lay_out(theta, inputs, weights, states, L, plan: tl.constexpr):
     """W_rec^T, and W_in u + b: a row for each symbol, or, for real inputs, each step's in the place of its state."""
-    NP: tl.constexpr = plan.NP
-    units, channels = tl.arange(0, NP), tl.arange(0, plan.IP)[None, :]
-    store(weights, matrix(theta, 1, plan.N, plan.N, plan.N, NP, NP), NP, 1, NP, NP)
-    W_in_T = matrix(theta + plan.W_in, 1, plan.I, plan.I, plan.N, plan.IP, NP)
+    units, channels = tl.arange(0, plan.NP), tl.arange(0, plan.IP)[None, :]
+    store(weights, matrix(theta, 1, plan.N, plan.N, plan.N, plan.NP, plan.NP), plan.NP, 1, plan.NP, plan.NP)
+    W_in_T = matrix(theta + plan.W_in, 1, plan.I, plan.I, plan.N, plan.IP, plan.NP)
     b = tl.load(theta + plan.b + units, mask=units < plan.N, other=0.0)[None, :]
     if plan.symbols:
-        store(weights + NP * NP, W_in_T + b, NP, 1, plan.I, NP)
+        store(weights + plan.NP * plan.NP, W_in_T + b, plan.NP, 1, plan.I, plan.NP)
     else:
         for first in range(0, L * plan.B, plan.ROWS):
             rows = (first + tl.arange(0, plan.ROWS))[:, None]
             inside = rows < L * plan.B
             u = tl.load(inputs + rows * plan.I + channels, mask=inside & (channels < plan.I), other=0.0)
-            tl.store(states + (rows + plan.B) * NP + units[None, :], dot(u, W_in_T, plan) + b, mask=inside)
+            tl.store(states + (rows + plan.B) * plan.NP + units[None, :], dot(u, W_in_T, plan) + b, mask=inside)
     tl.debug_barrier()
 
 
@@ -80,13 +84,11 @@ def drive_of(inputs, weights, states, t, rows, plan: tl.constexpr):
 @triton.jit
 def forward(inputs, weights, h_0, states, first, L, plan: tl.constexpr):
     """h_0 .. h_L of ROWS sequences from number `first`."""
-    ROWS: tl.constexpr = plan.ROWS
-    NP: tl.constexpr = plan.NP
-    rows, units = first + tl.arange(0, plan.ROWS), tl.arange(0, NP)[None, :]
+    rows, units = first + tl.arange(0, plan.ROWS), tl.arange(0, plan.NP)[None, :]
     inside = (rows < plan.B)[:, None]
-    at = rows[:, None] * NP + units
-    W_T = matrix(weights, NP, 1, NP, NP, NP, NP)
-    h = tl.zeros((ROWS, NP), tl.float32)
+    at = rows[:, None] * plan.NP + units
+    W_T = matrix(weights, plan.NP, 1, plan.NP, plan.NP, plan.NP, plan.NP)
+    h = zeros(plan.ROWS, plan.NP)
     if h_0 is not None:
         h = tl.load(h_0 + rows[:, None] * plan.N + units, mask=inside & (units < plan.N), other=0.0)
     tl.store(states + at, h, mask=inside)
@@ -94,7 +96,7 @@ def forward(inputs, weights, h_0, states, first, L, plan: tl.constexpr):
     for t in range(L):
         following = drive_of(inputs, weights, states, tl.minimum(t + 1, L - 1), rows, plan)
         h = activation(drive + carried, plan)  # in padded columns finite, and multiplied by zeros from here on
-        tl.store(states + (t + 1) * plan.B * NP + at, h, mask=inside)
+        tl.store(states + (t + 1) * plan.B * plan.NP + at, h, mask=inside)
         drive, carried = following, dot(h, W_T, plan)
     tl.debug_barrier()
 
@@ -158,13 +160,12 @@ def _pull(d2, n2, bound, inside, plan: tl.constexpr):
 def backward(theta, states, errors, delta, n_out, c_out, first, L, bound, plan: tl.constexpr):
     """delta_L .. delta_0 of ROWS sequences from number `first`; how many live pairs are among them; Omega's sum."""
     ROWS: tl.constexpr = plan.ROWS
-    NP: tl.constexpr = plan.NP
-    step: tl.constexpr = plan.B * NP
+    step: tl.constexpr = plan.B * plan.NP
     rows, columns = first + tl.arange(0, plan.ROWS), tl.arange(0, plan.OP)
     inside = (rows < plan.B)[:, None]
-    at, output = rows[:, None] * NP + tl.arange(0, NP)[None, :], rows[:, None] * plan.OP + columns[None, :]
-    W = matrix(theta, plan.N, 1, plan.N, plan.N, NP, NP)
-    W_out = matrix(theta + plan.W_out, plan.N, 1, plan.O, plan.N, plan.OP, NP)
+    at, output = rows[:, None] * plan.NP + tl.arange(0, plan.NP)[None, :], rows[:, None] * plan.OP + columns[None, :]
+    W = matrix(theta, plan.N, 1, plan.N, plan.N, plan.NP, plan.NP)
+    W_out = matrix(theta + plan.W_out, plan.N, 1, plan.O, plan.N, plan.OP, plan.NP)
     last = (L - 1) * plan.B * plan.OP if plan.every else 0
     d = dot(tl.load(errors + last + output, mask=inside, other=0.0), W_out, plan)
     h = tl.load(states + L * step + at, mask=inside, other=0.0)

@@ -38,40 +38,17 @@ class Plan:
 
     FLAT = 1024  # parameters at a time, where a member's are one row
 
-    @property
-    def NP(self) -> int:
-        """Units, padded."""
-        return _padded(self.N)
-
-    @property
-    def IP(self) -> int:
-        """Inputs, padded."""
-        return _padded(self.I)
-
-    @property
-    def OP(self) -> int:
-        """Outputs, padded."""
-        return _padded(self.O)
-
-    @property
-    def ROWS(self) -> int:
-        """Sequences, or pairs of step and sequence, at a time."""
-        return min(32, _padded(self.B))
-
-    @property
-    def every(self) -> bool:
-        """Whether every step has outputs."""
-        return self.loss == "EverySoftmax"
-
-    @property
-    def input_size(self) -> int:
-        """Numbers in one step's inputs."""
-        return self.B if self.symbols else self.B * self.I
+    NP = property(lambda plan: _padded(plan.N), doc="Units, padded.")
+    IP = property(lambda plan: _padded(plan.I), doc="Inputs, padded.")
+    OP = property(lambda plan: _padded(plan.O), doc="Outputs, padded.")
+    ROWS = property(lambda plan: min(32, _padded(plan.B)), doc="Sequences, or pairs of step and sequence, at a time.")
+    every = property(lambda plan: plan.loss == "EverySoftmax", doc="Whether every step has outputs.")
+    input_size = property(lambda plan: plan.B * (1 if plan.symbols else plan.I), doc="Numbers in one step's inputs.")
 
     @property
     def target_size(self) -> int:
         """Numbers in one step's targets."""
-        return self.B * self.O if self.loss == "LastSquaredError" else self.B
+        return self.B * (self.O if self.loss == "LastSquaredError" else 1)
 
     @property
     def warps(self) -> int:
@@ -80,28 +57,22 @@ class Plan:
         return 4 if max(blocks) <= 64 else 8 if sum(blocks) <= 256 else 16
 
 
-def memory(plan: Plan, *, K: int, M: int, T: int, device: torch.device) -> dict[str, Tensor]:
-    """What a launch writes, by the names and in the order that the kernel has for it.
+def memory(plan: Plan, theta: Tensor, *, K: int, T: int) -> dict[str, Tensor]:
+    """What a launch for these networks writes, by the names and in the order that the kernel has for it.
 
     Uninitialized, but for outputs: those beyond a member's own length are 0.
     """
-
-    def take(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.float32, device=device)
-
-    S = T if plan.every else 1
+    M, S, take = theta.shape[0], T if plan.every else 1, theta.new_empty
     delta = take(M, T + 1, plan.B, plan.NP)
     return {
         "weights": take(M, plan.NP + plan.I, plan.NP),
-        "states": take(M, T + 1, plan.B, plan.NP),
+        "states": torch.empty_like(delta),
         "delta": delta,
         "n": take(M, T, plan.B, plan.NP) if plan.every else delta,  # with one loss at the end n_t is delta_{t-1}
         "c": take(M, T, plan.B),
         "errors": take(M, S, plan.B, plan.OP),
         "gradient": take(M, plan.P),
         "outputs": take(M, S, plan.B, plan.O).zero_() if plan.keep else take(0),
-        "losses": take(K, M),
-        "norms": take(K, M),
-        "omegas": take(K, M),
-        "events": torch.empty(K, M, dtype=torch.uint8, device=device),
+        **{name: take(K, M) for name in ("losses", "norms", "omegas")},
+        "events": take(K, M, dtype=torch.uint8),
     }
