@@ -4,12 +4,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rnnlab import __version__
-
-if TYPE_CHECKING:
-    from rnnlab.training.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -121,7 +118,7 @@ def unpack(given: argparse.Namespace) -> None:
     print(f"{given.file}: {_store(given).unpack(given.file)} new files")
 
 
-def _store(given: argparse.Namespace) -> "Store":
+def _store(given: argparse.Namespace) -> Any:
     from rnnlab.training.store import Store
 
     return Store(given.folder)

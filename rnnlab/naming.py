@@ -18,7 +18,8 @@ import linecache
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
 from typing import Any, Protocol
@@ -36,6 +37,7 @@ _BOOKKEEPING = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "__annotate
 _BOOKKEEPING |= {"__type_params__", "__new__", "__init_subclass__", "__class_getitem__", "__subclasshook__"}
 # These find what is not named.
 _HIDDEN = {"__import__", "environ", "eval", "exec", "getattr", "getenv", "globals", "locals", "open", "vars"}
+_SPAN = attrgetter("lineno", "end_lineno", "col_offset", "end_col_offset")  # as Python keeps it for its code
 _IDLE = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}  # what is written and computes nothing
 
 
@@ -63,15 +65,12 @@ def form(value: Any) -> Any:
         return [form(item) for item in value]
     if not is_dataclass(value):
         return value.item() if isinstance(value, np.generic) else value
-    said = {one.name: form(getattr(value, one.name)) for one in fields(value) if not _unsaid(one, value)}
+    told = [one for one in fields(value) if "added" not in one.metadata or getattr(value, one.name) != one.default]
+    said = {one.name: form(getattr(value, one.name)) for one in told}
     if not outside(type(value)):
         return {"type": type(value).__name__} | said
     # Its numbers were not normalized when it was made; and no field is called "class".
     return {name: _even(item) for name, item in said.items()} | {"class": _class(type(value))}
-
-
-def _unsaid(one: Field, value: Any) -> bool:
-    return "added" in one.metadata and getattr(value, one.name) == one.default
 
 
 def outside(kind: type) -> bool:
@@ -286,7 +285,7 @@ def _node(text: str, code: CodeType) -> ast.AST:
         nodes, codes = _parsed(text)
         found = [node for node in nodes if _defines(node, code)]
         if len(found) > 1:  # functions without a name in one line
-            found = [node for node in found if _span(node.body) in code.co_positions()]  # type: ignore[attr-defined]
+            found = [node for node in found if _SPAN(node.body) in code.co_positions()]  # type: ignore[attr-defined]
         if code in codes and len(found) == 1:
             return found[0]
     raise UnnamedError(f"the source of {code.co_name} is not to be found as it runs; if it was edited, reload it")
@@ -297,10 +296,6 @@ def _defines(node: ast.AST, code: CodeType) -> bool:
         return False
     top = min(one.lineno for one in (node, *getattr(node, "decorator_list", [])))
     return (getattr(node, "name", "<lambda>"), top) == (code.co_name, code.co_firstlineno)
-
-
-def _span(node: ast.expr) -> tuple[int, int | None, int, int | None]:
-    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
 
 
 def _spelled(node: Any) -> Any:

@@ -53,8 +53,7 @@ def complete(runs: xarray.Dataset) -> xarray.DataArray:
         runs: what `run` or `gather` returned, over `init`, `algorithm`, `length` and `seed`.
     """
     networks = ran(runs).sum("seed")
-    most = networks.max(("init", "algorithm"))
-    return (networks == most) & (most > 0)
+    return (networks == networks.max(("init", "algorithm"))) & (networks > 0)
 
 
 @checked

@@ -147,11 +147,12 @@ def stamp(root: Path) -> dict[str, Any]:
     Args:
         root: of the checkout.
     """
+    system = f"{platform.system()} {platform.machine()}"  # without the name of the machine
     return {
         "executed": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(root),
         "versions": {"rnnlab": rnnlab.__version__, "Python": platform.python_version(), **versions()},
-        "machine": _machine(),
+        "machine": ", ".join([f"{_processor()} ({cores()} cores)", *_graphics(), system]),
     }
 
 
@@ -303,12 +304,6 @@ def _commit(root: Path) -> str:
         return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
-
-
-def _machine() -> str:
-    """Processor, cores, graphics cards and system, without the name of the machine."""
-    system = f"{platform.system()} {platform.machine()}"
-    return ", ".join([f"{_processor()} ({cores()} cores)", *_graphics(), system])
 
 
 def _processor() -> str:

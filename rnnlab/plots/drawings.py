@@ -68,10 +68,8 @@ def _there_and_back(ax: Axes, early: Point, late: Point, label: str, *, thick: b
     length = (across**2 + up**2) ** 0.5
 
     def at(forward: float, right: float) -> Point:
-        return (
-            early[0] + (across * forward + up * right) / length,
-            early[1] + (up * forward - across * right) / length,
-        )
+        (x, y), forward, right = early, forward / length, right / length
+        return x + across * forward + up * right, y + up * forward - across * right
 
     _arrow(ax, at(_RADIUS, -0.13), at(length - _RADIUS - _GAP, -0.13))
     width = 2.6 if thick else 1.0

@@ -85,12 +85,7 @@ def carried(ax: Axes, kept: np.ndarray, **line: Any) -> Axes:
 
 
 def dots(
-    ax: Axes,
-    values: np.ndarray,
-    *,
-    filled: np.ndarray,
-    colors: Sequence[Sequence[str]] | np.ndarray,
-    bars: np.ndarray | None = None,
+    ax: Axes, values: np.ndarray, *, filled: np.ndarray, colors: Sequence | np.ndarray, bars: np.ndarray | None = None
 ) -> Axes:
     """Draw a dot for each member, those of a group side by side around its place on the x axis: 0, 1, ...
 

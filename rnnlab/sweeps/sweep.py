@@ -13,9 +13,8 @@ from rnnlab.sweeps.axes import UNITS, Axis, grid, labels
 from rnnlab.sweeps.executors import Job, Pool, results_by
 from rnnlab.sweeps.summaries import answers, due
 from rnnlab.training.ensembles import Device
-from rnnlab.training.loop import result_of
 from rnnlab.training.progress import Progress
-from rnnlab.training.records import merged, totals
+from rnnlab.training.records import dataset, merged, totals
 from rnnlab.training.specs import Spec
 from rnnlab.training.store import RUN, Store
 from rnnlab.values import Count, Seconds, Seeds, as_seeds, checked
@@ -136,7 +135,7 @@ def gather(store: Store, *, updates: Count | None = None) -> xarray.Dataset:
     """
     budget = "*" if updates is None else f"{updates:012}"
     files = [store.read(path.name) for path in store.files(RUN) if path.match(f"*-{budget}.{RUN}")]
-    results = [result_of(file).drop_vars("theta") for file in files if file]
+    results = [dataset(file.header, file.arrays).drop_vars("theta") for file in files if file]
     if not results:
         raise ValueError(f"updates must be the budget of a finished training in {store.folder}, got {updates}")
     specs = [Spec.from_canonical(result.attrs["spec"]) for result in results]

@@ -200,7 +200,6 @@ class Ensemble:
 
     def _chunk(self, task: Task, seeds: Tensor, updates: Tensor, **how: Any) -> Chunk:
         """What a task draws, held to its contract: thoroughly at first, then a task from outside in its ranges."""
-        how = {"stream": bits.TRAIN, "steps": None} | how
         chunk, new = task.chunk(seeds, updates, **how), task is not self._held
         if new or outside(type(task)):
             require(task, chunk, seeds, updates, **how, thoroughly=new)

@@ -195,12 +195,7 @@ def finished(spec: Spec, seeds: Seeds, store: Store, *, start: Start | None = No
         ValueError: seeds make no sense.
     """
     file = store.read(_name(spec, as_seeds(seeds), start, RUN))
-    return None if file is None else result_of(file)
-
-
-def result_of(file: File) -> xarray.Dataset:
-    """What `train` returned when it wrote this file of a store."""
-    return dataset(file.header, file.arrays)
+    return None if file is None else dataset(file.header, file.arrays)
 
 
 @checked
@@ -273,7 +268,8 @@ def train(
         if store is not None:
             _keep(store, mark.file())
         raise
-    return result_of(run.file()) if kept is None else kept
+    ended = run.file()
+    return dataset(ended.header, ended.arrays) if kept is None else kept
 
 
 def _keep(store: Store, file: File) -> bool:
