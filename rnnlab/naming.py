@@ -173,10 +173,8 @@ class _Reader:
                 return ["property", self.told(inner)]
             case functools.partial():
                 return ["partial", *map(self.told, (thing.func, thing.args, thing.keywords))]
-            case ModuleType():
-                return thing.__name__
-            case BuiltinFunctionType() | MethodDescriptorType():
-                return thing.__qualname__
+            case ModuleType() | BuiltinFunctionType() | MethodDescriptorType():
+                return getattr(thing, "__qualname__", thing.__name__)
             case np.ufunc(__name__=name) if getattr(np, name, None) is thing:
                 return name
             case type():

@@ -90,7 +90,6 @@ LEFT_OUT = (
     "rnnlab/training/progress.py",
     "rnnlab/training/store.py",
     "rnnlab/sweeps/executors.py",
-    "rnnlab/sweeps/watching.py",
 )
 # Tests that take seconds and are about processes, files or instruction sets, or the last digit of any number.
 SLOW = "killed interrupt processes instruction_sets compiler damaged readme threads any_scale"
