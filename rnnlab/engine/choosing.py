@@ -1,4 +1,4 @@
-"""Engines: `gradients(...)` and `sgd(...)` under one contract, by independent back ends."""
+"""The fastest engine that knows what is asked, and can be used here."""
 
 import functools
 import warnings

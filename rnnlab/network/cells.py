@@ -1,4 +1,4 @@
-"""The network's non-linearities and its parameters."""
+"""The network's non-linearities, each with its derivative as a function of its own output."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
