@@ -68,6 +68,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/training/test_ensembles.py",
         "tests/training/test_records.py",
         "tests/training/test_loop.py",
+        "tests/dynamics/test_backward.py",
         "tests/training",
         REFUSALS,
     ),

@@ -50,6 +50,7 @@ TAKEN = [
     (batch(targets=torch.zeros(M, 1, B, O)), LastSquaredError()),
     (batch(targets=torch.zeros(M, 1, B, O).half()), LastSquaredError()),
     (batch(lengths=torch.tensor([1, T])), LastSoftmax()),
+    (batch(lengths=torch.tensor([1, T - 1])), LastSoftmax()),
     (batch(lengths=torch.tensor([0, T]), targets=torch.zeros(1)), None),
 ]
 REFUSED = [

@@ -8,7 +8,7 @@ import pytest
 import xarray
 
 from rnnlab import INITS, Algorithm, Spec, Store, TemporalOrder, ThreeBitTemporalOrder, train, wilson
-from rnnlab.statistics import complete, leads, regression, success
+from rnnlab.statistics import success
 from rnnlab.sweeps import executors
 from rnnlab.sweeps.axes import grid
 from rnnlab.sweeps.summaries import read_summary, write_summary
@@ -286,36 +286,6 @@ def test_success_is_the_share_of_the_seeds_that_ran_with_wilsons_interval():
         assert found["rate"].item() == count / trials
         assert (found["low"].item(), found["high"].item()) == wilson(count, trials)
     assert rates[["rate", "low", "high"]].sel(length=40).to_array().isnull().all()
-
-
-def test_a_cell_is_complete_where_it_has_as_many_networks_as_the_fullest_of_its_length():
-    names = np.array([[[["a", "b"], ["c", "d"], ["", ""]]], [[["e", "f"], ["g", ""], ["", ""]]]], dtype=object)
-    coords = {"init": ["x", "y"], "algorithm": ["MSGD"], "length": [10, 20, 30], "seed": [0, 1]}
-    cells = complete(xarray.Dataset({"run": (tuple(coords), names)}, coords))
-    assert cells.squeeze("algorithm").values.tolist() == [[True, True, False], [True, False, False]]
-
-
-def test_a_lead_is_over_the_best_other_algorithm_where_that_says_something():
-    rates = xarray.DataArray(
-        [[0.5, 0.04, 0.96, 0.2], [0.1, 0.0, 1.0, 0.9], [0.3, 0.05, 0.95, 0.2]],
-        coords={"algorithm": ["C", "A", "B"], "length": [1, 2, 3, 4]},
-    )
-    np.testing.assert_allclose(leads(rates, "C", floor=0.05), [0.2, np.nan, np.nan, -0.7])
-    np.testing.assert_allclose(leads(rates, "C"), [0.2, -0.01, -0.04, -0.7])
-    assert leads(rates * 0, "C").isnull().all()
-
-
-def test_a_regression_finds_slopes_and_its_intervals_are_those_of_as_many_seeds():
-    """Three networks of a seed that share cause and noise say no more than one: 0.1 / sqrt(400) is the error."""
-    draw, seeds = np.random.default_rng(1), np.repeat(np.arange(400), 3)
-    a, b, noise = (draw.normal(size=400)[seeds] for _ in range(3))
-    causes = xarray.Dataset({"a": ("network", a), "b": ("network", b)})
-    y = xarray.DataArray(7 + 2 * a - 3 * b, dims="network", coords={"seed": ("network", seeds)})
-    exact, found = regression(y, causes, draws=3), regression(y + 0.1 * noise, causes, draws=400)
-    assert found["cause"].values.tolist() == ["a", "b"]
-    np.testing.assert_allclose([exact["slope"], exact["low"], exact["high"]], [[2, -3]] * 3)
-    np.testing.assert_allclose(found["slope"], [2, -3], atol=4 * 0.1 / 20)
-    np.testing.assert_allclose(found["high"] - found["low"], 2 * 1.96 * 0.1 / 20, rtol=0.2)
 
 
 def test_success_refuses_an_outcome_that_was_not_recorded(runs):

@@ -317,3 +317,12 @@ def test_a_length_that_the_windows_do_not_fit_in_is_refused(make, length):
 def test_arguments_out_of_range_are_refused_by_name(make, named):
     with pytest.raises(ValueError, match=named):
         make()
+
+
+@pytest.mark.parametrize(("length", "longest"), [(10, 10), (19, 19), (20, 21), (55, 59), (100, 109), ((10, 56), 59)])
+def test_a_marked_sequence_is_longer_by_less_than_a_tenth_of_its_length(length, longest):
+    # l plus one of 0 .. l // 10 - 1: at 10 to 19 steps nothing, at 55 four at most.
+    for make in (Addition, Multiplication):
+        assert make(length).longest == longest
+        drawn = make(length).chunk(torch.arange(9), torch.arange(200), batch=1).lengths
+        assert int(drawn.max()) == longest
