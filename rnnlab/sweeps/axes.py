@@ -24,6 +24,7 @@ SHORT = {
 PAPER = ("init", "algorithm", "task.length")  # by which the paper tells its runs apart
 UNITS = {
     "length": {"long_name": "sequence length", "units": "steps"},
+    "learning_rate": {"long_name": "learning rate", "units": "1"},
     "threshold": {"long_name": "largest gradient norm let through", "units": "loss per weight"},
     "updates": {"long_name": "budget", "units": "updates"},
     "check_every": {"long_name": "updates between tests", "units": "updates"},
