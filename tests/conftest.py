@@ -1,6 +1,7 @@
 """For all tests: shapes and types of the package are checked at every call; in CI nothing is skipped lightly."""
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -12,6 +13,9 @@ hypothesis.settings.load_profile("rnnlab")
 
 # One thread a process, like the book's kernels: tests run side by side, and threads that wait for a core spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some of them are about.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where a float is asked for, an integer will do.
 install_import_hook("rnnlab", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
