@@ -1,7 +1,9 @@
 """Time this checkout against one of its commits, in turns: `python -m tests.benchmarks.against COMMIT`.
 
 Each has a process of its own, and one computes while the other waits. What counts is the processor's time of a whole
-call, so that a busy machine disturbs little; the interval is Student's for the mean of the logarithms of the ratios.
+call, so that a busy machine disturbs little. Every round has new processes: two of the same code can differ by a tenth
+as long as they live, by where their memory lies, so a round is the independent unit. The interval is Student's for the
+mean of the logarithms of the rounds' ratios.
 """
 
 import argparse
@@ -90,6 +92,21 @@ def checkout_of(commit: str) -> Iterator[Path]:
         yield Path(folder)
 
 
+def ratio_of(old: Path, round_: int) -> dict[str, float]:
+    """What new processes of both take, this checkout's over the old one's, by case."""
+    workers, ratios = {"new": Worker(ROOT), "old": Worker(old)}, {}
+    for case in CASES:
+        for worker in workers.values():
+            worker.seconds(case)  # the first call sets things up
+        took = dict.fromkeys(workers, 0.0)
+        for name in (["new", "old", "old", "new"] * TURNS)[2 * (round_ % 2) :][: 2 * TURNS]:
+            took[name] += workers[name].seconds(case)
+        ratios[case] = took["new"] / took["old"]
+    for worker in workers.values():
+        worker.end()
+    return ratios
+
+
 def interval(ratios: list[float]) -> tuple[float, float, float]:
     """Geometric mean of some ratios, and both ends of its 95 % interval."""
     logs = [math.log(ratio) for ratio in ratios]
@@ -103,21 +120,10 @@ def main() -> None:
     parser.add_argument("commit", help="what to compare with, such as HEAD~20")
     given = parser.parse_args()
     with checkout_of(given.commit) as old:
-        workers = {"new": Worker(ROOT), "old": Worker(old)}
         print(f"processor time, this checkout over {given.commit}; {ROUNDS} rounds in turns, 95 % interval")
+        ratios = [ratio_of(old, round_) for round_ in range(ROUNDS)]
         for case in CASES:
-            for worker in workers.values():
-                worker.seconds(case)  # the first call sets things up
-            ratios = []
-            for round_ in range(ROUNDS):
-                order = (["new", "old", "old", "new"] * TURNS)[2 * (round_ % 2) :][: 2 * TURNS]
-                took = dict.fromkeys(workers, 0.0)
-                for name in order:
-                    took[name] += workers[name].seconds(case)
-                ratios.append(took["new"] / took["old"])
-            print("{:<22} {:.3f} [{:.3f}, {:.3f}]".format(case, *interval(ratios)))
-        for worker in workers.values():
-            worker.end()
+            print("{:<22} {:.3f} [{:.3f}, {:.3f}]".format(case, *interval([ratio[case] for ratio in ratios])))
 
 
 if __name__ == "__main__":
