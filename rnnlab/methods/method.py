@@ -80,7 +80,7 @@ def advanced(method: Method, network: Networks, state: State, batches: Chunk) ->
     return answer
 
 
-def require_state(state: State, members: int, method: Method) -> None:
+def require_state(state: Any, members: int, method: Method) -> None:
     """Refuse a state that no checkpoint could keep.
 
     Raises:
