@@ -126,11 +126,13 @@ class Algorithm:
             g = g if extra is None else g + extra
         for name in self.frozen:
             Parameters(g, network.sizes).views[name].zero_()
-        held = {name: x for name, x in state.items() if name.startswith(_CLIP)}
-        own = {name.removeprefix(_CLIP): x for name, x in held.items()}
-        step, norm, events, own = apply(self.clip, g, before, own)
+        held = {name.removeprefix(_CLIP): x for name, x in state.items() if name.startswith(_CLIP)}
+        step, norm, events, own = apply(self.clip, g, before, dict(held))
+        shapes = ({name: tuple(x.shape) for name, x in one.items()} for one in (held, own))
+        if (given := next(shapes)) != (back := next(shapes)):
+            raise ValueError(f"clip must give back a state of {given}, got {back} from {self.clip}")
         for name, x in own.items():
-            held[_CLIP + name].copy_(x)
+            held[name].copy_(x)
         self._step(network, step, state)
         for penalty in self.penalties:
             penalty.hold_(network)

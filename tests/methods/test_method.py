@@ -180,3 +180,19 @@ def test_lowest_takes_the_first_of_equal_checks_and_passes_over_what_is_no_numbe
     rows = np.array([[3.0, 2.0], [2.0, 2.0], [np.nan, 5.0], [1.0, np.nan]])
     assert Lowest("loss")({"loss": rows}.__getitem__).tolist() == [True, False, True, False]
     assert replace(Lowest("loss"), series="x")({"x": rows[:, :1]}.__getitem__).tolist() == [True, True, False, True]
+
+
+@dataclass(frozen=True)
+class Forgetting(Quantile):
+    """A rule that gives back less than it was given."""
+
+    def shorten(self, g, norm, network, state):
+        *answer, state = super().shorten(g, norm, network, state)
+        return *answer, {} if self.last == 20 else {"norms": state["norms"][:, 1:]}
+
+
+@pytest.mark.parametrize(("last", "back"), [(20, "{}"), (5, "{'norms': (3, 4)}")])
+def test_a_rule_that_gives_back_another_state_is_refused(last, back):
+    said = f"clip must give back a state of {{'norms': (3, {last})}}, got {back} from Forgetting"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        train(SPEC.with_(algorithm=Algorithm(clip=Forgetting(last=last))), **HOW)
