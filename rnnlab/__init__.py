@@ -25,6 +25,7 @@ descent.omega Code Eq9 Eq10AsPrinted
 descent.schedules Constant InverseTime
 descent.algorithm ALGORITHMS AdamW Algorithm
 engine.contract Gradients Trace
+engine.choosing gradients
 tasks.task Batch Chunk
 tasks.conformance check_task
 tasks.pathological TASKS Addition Multiplication NoiselessMemorization RandomPermutation
@@ -35,6 +36,7 @@ training.checks Halving HoldsAt Lowest
 training.specs Spec Start
 training.ensembles Ensemble
 training.store Store
+training.records networks
 training.loop train
 statistics success wilson
 """

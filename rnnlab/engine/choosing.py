@@ -5,15 +5,18 @@ import warnings
 from types import ModuleType
 
 import torch
+from torch import Tensor
 
 from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.omega import Omega
 from rnnlab.engine import batched, known
-from rnnlab.engine.contract import Rules, cell_of
+from rnnlab.engine.contract import Gradients, Rules, cell_of
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cuda import fused as cuda
 from rnnlab.network.cells import Sigma
 from rnnlab.network.losses import Loss
-from rnnlab.network.parameters import Sizes
+from rnnlab.network.parameters import Parameters, Sizes
+from rnnlab.tasks.task import Batch
 
 
 def choose(*, sigma: Sigma | None, loss: Loss, algorithm: Algorithm, sizes: Sizes, device: torch.device) -> ModuleType:
@@ -23,6 +26,36 @@ def choose(*, sigma: Sigma | None, loss: Loss, algorithm: Algorithm, sizes: Size
     if fused is None or not known.fits(rules) or (fused is cuda and not cuda.holds(rules, sizes)):
         return batched
     return fused if _works(fused, sizes.units) else batched
+
+
+def gradients(
+    network: Parameters,
+    batch: Batch,
+    *,
+    loss: Loss,
+    sigma: Sigma | None = None,
+    omega: Omega | None = None,
+    alpha: float = 0.0,
+    h_0: Tensor | None = None,
+) -> Gradients:
+    """Gradients of every member by the fastest engine that can be used, as `engine.batched.gradients` returns them.
+
+    Args:
+        network: parameters of M networks.
+        batch: symbols `M T B` or real inputs `M T B I`, targets, lengths.
+        loss: what is descended.
+        sigma: non-linearity of a simple cell; None where the sizes name another.
+        omega: form of the regularizer, or None.
+        alpha: weight of omega.
+        h_0: states `M B width` to start from, or None for where the cell begins.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit, or a number is too large, or omega's bound too small for it.
+    """
+    engine, device = batched, network.theta.device
+    if network.theta.dtype == torch.float32:
+        engine = choose(sigma=sigma, loss=loss, algorithm=Algorithm(omega=omega), sizes=network.sizes, device=device)
+    return engine.gradients(network, batch, loss=loss, sigma=sigma, omega=omega, alpha=alpha, h_0=h_0)
 
 
 @functools.cache

@@ -3,15 +3,17 @@
 import itertools
 import math
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from rnnlab.network.cells import Cell, Simple
+from rnnlab.network.cells import LSTM, Cell, Sigma, Simple, Tanh
 from rnnlab.values import Members, Size, checked, value
 
 _PLAIN = Simple()
+_THEIRS = ("weight_hh_l0", "weight_ih_l0", "bias_ih_l0")  # PyTorch's names for W_rec, W_in and b
 _PLAIN_NAMES = ("W_rec", "W_in", "b", "W_out", "b_out")
 
 
@@ -105,6 +107,63 @@ class Parameters:
     def to(self, *args: object, **kwargs: object) -> "Parameters":
         """Parameters on another device or of another dtype, as `Tensor.to`."""
         return Parameters(self.theta.to(*args, **kwargs), self.sizes)  # type: ignore[call-overload]
+
+    def to_torch(self, m: int = 0, *, sigma: Sigma | None = None) -> tuple[nn.RNN | nn.LSTM, nn.Linear]:
+        """Member m as PyTorch's own modules, of theta's dtype: the recurrent network, steps first, and its read-out.
+
+        Args:
+            m: which member.
+            sigma: non-linearity of a simple cell: `Tanh()`, as PyTorch has no other of ours.
+
+        Raises:
+            ValueError: PyTorch has no such module: another non-linearity, another cell, a learned start.
+        """
+        I, N, O = self.sizes.inputs, self.sizes.units, self.sizes.outputs
+        kinds: dict[Any, type[nn.RNN] | type[nn.LSTM]] = {(Simple(), Tanh()): nn.RNN, (LSTM(), None): nn.LSTM}
+        cell = self.sizes.cell or Simple()
+        plain = type(cell)(cell.forget) if isinstance(cell, LSTM) else cell
+        if (kind := kinds.get((plain, sigma))) is None:
+            known = "sigma=Tanh() of a simple cell, or an LSTM with its forget gate"
+            raise ValueError(f"networks must be {known}, to be PyTorch's, got {cell} and {sigma=}")
+        recurrent = kind(I, N, dtype=self.theta.dtype, device=self.theta.device)
+        read = nn.Linear(N, O, dtype=self.theta.dtype, device=self.theta.device)
+        with torch.no_grad():
+            for name, ours in zip(_THEIRS, (self.W_rec, self.W_in, self.b), strict=True):
+                recurrent.get_parameter(name).copy_(ours[m])
+            recurrent.get_parameter("bias_hh_l0").zero_()
+            read.weight.copy_(self.W_out[m])
+            read.bias.copy_(self.b_out[m])
+        return recurrent, read
+
+    @classmethod
+    def from_torch(cls, recurrent: nn.RNN | nn.LSTM, read: nn.Linear) -> "Parameters":
+        """One network, made of a recurrent module of PyTorch, of one layer and one direction, and its read-out.
+
+        Their two biases become one. An `nn.RNN` has tanh: engines are to be told `sigma=Tanh()`.
+
+        Raises:
+            ValueError: they are no such modules, or do not fit each other.
+        """
+        if not isinstance(recurrent, nn.RNN | nn.LSTM) or not isinstance(read, nn.Linear):
+            raise ValueError(f"modules must be an nn.RNN or nn.LSTM, and an nn.Linear, got {recurrent} and {read}")
+        plain = recurrent.num_layers == 1 and not recurrent.bidirectional and not recurrent.proj_size
+        if (
+            not plain
+            or getattr(recurrent, "nonlinearity", "tanh") != "tanh"
+            or read.in_features != recurrent.hidden_size
+        ):
+            wanted = "of one layer, one direction and tanh, as wide as what the read-out takes"
+            raise ValueError(f"recurrent must be {wanted}, got {recurrent} and {read}")
+        cell = LSTM() if isinstance(recurrent, nn.LSTM) else None
+        sizes = Sizes(recurrent.input_size, recurrent.hidden_size, read.out_features, cell)
+        weight = read.weight.detach()
+        network = cls.zeros(sizes, 1, dtype=weight.dtype, device=weight.device)
+        theirs = {name: x.detach() for name, x in recurrent.named_parameters()}
+        network.W_rec[0], network.W_in[0], network.W_out[0] = theirs[_THEIRS[0]], theirs[_THEIRS[1]], weight
+        network.b[0] = sum(theirs[name] for name in ("bias_ih_l0", "bias_hh_l0") if name in theirs)  # none may be there
+        if read.bias is not None:
+            network.b_out[0] = read.bias.detach()
+        return network
 
     def select(self, members: Tensor | slice | list[int]) -> "Parameters":
         """A copy of some members."""

@@ -16,7 +16,7 @@ from rnnlab.training.ensembles import Device
 from rnnlab.training.progress import Progress
 from rnnlab.training.records import dataset, merged, totals
 from rnnlab.training.specs import Spec
-from rnnlab.training.store import RUN, Store
+from rnnlab.training.store import RUN, Kept, Store
 from rnnlab.values import Count, Seconds, Seeds, as_seeds, checked
 
 _TOGETHER: Any = {"data_vars": "minimal", "coords": "minimal", "compat": "override", "combine_attrs": "drop_conflicts"}
@@ -29,7 +29,7 @@ def run(
     seeds: Seeds = 5,
     device: Device = "auto",
     progress: Callable[[Progress], None] | None = None,
-    store: Store | None = None,
+    store: Kept = None,
     executor: Pool | None = None,
     chunk: Count | None = None,
     checkpoint_every: Seconds = 60.0,
@@ -49,7 +49,7 @@ def run(
         seeds: a count, from 0, or a sequence of seeds.
         device: where to train, as for `train`.
         progress: called after each ensemble, in steps that its networks made at most.
-        store: where results and checkpoints are kept; None keeps nothing.
+        store: where results and checkpoints are kept, or the path of its folder; None keeps nothing.
         executor: who trains: anything like `concurrent.futures.Executor`, such as that of a Dask client; or a function
             that makes one, such as `ProcessPoolExecutor`, which is then called again if workers are lost. None for
             this process.

@@ -19,7 +19,7 @@ from rnnlab.training.ensembles import PARCEL, Device, Ensemble, Memory, join
 from rnnlab.training.progress import Progress
 from rnnlab.training.records import Record, dataset, own
 from rnnlab.training.specs import Spec, Start, named
-from rnnlab.training.store import CHECKPOINT, RUN, File, Store
+from rnnlab.training.store import CHECKPOINT, RUN, File, Kept, Store
 from rnnlab.values import Seconds, Seeds, as_seeds, checked
 
 
@@ -232,7 +232,7 @@ def train(
     device: Device = "auto",
     memory: Memory = 2**30,
     progress: Callable[[Progress], None] | None = None,
-    store: Store | None = None,
+    store: Kept = None,
     checkpoint_every: Seconds = 60.0,
     restart: bool = False,
 ) -> xarray.Dataset:
@@ -248,7 +248,7 @@ def train(
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
         memory: bytes that batches may take at a time.
         progress: called after every check with the updates made, and at the end with the budget.
-        store: where the result is kept, and checkpoints until then; None keeps nothing.
+        store: where the result is kept, and checkpoints until then, or the path of its folder; None keeps nothing.
         checkpoint_every: seconds between checkpoints; one may wait until `PARCEL` updates of all members are made.
         restart: start again where what is stored was begun by another engine, instead of refusing.
 

@@ -11,6 +11,7 @@ import xarray
 
 from rnnlab.descent.clipping import Event
 from rnnlab.engine.contract import Trace
+from rnnlab.network.parameters import Parameters
 from rnnlab.training.checks import FRESH, MEASURES, STOPS, Named, Series
 from rnnlab.training.specs import Spec, run_id
 
@@ -142,6 +143,25 @@ def dataset(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> xarr
     update = ("check", arrays["updates"], {"long_name": "updates", "units": "updates"})
     attrs = {"spec": header["spec"]} | ({"start": ", ".join(header["start"])} if header["start"] else {})
     return xarray.Dataset(variables, {"seed": seeds, "update": update}, attrs | header["provenance"])
+
+
+def networks(runs: xarray.Dataset) -> Parameters:
+    """The trained networks of a result, one for each of its seeds, on the CPU.
+
+    Args:
+        runs: what `rnnlab.train` returned, or one cell of what `rnnlab.sweeps.run` did, such as
+            `runs.sel(init="smart tanh", algorithm="MSGD-CR", length=50)`.
+
+    Raises:
+        ValueError: there are several cells, or no parameters, as in a summary.
+    """
+    if "theta" not in runs:
+        raise ValueError(f"runs must hold theta, as what `train` returns does and a summary does not, got {list(runs)}")
+    if cells := [str(name) for name in runs["theta"].dims if name not in ("seed", "parameter")]:
+        raise ValueError(f"runs must be of one cell: choose one of each of {cells}, as by runs.isel({cells[0]}=0)")
+    spec = Spec.from_canonical(str(runs.attrs.get("spec") or runs["spec"].item()))
+    theta = np.atleast_2d(runs["theta"].values)[:, : spec.sizes.P]  # in a sweep, those of other cells may be more
+    return Parameters(torch.from_numpy(theta.copy()), spec.sizes)
 
 
 def totals(runs: xarray.Dataset) -> xarray.Dataset:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 from uuid import uuid4
 
 import numpy as np
@@ -284,3 +284,10 @@ class Store:
         ends = {kind: [path for path in self._all() if path.suffix == f".{kind}"] for kind in (PART, ASIDE)}
         found = [path for path in self.files(CHECKPOINT) if path.stem in finished] + ends[ASIDE]
         return found + [path for path in ends[PART] if now - path.stat().st_mtime > _STALE]
+
+
+def _as_store(name: str, given: object) -> Store | None:
+    return given if given is None or isinstance(given, Store) else Store(given)  # type: ignore[arg-type]
+
+
+Kept = Annotated[Store | None, _as_store]  # a store, or its folder's path; None keeps nothing

@@ -19,7 +19,8 @@ from rnnlab.__main__ import main
 from rnnlab.sweeps.summaries import read_summary, write_summary
 from rnnlab.training.progress import Progress
 from rnnlab.training.records import totals
-from rnnlab.training.store import DamagedError, File, decode, encode
+from rnnlab.training.store import DamagedError, File, Kept, decode, encode
+from rnnlab.values import taken
 
 BASE = Spec(units=6, batch=4, updates=20, check_every=10, check_sequences=20, confirm_sequences=20, stop="never")
 ALGORITHMS = {name: Algorithm.named(name) for name in ("MSGD-CR", "MSGD")}
@@ -336,3 +337,11 @@ def test_an_archive_that_holds_anything_else_is_refused_whole(swept, tmp_path, f
     assert str(archive) in capsys.readouterr().err
     assert not there.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar"]
+
+
+def test_where_a_store_is_asked_for_its_folders_path_does(tmp_path):
+    for path, stands in ((str(tmp_path), Store(tmp_path)), (tmp_path, Store(tmp_path)), (None, None)):
+        assert taken("store", path, Kept) == stands
+    assert taken("store", Store(tmp_path), Kept) == Store(tmp_path)
+    with pytest.raises(ValueError, match="folder must be the path of a folder"):
+        taken("store", "a\0b", Kept)
