@@ -6,20 +6,17 @@ each with one of the checks of `rnnlab.book.checks`, before it computes anything
 
 import ast
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xarray
 
 from rnnlab.book import checks, claims
 from rnnlab.book.checks import choice, choices, device, flag, integer, integers, number, numbers  # noqa: F401 - for pages
-
-if TYPE_CHECKING:
-    from rnnlab.training.progress import Progress
+from rnnlab.training.progress import bar, in_notebook  # noqa: F401 - for pages
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 
@@ -56,7 +53,7 @@ def glue(name: str, value: Any) -> None:
     """
     value = value.item() if hasattr(value, "item") else value
     glued[name] = value
-    if _in_notebook():
+    if in_notebook():
         from myst_nb import glue as give
 
         give(name, value, display=False)
@@ -64,7 +61,7 @@ def glue(name: str, value: Any) -> None:
 
 def show(*values: Any) -> None:
     """Show values: text as Markdown in a notebook, as it is written in a script; anything else as it shows itself."""
-    if not _in_notebook():
+    if not in_notebook():
         print(*values, sep="\n")
         return
     from IPython.display import Markdown, display
@@ -133,26 +130,6 @@ def measured(name: str) -> Any:
     return json.loads(_result(f"{name}.json").read_text(encoding="utf8"))
 
 
-def bar(label: str) -> "Callable[[Progress], None]":
-    """Return a callback that shows on a progress bar where long work stands, for `rnnlab.train` and sweeps.
-
-    It goes to the standard error; the pages of a book that is being built show none.
-    """
-    from tqdm import tqdm
-
-    off = os.environ.get("RNNLAB_BAR") == "off"
-    shown = tqdm(desc=label, file=sys.stderr, mininterval=1.0, unit_scale=True, disable=off)
-
-    def move(now: "Progress") -> None:
-        shown.total = now.total
-        shown.set_postfix_str(now.note, refresh=False)
-        shown.update(now.done - shown.n)
-        if now.over:
-            shown.close()
-
-    return move
-
-
 def claim(id: str, *, ours: Any, interval: Any = None, runs: Any = None, verdict: str, note: str = "") -> None:
     """Set a claim of the papers beside what the page found: a box on the page, and a row of the book's ledger.
 
@@ -173,7 +150,7 @@ def claim(id: str, *, ours: Any, interval: Any = None, runs: Any = None, verdict
     """
     found = claims.finding(id, ours=ours, interval=interval, runs=runs, verdict=verdict, note=note)
     claimed[id] = found
-    if _in_notebook():
+    if in_notebook():
         from IPython.display import display
 
         display(claims.outputs(found), raw=True)
@@ -190,12 +167,7 @@ def _result(file: str) -> Path:
 
 def _put_in() -> dict[str, str]:
     """What papermill put into this notebook: names, and their values as it wrote them."""
-    cells = sys.modules["IPython"].get_ipython().user_ns.get("In", []) if _in_notebook() else []
+    cells = sys.modules["IPython"].get_ipython().user_ns.get("In", []) if in_notebook() else []
     body = [line for cell in cells if cell.startswith("# Parameters\n") for line in ast.parse(cell).body]
     found = {ast.unparse(line.targets[0]): ast.unparse(line.value) for line in body if isinstance(line, ast.Assign)}
     return {name: value for name, value in found.items() if not name.startswith("PAPERMILL_")}
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

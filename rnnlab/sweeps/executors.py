@@ -60,7 +60,7 @@ def results_by(jobs: Sequence[Job], executor: Pool | None, how: Mapping[str, Any
         else:
             yield job, kept
     if executor is None:
-        yield from ((job, train(job.spec, seeds=job.seeds, **how)) for job in waiting)
+        yield from ((job, train(job.spec, seeds=job.seeds, progress=False, **how)) for job in waiting)
     else:
         yield from _by_workers(sorted(waiting, key=lambda job: -job.work), executor, how)
 
@@ -155,7 +155,7 @@ def _obedient(train: Callable[..., xarray.Dataset], spec: Spec, *, sign: Path, *
 
     def run() -> None:
         try:
-            result.set_result(train(spec, **how))
+            result.set_result(train(spec, progress=False, **how))
         except BaseException as error:
             result.set_exception(error)
 

@@ -1,6 +1,6 @@
 """Sweeps: specifications over any axes, trained and gathered in one labelled dataset; and what a store has of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from typing import Any
@@ -13,7 +13,7 @@ from rnnlab.sweeps.axes import UNITS, Axis, grid, labels
 from rnnlab.sweeps.executors import Job, Pool, results_by
 from rnnlab.sweeps.summaries import answers, due
 from rnnlab.training.ensembles import Device
-from rnnlab.training.progress import Progress
+from rnnlab.training.progress import Progress, Watch, watching
 from rnnlab.training.records import dataset, merged, totals
 from rnnlab.training.specs import Spec
 from rnnlab.training.store import RUN, Kept, Store
@@ -28,7 +28,7 @@ def run(
     *,
     seeds: Seeds = 5,
     device: Device = "auto",
-    progress: Callable[[Progress], None] | None = None,
+    progress: Watch = None,
     store: Kept = None,
     executor: Pool | None = None,
     chunk: Count | None = None,
@@ -48,7 +48,7 @@ def run(
         base: what the cells share; or an array of specifications, as `grid` returns it.
         seeds: a count, from 0, or a sequence of seeds.
         device: where to train, as for `train`.
-        progress: called after each ensemble, in steps that its networks made at most.
+        progress: called after each ensemble, in steps that its networks made at most; None and False as for `train`.
         store: where results and checkpoints are kept, or the path of its folder; None keeps nothing.
         executor: who trains: anything like `concurrent.futures.Executor`, such as that of a Dask client; or a function
             that makes one, such as `ProcessPoolExecutor`, which is then called again if workers are lost. None for
@@ -75,7 +75,7 @@ def run(
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     taken, left = ([], jobs) if known is None else answers(known, jobs, store)
     work, done, results = sum(job.work for job in jobs), [], []
-    made = networks = solved = 0
+    made, networks, solved, told = 0, 0, 0, watching(progress, "steps of all networks")
     with closing(results_by(left, executor, how)) as trained:  # also if progress is interrupted
         for job, result in chain(taken, trained):
             done.append(job)
@@ -83,8 +83,8 @@ def run(
             results.append(totals(result).drop_vars("theta") if thin else result)
             made, networks = made + job.work, networks + len(job.seeds)
             solved += int(result["first_below_1_percent"].notnull().sum())
-            if progress is not None:
-                progress(Progress(made, work, f"{job}: {networks} runs, {solved} solved"))
+            if told is not None:
+                told(Progress(made, work, f"{job}: {networks} runs, {solved} solved"))
     where = {name: [job.labels[str(name)] for job in done] for name in specs.dims}
     runs = _over(where, [job.spec for job in done], results)
     runs = runs.sel(seed=every, **specs.indexes).assign_coords(specs.coords)

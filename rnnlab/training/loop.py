@@ -4,7 +4,7 @@ import copy
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from rnnlab import __version__
 from rnnlab.engine.contract import Trace
 from rnnlab.training.checks import FRESH, MEASURES, STOPS, Measure, fresh, measured
 from rnnlab.training.ensembles import PARCEL, Device, Ensemble, Memory, join
-from rnnlab.training.progress import Progress
+from rnnlab.training.progress import Progress, Watch, watching
 from rnnlab.training.records import Record, dataset, own
 from rnnlab.training.specs import Spec, Start, named
 from rnnlab.training.store import CHECKPOINT, RUN, File, Kept, Store
@@ -231,7 +231,7 @@ def train(
     start: Start | None = None,
     device: Device = "auto",
     memory: Memory = 2**30,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Watch = None,
     store: Kept = None,
     checkpoint_every: Seconds = 60.0,
     restart: bool = False,
@@ -247,7 +247,8 @@ def train(
         start: what they were trained to before, in the order of the seeds; `spec.updates` counts those updates, too.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
         memory: bytes that batches may take at a time.
-        progress: called after every check with the updates made, and at the end with the budget.
+        progress: called after every check with the updates made, and at the end with the budget. None is a bar in a
+            terminal or a notebook once it takes a second, False none.
         store: where the result is kept, and checkpoints until then, or the path of its folder; None keeps nothing.
         checkpoint_every: seconds between checkpoints; one may wait until `PARCEL` updates of all members are made.
         restart: start again where what is stored was begun by another engine, instead of refusing.
@@ -277,7 +278,7 @@ def train(
     if store is not None:
         store.prepare()
         run.resume(store, restart=restart)
-    saved, mark = time.monotonic(), run
+    saved, mark, told = time.monotonic(), run, watching(progress, "updates")
     try:
         while run.going and kept is None:
             mark = run.mark()
@@ -286,8 +287,8 @@ def train(
                 _keep(store, run.file())
                 saved = time.monotonic()
                 kept = finished(spec, seeds, store, start=start)  # by another worker, in the meantime
-            if due and progress is not None:
-                progress(run.progress())
+            if due and told is not None:
+                told(run.progress())
         if store is not None and (kept is not None or _keep(store, run.file())):
             store.remove(_name(spec, run.seeds, start, CHECKPOINT))
     except KeyboardInterrupt:

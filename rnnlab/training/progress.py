@@ -1,5 +1,8 @@
-"""Where long work stands."""
+"""Where long work stands, and the bar that shows it."""
 
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -21,3 +24,50 @@ class Progress:
     def over(self) -> bool:
         """Whether this is the end."""
         return self.done >= self.total
+
+
+Watch = Callable[[Progress], None] | bool | None  # who is told; None: a bar, where somebody looks; False: nobody
+
+
+def bar(label: str, *, delay: float = 0.0) -> Callable[[Progress], None]:
+    """Return a callback that shows on a progress bar where long work stands, for `rnnlab.train` and sweeps.
+
+    It goes to the standard error; the pages of a book that is being built show none.
+
+    Args:
+        label: what is counted.
+        delay: seconds before it shows.
+    """
+    from tqdm import tqdm
+
+    off = os.environ.get("RNNLAB_BAR") == "off"
+    shown = tqdm(desc=label, file=sys.stderr, mininterval=1.0, unit_scale=True, disable=off, delay=delay)
+
+    def move(now: Progress) -> None:
+        shown.total = now.total
+        shown.set_postfix_str(now.note, refresh=False)
+        shown.update(now.done - shown.n)
+        if now.over:
+            shown.close()
+
+    return move
+
+
+def watching(progress: Watch, label: str) -> Callable[[Progress], None] | None:
+    """Who is told where work stands: who was named, else a bar in a terminal or a notebook once it takes a second.
+
+    Raises:
+        ValueError: `progress` is neither.
+    """
+    if callable(progress) or progress is False:
+        return progress or None
+    if progress not in (None, True):
+        said = "progress must be a function of a Progress, True or None for a bar, or False for none"
+        raise ValueError(f"{said}, got {progress!r:.100}")
+    return bar(label, delay=1.0) if sys.stderr.isatty() or in_notebook() else None
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel executes this."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

@@ -1,5 +1,6 @@
 """Training: the same numbers whenever and however it is run, and outcomes that are what they say."""
 
+import inspect
 import json
 import math
 from dataclasses import replace
@@ -24,7 +25,7 @@ from rnnlab.training import ensembles
 from rnnlab.training.checks import Fresh
 from rnnlab.training.ensembles import Ensemble, pick_device
 from rnnlab.training.loop import train
-from rnnlab.training.progress import Progress
+from rnnlab.training.progress import Progress, bar, watching
 from rnnlab.training.specs import Spec
 from rnnlab.values import as_seeds
 
@@ -319,3 +320,21 @@ def test_an_ensemble_that_is_interrupted_stands_where_it_stood(monkeypatch):
     torn.advance(2)
     whole.advance(5)
     assert torch.equal(torn.parameters.theta, whole.parameters.theta)
+
+
+def test_a_bar_shows_in_a_terminal_alone_and_nothing_where_it_is_turned_off(capsys, monkeypatch):
+    spec = TINY.with_(updates=40, check_every=20, stop="never")
+    monkeypatch.setattr("rnnlab.training.progress.bar", lambda label, delay: bar(label))  # at once
+    train(spec, seeds=2, device="cpu")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    train(spec, seeds=2, device="cpu", progress=False)
+    assert capsys.readouterr().err == ""
+    train(spec, seeds=2, device="cpu")
+    shown = capsys.readouterr().err
+    assert all(part in shown for part in ("updates: 100%", "40.0/40.0", "0 of 2 still train"))
+
+
+def test_what_is_neither_a_function_nor_a_truth_value_is_told_nothing():
+    with pytest.raises(ValueError, match="progress must be a function of a Progress, True or None for a bar, or False"):
+        inspect.unwrap(watching)("yes", "updates")  # without the checks of types that are on under the tests
