@@ -15,14 +15,15 @@ import importlib.util
 __version__ = "0.1.0"
 
 _PLACES = """
-network.cells Linear Sigmoid Tanh
+network.cells LSTM Leaky Linear Sigmoid Simple Tanh
 network.parameters Parameters Sizes spectral_radius
 network.inits INITS BasicTanh SigmoidInit SmartTanh
-network.losses EverySoftmax LastSoftmax LastSquaredError
+network.losses Bernoulli Softmax SquaredError
 descent.clipping Elementwise ElementwiseSignal Event NoClip Norm Shrink Skip
+descent.penalties L1 L2 LargestSingularValue
 descent.omega Code Eq9 Eq10AsPrinted
 descent.schedules Constant InverseTime
-descent.algorithm ALGORITHMS Algorithm
+descent.algorithm ALGORITHMS AdamW Algorithm
 engine.contract Gradients Trace
 tasks.task Batch Chunk
 tasks.conformance check_task

@@ -25,7 +25,7 @@ _UNIONS = (Union, types.UnionType)
 _WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a string", types.NoneType: "None"}
 # What to write where one of these is asked for.
 _SUCH = {"Algorithm": "Algorithm.named('MSGD-CR')", "Clip": "Norm(1.0)", "Guard": "Shrink()", "Init": "SmartTanh()"}
-_SUCH |= {"Loss": "LastSoftmax()", "Omega": "Code()", "Schedule": "Constant(4.0)", "Sigma": "Tanh()"}
+_SUCH |= {"Loss": "Softmax()", "Omega": "Code()", "Schedule": "Constant(4.0)", "Sigma": "Tanh()"}
 _SUCH |= {"Spec": "Spec(updates=1000)", "Task": "TemporalOrder(50)"}
 
 
@@ -91,13 +91,26 @@ def as_seeds(seeds: int | Sequence[int]) -> list[int]:
     return listed
 
 
+def finite(name: str, value: object) -> float:
+    """A finite number as Python's float, without the sign of 0.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if (number := fit(value, float)) is UNFIT or abs(number) == float("inf"):
+        raise refusal(name, "a finite number", value)
+    return number + 0.0
+
+
 Count = Annotated[int, whole]
 Natural = Annotated[int, functools.partial(whole, at_least=0)]
 Members = Annotated[int, functools.partial(whole, at_most=2**24)]
 Size = Annotated[int, functools.partial(whole, at_most=2**14)]
 Positive = Annotated[float, positive]
+Finite = Annotated[float, finite]
 Limit = Annotated[float, functools.partial(positive, infinite=True)]
 Weight = Annotated[float, lambda _, value: positive("alpha", value, zero=True)]
+Spread = Annotated[float, functools.partial(positive, zero=True)]
 Seeds = Annotated[int | Sequence[int], lambda _, value: as_seeds(value)]
 Seconds = Annotated[float, functools.partial(positive, zero=True, infinite=True)]
 

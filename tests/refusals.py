@@ -150,7 +150,7 @@ CASES = [
     *((form, {}, {"bound": positive}) for form in (rnnlab.Code, rnnlab.Eq9, rnnlab.Eq10AsPrinted)),
     (rnnlab.Constant, {}, {"value": not_negative}),
     (rnnlab.InverseTime, {}, {"value": not_negative, "period": update}),
-    (rnnlab.LastSquaredError, {}, {"wrong_above": positive}),
+    (rnnlab.SquaredError, {}, {"wrong_above": positive}),
     (rnnlab.SigmoidInit, {}, {"std": positive}),
     (rnnlab.BasicTanh, {}, {"std": positive}),
     (rnnlab.SmartTanh, {}, {"std": positive, "nonzeros": update, "rho": positive, "sparse": choice}),

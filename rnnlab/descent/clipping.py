@@ -9,7 +9,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from rnnlab.network.parameters import Parameters
 from rnnlab.values import Limit, Positive, checked, value
+
+State = dict[str, Tensor]  # what goes on from update to update, by name, members in front
 
 
 class Event(IntEnum):
@@ -35,7 +38,7 @@ def clip_norm(g: Float[Tensor, "M P"], threshold: Positive) -> Float[Tensor, "M 
     Source:
         Pascanu et al. 2013, Algorithm 1.
     """
-    return Norm(threshold).shorten(g, norms(g))[0]
+    return Norm(threshold).scaled(g, norms(g))[0]
 
 
 def norms(x: Float[Tensor, "*S P"]) -> Float[Tensor, "*S"]:
@@ -54,7 +57,7 @@ def clip_elementwise(g: Float[Tensor, "M P"], threshold: Positive) -> Float[Tens
     Raises:
         ValueError: `threshold` is not positive.
     """
-    return Elementwise(threshold).shorten(g, g[:, 0])[0]
+    return Elementwise(threshold).clamped(g)[0]
 
 
 @runtime_checkable
@@ -103,10 +106,11 @@ class Skip:
 
 @runtime_checkable
 class Clip(Protocol):
-    """A clipping rule.
+    """A clipping rule, with what it remembers.
 
     `guard` says what to do with a gradient that is not finite (None: nothing, so the member diverges);
-    `signal_threshold` is read by the engines, which clip inside the backward sweep.
+    `signal_threshold` is read by the engines, which clip inside the backward sweep. What a rule remembers is handed in
+    and given back, and goes into checkpoints; a class that has `Clip` as its base remembers nothing unless it says so.
     """
 
     @property
@@ -117,24 +121,43 @@ class Clip(Protocol):
     def signal_threshold(self) -> float | None:
         """Largest absolute entry of delta at any step, or None."""
 
-    def shorten(self, g: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
-        """The clipped gradients and which members' gradients were changed."""
+    def init(self, network: Parameters) -> State:
+        """What it remembers at the start; tensors by name, members in front."""
+        return {}
+
+    def shorten(self, g: Tensor, norm: Tensor, network: Parameters, state: State) -> tuple[Tensor, Tensor, State]:
+        """The clipped gradients, which members' gradients were changed, and what it remembers from now on.
+
+        Args:
+            g: a gradient for each member, `M P`, in the order of theta; may be not finite.
+            norm: its norm, `M`.
+            network: before the step.
+            state: what it remembers.
+        """
+
+
+class _Forgetful:
+    """A rule that remembers nothing."""
+
+    def init(self, network: Parameters) -> State:
+        """Nothing."""
+        return {}
 
 
 @value
-class NoClip:
+class NoClip(_Forgetful):
     """Plain MSGD: the gradient as it is; a gradient that is not finite ends the member."""
 
     guard: None = None
     signal_threshold: None = None
 
-    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Tensor]:
+    def shorten(self, g: Tensor, norm: Tensor, network: Parameters, state: State) -> tuple[Tensor, Tensor, State]:
         """The gradients themselves."""
-        return g, torch.zeros_like(norm, dtype=torch.bool)
+        return g, torch.zeros_like(norm, dtype=torch.bool), state
 
 
 @value
-class Norm:
+class Norm(_Forgetful):
     """Algorithm 1: one joint norm over all parameters of a member, omega included.
 
     Args:
@@ -149,8 +172,12 @@ class Norm:
     guard: Guard | None = Shrink()
     signal_threshold: None = None
 
-    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+    def shorten(self, g: Tensor, norm: Tensor, network: Parameters, state: State) -> tuple[Tensor, Tensor, State]:
         """Rescaled gradients."""
+        return *self.scaled(g, norm), state
+
+    def scaled(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+        """Gradients of at most this norm, and which were changed."""
         threshold, held, longer = self.threshold, torch.finfo(g.dtype), norm > self.threshold
         # Not `threshold / norm`, which multiplies by a reciprocal, where that is beyond the dtype.
         most = torch.full_like(norm, min(threshold, held.max))
@@ -165,21 +192,25 @@ class Norm:
 
 
 @value
-class Elementwise:
+class Elementwise(_Forgetful):
     """Every entry of the whole gradient limited to `[-threshold, threshold]`."""
 
     threshold: Positive = 1.0
     guard: Guard | None = Shrink()
     signal_threshold: None = None
 
-    def shorten(self, g: Float[Tensor, "M P"], norm: Float[Tensor, "M"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+    def shorten(self, g: Tensor, norm: Tensor, network: Parameters, state: State) -> tuple[Tensor, Tensor, State]:
         """Clamped gradients."""
+        return *self.clamped(g), state
+
+    def clamped(self, g: Float[Tensor, "M P"]) -> tuple[Tensor, Bool[Tensor, "M"]]:
+        """Gradients whose entries are within bounds, and which were changed."""
         limit = min(self.threshold, torch.finfo(g.dtype).max)
         return g.clamp(-limit, limit), (g.abs() > self.threshold).any(dim=1)
 
 
 @value
-class ElementwiseSignal:
+class ElementwiseSignal(_Forgetful):
     """Every entry of delta limited to `[-threshold, threshold]` at every step of BPTT: Mikolov's rule.
 
     The signal is dE/dh_t of the batch's *mean* loss, so it carries the factor 1/B. The clipped signal is what
@@ -201,23 +232,25 @@ class ElementwiseSignal:
 
 
 def apply(
-    clip: Clip, g: Float[Tensor, "M P"], W_rec: Float[Tensor, "M N N"]
-) -> tuple[Float[Tensor, "M P"], Float[Tensor, "M"], UInt8[Tensor, "M"]]:
+    clip: Clip, g: Float[Tensor, "M P"], network: Parameters, state: State
+) -> tuple[Float[Tensor, "M P"], Float[Tensor, "M"], UInt8[Tensor, "M"], State]:
     """Clip each member's gradient and guard it.
 
     Args:
         clip: the rule.
         g: one flat gradient per member, omega's part included.
-        W_rec: recurrent weights, for the authors' guard.
+        network: before the step, of g's dtype.
+        state: what the rule remembers.
 
     Returns:
-        The gradients to descend, their norms before clipping, and an `Event` for each member.
+        The gradients to descend, their norms before clipping, an `Event` for each member, and what the rule remembers
+        from now on.
     """
     norm, finite = norms(g), g.isfinite().all(dim=-1)
-    shortened, changed = clip.shorten(g, norm)
+    shortened, changed, state = clip.shorten(g, norm, network, state)
     events = changed.to(torch.uint8) * int(Event.CLIPPED)
     if clip.guard is None:
-        return shortened, norm, events.masked_fill_(~finite, int(Event.DIVERGED))
+        return shortened, norm, events.masked_fill_(~finite, int(Event.DIVERGED)), state
     distrusted = ~(norm <= clip.guard.limit) | ~finite
-    guarded = shortened.where(~distrusted[:, None], clip.guard.replacement(g, W_rec))
-    return guarded, norm, events.masked_fill_(distrusted, int(Event.GUARDED))
+    guarded = shortened.where(~distrusted[:, None], clip.guard.replacement(g, network.W_rec))
+    return guarded, norm, events.masked_fill_(distrusted, int(Event.GUARDED)), state

@@ -8,7 +8,7 @@ import torch
 
 from rnnlab.descent.algorithm import Algorithm
 from rnnlab.engine import batched, known
-from rnnlab.engine.contract import Rules
+from rnnlab.engine.contract import Rules, cell_of
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cuda import fused as cuda
 from rnnlab.network.cells import Sigma
@@ -16,10 +16,11 @@ from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Sizes
 
 
-def choose(*, sigma: Sigma, loss: Loss, algorithm: Algorithm, sizes: Sizes, device: torch.device) -> ModuleType:
+def choose(*, sigma: Sigma | None, loss: Loss, algorithm: Algorithm, sizes: Sizes, device: torch.device) -> ModuleType:
     """The fastest engine that knows all of these: `cpu` or `cuda`, fused, where it fits; `batched` everywhere else."""
     fused = {"cpu": cpu, "cuda": cuda}.get(device.type)
-    if fused is None or not known.fits(Rules(sigma, loss, algorithm)) or (fused is cuda and not cuda.holds(sizes)):
+    rules = Rules(cell_of(sizes, sigma), loss, algorithm)
+    if fused is None or not known.fits(rules) or (fused is cuda and not cuda.holds(rules, sizes)):
         return batched
     return fused if _works(fused, sizes.units) else batched
 

@@ -1,18 +1,21 @@
 """What every engine is given, and what it returns."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from rnnlab import bits
 from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.clipping import State
 from rnnlab.descent.omega import Omega
-from rnnlab.network.cells import Sigma
+from rnnlab.network.cells import Cell, Sigma, Simple
 from rnnlab.network.losses import Loss
-from rnnlab.network.parameters import Parameters
+from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.task import Batch, Chunk
 from rnnlab.values import exactly
 
@@ -43,19 +46,33 @@ class Trace:
     """What K updates left behind.
 
     Args:
-        loss: mean loss of each batch, before its update.
+        loss: of each batch, before its update.
         norm: joint norm of each gradient, omega included, before clipping.
         omega: Omega of each batch, unweighted.
         events: a `clipping.Event` for each update and member.
+        own: what else a method takes down, `K M` each, by name.
     """
 
     loss: Float[Tensor, "K M"]
     norm: Float[Tensor, "K M"]
     omega: Float[Tensor, "K M"]
     events: UInt8[Tensor, "K M"]
+    own: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """All of it, by name."""
+        return {name: x for name, x in vars(self).items() if name != "own"} | dict(self.own)
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Tensor]) -> "Trace":
+        """The trace of these `parts`."""
+        own = dict(parts)
+        return cls(own.pop("loss"), own.pop("norm"), own.pop("omega"), own.pop("events"), own)
 
 
-Answer = tuple[Tensor, Tensor]  # outputs, `M S B O`, and the states that the networks end in, `M B N`
+Answer = tuple[Tensor, Tensor]  # outputs, `M S B O`, and the states that the networks end in, `M B width`
+CARRIED = "h"  # the name of the states that go on from update to update
 
 
 @dataclass(frozen=True)
@@ -63,26 +80,61 @@ class Rules:
     """What an engine computes by.
 
     Args:
-        sigma: non-linearity.
+        cell: what happens in a step.
         loss: what is descended.
         algorithm: learning rate, clipping, omega.
         alphas: weight of omega at each update.
         signal_threshold: largest absolute entry of delta at any step from 1 to T, or None.
-        h_0: states `M B N` to start from, or None for zeros.
+        h_0: states `M B width` to start from, or None for where the cell begins.
+        begins: `M B`, which sequences do not start from `h_0`, but where the cell begins; None: no sequence.
+        noise: what is added to the pre-activations of a batch, `M T B` and one each, or None.
+        seeds: of the members, `M`, by which an update's noise is drawn.
+        first_update: number of the first update.
     """
 
-    sigma: Sigma
+    cell: Cell
     loss: Loss
     algorithm: Algorithm = Algorithm()
     alphas: Sequence[float] = ()
     signal_threshold: float | None = None
     h_0: Tensor | None = None
+    begins: Tensor | None = None
+    noise: Tensor | None = None
+    seeds: Tensor | None = None
+    first_update: int = 0
 
     @property
     def parts(self) -> dict[str, object]:
         """What they are made of, by kind."""
-        clip, omega = self.algorithm.clip, self.algorithm.omega
-        return {"sigma": self.sigma, "loss": self.loss, "omega": omega, "clip": clip, "guard": clip.guard}
+        method, sigma = self.algorithm, getattr(self.cell, "sigma", None)
+        parts = {"cell": self.cell, "sigma": sigma, "loss": self.loss, "method": method, "omega": method.omega}
+        return parts | {"clip": method.clip, "guard": method.clip.guard}
+
+    @property
+    def sigma(self) -> Sigma:
+        """The non-linearity, of a cell that has one."""
+        return self.parts["sigma"]  # type: ignore[return-value]
+
+    def of(self, m: int) -> "Rules":
+        """What they are for one member."""
+        h_0, begins, noise = (None if x is None else x[m : m + 1] for x in (self.h_0, self.begins, self.noise))
+        return replace(self, h_0=h_0, begins=begins, noise=noise)
+
+    def at(self, k: int, batch: Batch, parameters: Parameters, state: State) -> "Rules":
+        """What they are for the update number k of a chunk, its noise drawn."""
+        noise, h_0 = None, None if batch.begins is None else state[CARRIED]
+        if self.algorithm.noise and self.seeds is not None:
+            shape = *batch.inputs.shape[1:3], parameters.b.shape[1]
+            number = torch.tensor([self.first_update + k], dtype=torch.int64, device="cpu")
+            drawn = bits.disturbances(self.seeds, number, count=math.prod(shape))[0]
+            noise = (self.algorithm.noise * drawn).to(parameters.theta).unflatten(1, shape)
+        return replace(self, alphas=[self.alphas[k]], h_0=h_0, begins=batch.begins, noise=noise)
+
+
+def carry(batch: Batch, g: Gradients, state: State) -> None:
+    """Keep the states that a batch ends in, if its sequences go on in the next."""
+    if batch.begins is not None:
+        state[CARRIED].copy_(g.states[:, -1])
 
 
 def gradients(sweep: Callable[[Parameters, Batch, Rules], Gradients]) -> Callable[..., Gradients]:
@@ -92,30 +144,44 @@ def gradients(sweep: Callable[[Parameters, Batch, Rules], Gradients]) -> Callabl
         parameters: Parameters,
         batch: Batch,
         *,
-        sigma: Sigma,
         loss: Loss,
+        sigma: Sigma | None = None,
         omega: Omega | None = None,
         alpha: float = 0.0,
         signal_threshold: float | None = None,
         h_0: Tensor | None = None,
     ) -> Gradients:
-        rules = Rules(sigma, loss, Algorithm(omega=omega), [alpha], signal_threshold, h_0)
+        algorithm, cell = Algorithm(omega=omega), cell_of(parameters.sizes, sigma)
+        rules = Rules(cell, loss, algorithm, [alpha], signal_threshold, h_0, None if h_0 is None else batch.begins)
         check(parameters, batch, rules)
         return sweep(parameters, batch, rules)
 
     return _called(call, sweep)
 
 
-def sgd(updates: Callable[[Parameters, Chunk, Rules], Trace]) -> Callable[..., Trace]:
+def sgd(updates: Callable[[Parameters, Chunk, Rules, State], Trace]) -> Callable[..., Trace]:
     """An engine's updates by what was checked, as everybody calls them: by a chunk, checked first."""
 
     def call(
-        parameters: Parameters, chunk: Chunk, *, sigma: Sigma, loss: Loss, algorithm: Algorithm, first_update: int = 0
+        parameters: Parameters,
+        chunk: Chunk,
+        *,
+        loss: Loss,
+        algorithm: Algorithm,
+        sigma: Sigma | None = None,
+        first_update: int = 0,
+        seeds: Tensor | None = None,
+        state: State | None = None,
     ) -> Trace:
         alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
-        rules = Rules(sigma, loss, algorithm, alphas, algorithm.clip.signal_threshold)
+        threshold, cell = algorithm.clip.signal_threshold, cell_of(parameters.sizes, sigma)
+        rules = Rules(cell, loss, algorithm, alphas, threshold, seeds=seeds, first_update=first_update)
         check(parameters, chunk, rules)
-        return updates(parameters, chunk, rules)
+        state = algorithm.state(parameters) if state is None else state
+        if chunk.begins is not None and CARRIED not in state:
+            shape = *chunk.begins.shape[1:], parameters.sizes.width
+            state[CARRIED] = torch.zeros(shape, dtype=parameters.theta.dtype, device=parameters.theta.device)
+        return updates(parameters, chunk, rules, state)
 
     return _called(call, updates)
 
@@ -123,12 +189,27 @@ def sgd(updates: Callable[[Parameters, Chunk, Rules], Trace]) -> Callable[..., T
 def outputs(respond: Callable[[Parameters, Batch, Rules], Answer]) -> Callable[..., Answer]:
     """An engine's outputs for what was checked, as everybody calls them: for a batch, whose targets are not checked."""
 
-    def call(parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, h_0: Tensor | None = None) -> Answer:
-        rules = Rules(sigma, loss, h_0=h_0)
+    def call(
+        parameters: Parameters, batch: Batch, *, loss: Loss, sigma: Sigma | None = None, h_0: Tensor | None = None
+    ) -> Answer:
+        rules = Rules(cell_of(parameters.sizes, sigma), loss, h_0=h_0, begins=None if h_0 is None else batch.begins)
         check(parameters, batch, rules, targets=False)
         return respond(parameters, batch, rules)
 
     return _called(call, respond)
+
+
+def cell_of(sizes: Sizes, sigma: Sigma | None) -> Cell:
+    """The networks' cell: the one that their sizes name, else the simple one with this non-linearity.
+
+    Raises:
+        ValueError: there are both, or there is neither.
+    """
+    cell = sizes.cell
+    if (cell is None) == (sigma is None):
+        wanted = "the simple cell's non-linearity" if cell is None else f"None, since the sizes say {cell}"
+        raise ValueError(f"sigma must be {wanted}, got {sigma}")
+    return cell or Simple(sigma)  # type: ignore[arg-type]
 
 
 def _called(call: Any, function: Callable) -> Any:
@@ -155,21 +236,24 @@ def check(parameters: Parameters, held: Batch | Chunk, rules: Rules, *, targets:
         shape = f"{shape}, with {M} members" + ", and an axis of updates before them" * len(K)
         raise ValueError(f"inputs must have shape {shape}, got {tuple(inputs.shape)}")
     T, B = inputs.shape[len(K) + 1 : len(K) + 3]
+    pairs = *K, M, B
     if not symbols and inputs.shape[-1] != sizes.inputs:
         raise ValueError(f"inputs must have {sizes.inputs} channels, got {inputs.shape[-1]}")
     if T * B > LARGEST:
         raise ValueError(f"inputs must have at most {LARGEST} pairs of a step and a sequence, got {T} steps of {B}")
     _check_numbers("inputs", inputs, parameters.theta, (), kind="symbols", below=sizes.inputs)
-    if lengths.shape != (*K, M) or lengths.device.type != "cpu":
-        raise ValueError(f"lengths must have shape {(*K, M)}, on the CPU, got {tuple(lengths.shape)}, {lengths.device}")
+    for name, x, shapes in (("lengths", lengths, ((*K, M), pairs)), ("begins", held.begins, (pairs,))):
+        if x is not None and (tuple(x.shape) not in shapes or x.device.type != "cpu"):
+            said = " or ".join(map(str, shapes))
+            raise ValueError(f"{name} must have shape {said}, on the CPU, got {tuple(x.shape)}, {x.device}")
     if not int(targets) <= int(lengths.min()) <= int(lengths.max()) <= T:
         steps = f"{M} numbers of steps from {targets:d} to {T}"
         raise ValueError(f"lengths must hold {steps}, got {lengths.tolist()!s:.100}")
     if rules.h_0 is not None:
-        _check_numbers("h_0", rules.h_0, parameters.theta, (M, B, sizes.units))
+        _check_numbers("h_0", rules.h_0, parameters.theta, (M, B, sizes.width))
     if targets:
         _check_targets(parameters, held.targets, (*K, M, T if rules.loss.every_step else 1, B), rules.loss)
-    _check_algorithm(rules, parameters.theta.dtype)
+    _check_algorithm(rules, parameters)
 
 
 def _check_targets(parameters: Parameters, targets: Tensor, pairs: tuple[int, ...], loss: Loss) -> None:
@@ -196,9 +280,19 @@ def _check_numbers(name: str, x: Tensor, theta: Tensor, shape: tuple[int, ...], 
         raise ValueError(f"{name} must be {kind} from 0 to {below - 1}, got {low} to {high}")
 
 
-def _check_algorithm(rules: Rules, dtype: torch.dtype) -> None:
-    """Refuse numbers that are infinite in the networks' dtype, and a bound below which squares lose their digits."""
-    algorithm = rules.algorithm
+def _check_algorithm(rules: Rules, parameters: Parameters) -> None:
+    """Refuse numbers that are infinite in the networks' dtype, and a bound below which squares lose their digits.
+
+    And an omega, a name or a noise that these networks do not have.
+    """
+    algorithm, dtype = rules.algorithm, parameters.theta.dtype
+    if algorithm.omega is not None and not isinstance(rules.cell, Simple):
+        raise ValueError(f"omega must be None for a cell other than the simple one, got {algorithm.omega}")
+    named = {*algorithm.frozen, *(one for penalty in algorithm.penalties for one in getattr(penalty, "of", ()))}
+    if unknown := named.difference(parameters.views):
+        raise ValueError(f"parameters must be among {list(parameters.views)}, got {min(unknown)!r}")
+    if algorithm.noise and rules.seeds is None:
+        raise ValueError(f"seeds must be given where there is noise, got noise={algorithm.noise}")
     most, least = torch.finfo(dtype).max, torch.finfo(dtype).tiny / torch.finfo(dtype).eps
     numbers = {"learning_rate": algorithm.learning_rate, "alpha": max(map(abs, rules.alphas), default=0)}
     numbers["factor"] = getattr(algorithm.clip.guard, "factor", 0)
@@ -210,8 +304,9 @@ def _check_algorithm(rules: Rules, dtype: torch.dtype) -> None:
 
 
 def alive(lengths: Tensor, T: int, *, device: torch.device | str = "cpu") -> Tensor:
-    """Which steps lie within each member's length, `M T`."""
-    return torch.arange(T, dtype=torch.int64, device=device) < lengths.to(device)[:, None]
+    """Which steps lie within each sequence's length, `M T B`; `M T 1` where all of a member have one."""
+    steps = torch.arange(T, dtype=torch.int64, device=device)
+    return steps[:, None] < lengths.to(device).reshape(len(lengths), 1, -1)
 
 
 def counted(batch: Batch, loss: Loss) -> Tensor:
@@ -219,4 +314,4 @@ def counted(batch: Batch, loss: Loss) -> Tensor:
     M, S, B = batch.targets.shape[:3]
     if not loss.every_step:
         return torch.ones(M, S, B, dtype=torch.bool, device=batch.targets.device)
-    return alive(batch.lengths, S, device=batch.targets.device)[:, :, None].expand(M, S, B)
+    return alive(batch.lengths, S, device=batch.targets.device).expand(M, S, B)

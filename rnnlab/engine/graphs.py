@@ -1,6 +1,6 @@
 """A call of many small CUDA kernels, captured once as a graph and replayed: Python and launches are paid for once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,15 +15,16 @@ class Replay:
         changed: what the call changes in place; left as it was.
     """
 
-    def __init__(self, call: Callable[..., tuple[Tensor, ...]], *arguments: Tensor, changed: Tensor) -> None:
+    def __init__(self, call: Callable[..., tuple[Tensor, ...]], *arguments: Tensor, changed: Sequence[Tensor]) -> None:
         self._arguments = tuple(argument.clone() for argument in arguments)
-        before, here = changed.clone(), torch.cuda.current_stream(changed.device)
-        aside = torch.cuda.Stream(changed.device)
+        before, device = [x.clone() for x in changed], changed[0].device
+        here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
             call(*self._arguments)  # libraries set themselves up at their first call, which cannot be captured
         here.wait_stream(aside)
-        changed.copy_(before)
+        for x, held in zip(changed, before, strict=True):
+            x.copy_(held)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._results = call(*self._arguments)

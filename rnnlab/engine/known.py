@@ -3,17 +3,20 @@
 import torch
 from torch import Tensor
 
+from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Elementwise, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
 from rnnlab.engine.contract import Rules
-from rnnlab.network.cells import Linear, Sigmoid, Tanh
-from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
+from rnnlab.network.cells import Linear, Sigmoid, Simple, Tanh
+from rnnlab.network.losses import Bernoulli, Softmax, SquaredError
 from rnnlab.network.parameters import Parameters
 
 # By kind. A part's place is its number in kernel.cpp's enumeration; its class's name is what the GPU's kernels read.
 KNOWN: dict[str, tuple[type, ...]] = {
+    "cell": (Simple,),
     "sigma": (Tanh, Sigmoid, Linear),
-    "loss": (LastSoftmax, EverySoftmax, LastSquaredError),
+    "loss": (Softmax, SquaredError, Bernoulli),
+    "method": (Algorithm, AdamW),
     "omega": (type(None), Code, Eq9, Eq10AsPrinted),
     "clip": (NoClip, Norm, Elementwise),
     "guard": (type(None), Shrink, Skip),
@@ -23,12 +26,13 @@ _LEAST = 2.0**-149  # of float32: what is positive stays so
 
 def fits(rules: Rules) -> bool:
     """Whether all of these are known."""
-    return all(type(part) in KNOWN[kind] for kind, part in rules.parts.items())
+    known = all(type(part) in KNOWN[kind] for kind, part in rules.parts.items())
+    return known and not (rules.cell.learned_start or rules.algorithm.penalties)
 
 
 def numbers(rules: Rules) -> dict[str, int]:
-    """The number of each part, by kind."""
-    return {kind: KNOWN[kind].index(type(part)) for kind, part in rules.parts.items()}
+    """The number of each part, by kind; the cell is always the simple one."""
+    return {kind: KNOWN[kind].index(type(part)) for kind, part in rules.parts.items() if kind != "cell"}
 
 
 def settings(rules: Rules) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What the batched engine does one after the other: forward, outputs, backward, omega's pull, gradients.
 
-Histories are step first (`T M B N`), so that a step of all members is one contiguous block. `within`, `M T`, says which
-steps lie within each member's length; None: all do.
+Histories are step first (`T M B N`), so that a step of all members is one contiguous block. `within`, `M T B` or
+`M T 1`, says which steps lie within each sequence's length; None: all do.
 """
 
 import math
@@ -48,18 +48,37 @@ def _rows(inputs: Tensor, I: int) -> Tensor:
     return (inputs.transpose(0, 1).long() + first[:, None]).flatten()
 
 
+def start(parameters: Parameters, B: int, rules: Rules) -> Tensor:
+    """Where sequences start, `M B width`: where they were left, or where the cell has them begin."""
+    theta, shape = parameters.theta, (parameters.members, B, parameters.sizes.width)
+    begin = parameters.views["h_0"][:, None].expand(shape) if rules.cell.learned_start else theta.new_zeros(shape)
+    if rules.h_0 is None:
+        return begin
+    h_0 = rules.h_0.to(theta.dtype)
+    return h_0 if rules.begins is None else torch.where(rules.begins.to(theta.device)[..., None], begin, h_0)
+
+
+def begun(delta: Tensor, rules: Rules) -> Tensor:
+    """delta at step 0, `M B N`, of the sequences that start where the cell has them begin; 0 for the others."""
+    if rules.h_0 is None:
+        return delta
+    return torch.zeros_like(delta) if rules.begins is None else delta * rules.begins.to(delta.device)[..., None]
+
+
 def forward(parameters: Parameters, inputs: Tensor, rules: Rules, within: Tensor | None, space: Space) -> Tensor:
     """h_0 .. h_T, step first: `T+1 M B N`; a state beyond a member's length stays as it was."""
     M, T, B = inputs.shape[:3]
     h = _taken(space, "h", (T + 1, M, B, parameters.sizes.units), parameters.theta)
-    h[0] = 0 if rules.h_0 is None else rules.h_0
+    h[0] = start(parameters, B, rules)
     _drive(parameters, inputs, h[1:])
+    if rules.noise is not None:
+        h[1:] += rules.noise.transpose(0, 1)
     W_T = parameters.W_rec.mT
     steps = h.unbind(0)
     for t in range(T):
         rules.sigma.apply_(steps[t + 1].baddbmm_(steps[t], W_T))  # M B N
         if within is not None:
-            steps[t + 1].copy_(torch.where(within[:, t, None, None], steps[t + 1], steps[t]))
+            steps[t + 1].copy_(torch.where(within[:, t, :, None], steps[t + 1], steps[t]))
     return h
 
 
@@ -97,16 +116,16 @@ def backward(
             deltas[t].clamp_(-limit, limit)
         torch.mul(deltas[t], slope, out=vs[t - 1])
         if within is not None:
-            vs[t - 1].masked_fill_(~within[:, t - 1, None, None], 0.0)
+            vs[t - 1].masked_fill_(~within[:, t - 1, :, None], 0.0)
         torch.bmm(vs[t - 1], parameters.W_rec, out=ns[t - 1])
         if not carried:
-            past = ns[t - 1] if within is None else torch.where(within[:, t - 1, None, None], ns[t - 1], deltas[t])
+            past = ns[t - 1] if within is None else torch.where(within[:, t - 1, :, None], ns[t - 1], deltas[t])
             if S > 1 and t > 1:
                 torch.add(past, immediates[t - 2], out=deltas[t - 1])
             else:
                 deltas[t - 1].copy_(past)
     if within is not None:
-        delta[1:].masked_fill_(~within.mT[:, :, None, None], 0.0)
+        delta[1:].masked_fill_(~within.transpose(0, 1)[..., None], 0.0)
     return Sweep(delta, v, n)
 
 

@@ -29,11 +29,13 @@ class _Gaussian(Init):
 
     @checked
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
-        """One network per seed, with weights N(0, std)."""
+        """One network per seed, with weights N(0, std); vectors are 0, but where the cell sets them."""
         network = Parameters.zeros(sizes, len(as_seeds(seeds)), dtype=dtype)
         for weights, stream in ((network.W_rec, _W_REC), (network.W_in, _W_IN), (network.W_out, _W_OUT)):
             drawn = bits.normals(seeds, stream=stream, count=weights[0].numel())
             weights.copy_(self.std * drawn.reshape(weights.shape))
+        if sizes.cell is not None:
+            sizes.cell.begin_(network.views)
         return network
 
 
@@ -95,6 +97,8 @@ class SmartTanh(_Gaussian):
     def parameters(self, sizes: Sizes, seeds: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Parameters:
         """One network per seed."""
         network = super().parameters(sizes, seeds, dtype=torch.float64)
+        if network.W_rec.shape[1] != sizes.units:
+            raise ValueError(f"init must be another for a cell of several gates, whose W_rec is not square, got {self}")
         ranks = bits.permutations(seeds, stream=_KEPT, count=sizes.units, size=sizes.units)
         kept = ranks < self.nonzeros  # in row i, entries of unit i
         network.W_rec.mul_(kept if self.sparse == "incoming" else kept.mT)

@@ -1,14 +1,13 @@
-"""The three losses of the synthetic tasks, their derivative for the outputs, and what counts as solved."""
+"""Losses: where outputs are read (the last step, every step) times what they are (classes, numbers, on or off)."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
-from rnnlab.values import Positive, value
+from rnnlab.values import Positive, among, value
 
 Outputs = Float[Tensor, "M S B O"]
 Classes = Integer[Tensor, "M S B"]
@@ -19,14 +18,20 @@ Counted = Bool[Tensor, "M S B"]
 class Loss(Protocol):
     """A loss reads outputs of the last step (`M 1 B O`) or of every step (`M T B O`).
 
-    Targets are classes, or real numbers with an axis O of their own.
+    Targets are classes, or real numbers with an axis O of their own. `counted` says which steps of which sequences
+    enter the loss.
     """
 
-    every_step: ClassVar[bool]
-    real_targets: ClassVar[bool]
+    @property
+    def every_step(self) -> bool:
+        """Whether every step is read, or the last alone."""
+
+    @property
+    def real_targets(self) -> bool:
+        """Whether targets are real numbers."""
 
     def value(self, y: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-        """Mean loss of each member, shape `M`; differentiable by autograd."""
+        """Loss of each member, shape `M`; differentiable by autograd."""
 
     def gradient(self, y: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
         """Derivative of `value` for `y`, in closed form."""
@@ -35,24 +40,41 @@ class Loss(Protocol):
         """Which sequences are wrong, shape `M B`."""
 
 
-def _share(counted: Counted, like: Tensor) -> Float[Tensor, "M S B"]:
-    """Weight of each counted (step, sequence) in its member's mean."""
-    return counted.to(like.dtype) / counted.sum(dim=(1, 2), keepdim=True)
+@value
+class _Read:
+    every_step: bool = False
+    over_steps: Annotated[str, among("mean", "sum")] = "mean"
+
+    def _share(self, counted: Counted, like: Tensor) -> Float[Tensor, "M S B"]:
+        """Weight of each counted (step, sequence) in its member's loss."""
+        pairs = counted.sum(dim=(1, 2), keepdim=True) if self.over_steps == "mean" else counted.shape[-1]
+        return counted.to(like.dtype) / pairs
 
 
-class _Softmax:
+@value
+class Softmax(_Read):
+    """Cross-entropy of classes, in nats (temporal order and random permutation; at every step, memorization).
+
+    Args:
+        every_step: read the outputs at every step, or at the last alone.
+        over_steps: "mean" or "sum"; over sequences it is always the mean.
+
+    Source:
+        Pascanu et al. 2013, the authors' code, `lastSoftmax` and `softmax`.
+    """
+
     real_targets: ClassVar[bool] = False
 
     def value(self, y: Outputs, targets: Classes, counted: Counted) -> Float[Tensor, "M"]:
-        """Mean cross-entropy of each member over its counted steps and sequences, in nats."""
+        """Cross-entropy of each member, in nats."""
         nll = -functional.log_softmax(y, dim=-1).gather(-1, targets.long()[..., None])[..., 0].where(counted, 0.0)
-        return (nll * _share(counted, y)).sum(dim=(1, 2))
+        return (nll * self._share(counted, y)).sum(dim=(1, 2))
 
     def gradient(self, y: Outputs, targets: Classes, counted: Counted) -> Outputs:
-        """Softmax minus one-hot, weighted as in the mean."""
+        """Softmax minus one-hot, weighted as in `value`."""
         p = y.softmax(dim=-1)
         p.scatter_add_(-1, targets.long()[..., None], torch.full_like(p[..., :1], -1.0))
-        return p * _share(counted, y)[..., None]
+        return p * self._share(counted, y)[..., None]
 
     def wrong(self, y: Outputs, targets: Classes, counted: Counted) -> Bool[Tensor, "M B"]:
         """A sequence is wrong if its most probable class is wrong at any counted step, or an output is not finite."""
@@ -60,51 +82,62 @@ class _Softmax:
         return (missed & counted).any(dim=1)
 
 
-@dataclass(frozen=True)
-class LastSoftmax(_Softmax):
-    """Cross-entropy at the last step, mean over the batch (temporal order, random permutation).
-
-    Source:
-        Pascanu et al. 2013, the authors' code, `lastSoftmax`.
-    """
-
-    every_step: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
-class EverySoftmax(_Softmax):
-    """Cross-entropy at every step, mean over steps and batch (noiseless memorization).
-
-    Source:
-        Pascanu et al. 2013, the authors' code, `softmax`.
-    """
-
-    every_step: ClassVar[bool] = True
-
-
 @value
-class LastSquaredError:
-    """Squared error at the last step, without the factor 1/2, summed over outputs, mean over the batch.
+class SquaredError(_Read):
+    """Squared error without the factor 1/2, summed over outputs (addition and multiplication).
 
     Args:
-        wrong_above: a sequence is wrong when its squared error exceeds this (0.04 in the paper's section 4.1.2).
+        every_step: read the outputs at every step, or at the last alone.
+        over_steps: "mean" or "sum"; over sequences it is always the mean.
+        wrong_above: a sequence is wrong when its squared error exceeds this at any counted step (0.04 in the paper's
+            section 4.1.2).
 
     Source:
         Pascanu et al. 2013, the authors' code, `lastLinear`.
     """
 
     wrong_above: Positive = 0.04
-    every_step: ClassVar[bool] = False
     real_targets: ClassVar[bool] = True
 
     def value(self, y: Outputs, targets: Outputs, counted: Counted) -> Float[Tensor, "M"]:
-        """Mean squared error of each member, in squared units of the target."""
-        return ((y - targets).square().sum(dim=-1) * _share(counted, y)).sum(dim=(1, 2))
+        """Squared error of each member, in squared units of the target."""
+        return ((y - targets).square().sum(dim=-1) * self._share(counted, y)).sum(dim=(1, 2))
 
     def gradient(self, y: Outputs, targets: Outputs, counted: Counted) -> Outputs:
-        """Twice the deviation, weighted as in the mean."""
-        return 2 * (y - targets) * _share(counted, y)[..., None]
+        """Twice the deviation, weighted as in `value`."""
+        return 2 * (y - targets) * self._share(counted, y)[..., None]
 
     def wrong(self, y: Outputs, targets: Outputs, counted: Counted) -> Bool[Tensor, "M B"]:
         """A sequence is wrong if its squared error exceeds `wrong_above`, or is not a number."""
         return (~((y - targets).square().sum(dim=-1) <= self.wrong_above) & counted).any(dim=1)
+
+
+@value
+class Bernoulli(_Read):
+    """Cross-entropy of O outputs that are each on or off, summed over outputs, in nats (polyphonic music).
+
+    Targets are 0 and 1, or probabilities between them.
+
+    Args:
+        every_step: read the outputs at every step, or at the last alone.
+        over_steps: "mean" or "sum"; over sequences it is always the mean.
+
+    Source:
+        Pascanu et al. 2013, section 4.2.
+    """
+
+    real_targets: ClassVar[bool] = True
+
+    def value(self, y: Outputs, targets: Outputs, counted: Counted) -> Float[Tensor, "M"]:
+        """Cross-entropy of each member, in nats."""
+        nll = functional.binary_cross_entropy_with_logits(y, targets, reduction="none").sum(dim=-1).where(counted, 0.0)
+        return (nll * self._share(counted, y)).sum(dim=(1, 2))
+
+    def gradient(self, y: Outputs, targets: Outputs, counted: Counted) -> Outputs:
+        """Probability minus target, weighted as in `value`."""
+        return (y.sigmoid() - targets) * self._share(counted, y)[..., None]
+
+    def wrong(self, y: Outputs, targets: Outputs, counted: Counted) -> Bool[Tensor, "M B"]:
+        """A sequence is wrong if an output is on the wrong side of 1/2 at any counted step, or is not finite."""
+        missed = ((y > 0) != (targets > 0.5)) | ~y.isfinite()
+        return (missed.any(dim=-1) & counted).any(dim=1)

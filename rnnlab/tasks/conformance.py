@@ -90,8 +90,9 @@ def require(task: Task, chunk: Chunk, seeds: Tensor, updates: Tensor, *, thoroug
     asked = _Asked(task, seeds, updates, **how)
     said = [*_form(asked, chunk)]
     if thoroughly and not said:
-        first, m = asked.steps.start if asked.steps else 0, int(chunk.lengths[-1].argmax())
-        seen = min(chunk.inputs.shape[2], int(chunk.lengths[-1, m]) - first)
+        longest = chunk.lengths[-1].reshape(len(seeds), -1).amax(dim=1)
+        first, m = asked.steps.start if asked.steps else 0, int(longest.argmax())
+        seen = min(chunk.inputs.shape[2], int(longest[m]) - first)
         some = range(first + seen // 2, first + seen // 2 + max(1, seen // 3))
         complaint = ", drawn alone for one seed and update, are not those that were drawn with others"
         said = asked._replace(steps=some).alone(chunk, len(updates) - 1, m, complaint, first=first)
@@ -130,9 +131,14 @@ def _form(asked: _Asked, chunk: object) -> Iterator[str]:
         return
     task, steps, lengths = asked.task, asked.steps, chunk.lengths
     asked_for = len(asked.updates), len(asked.seeds)
-    if lengths.shape != asked_for or lengths.device.type != "cpu":
-        yield f"lengths must have shape {asked_for}, on the CPU, got {tuple(lengths.shape)} on {lengths.device}"
-        return
+    for name, x, kinds in (
+        ("lengths", lengths, (asked_for, (*asked_for, asked.batch))),
+        ("begins", chunk.begins, ((*asked_for, asked.batch),)),
+    ):
+        if x is not None and (tuple(x.shape) not in kinds or x.device.type != "cpu"):
+            shapes = " or ".join(map(str, kinds))
+            yield f"{name} must have shape {shapes}, on the CPU, got {tuple(x.shape)} on {x.device}"
+            return
     (low, end), high = length_range(task.length), task.longest
     low = low if high == end - 1 else 1  # other than a task of nothing but `length` steps
     first, last = map(int, lengths.aminmax())
@@ -171,14 +177,17 @@ def _array(asked: _Asked, name: str, x: Tensor, held: tuple[int, int], kind: str
 
 def _differ(drawn: Chunk, part: Chunk, *, at: int = 0, start: int = 0) -> Iterator[str]:
     """The fields in which a part, whose inputs begin at index `at`, step `start`, says otherwise; padding aside."""
-    if not torch.equal(drawn.lengths, part.lengths):
-        yield "lengths"
-        return
+    for name in ("lengths", "begins"):
+        both = getattr(drawn, name), getattr(part, name)
+        if (both[0] is None) != (both[1] is None) or (both[0] is not None and not torch.equal(*both)):
+            yield name
+            return
     for name, skipped, first in (("targets", 0, 0), ("inputs", at, start)):
         a, b = getattr(drawn, name)[:, :, skipped:], getattr(part, name)
         n = min(a.shape[2], b.shape[2])
         a, b = a[:, :, :n], b[:, :, :n]
-        live = torch.arange(first, first + n, dtype=torch.int64, device="cpu") < drawn.lengths[..., None]
+        steps = torch.arange(first, first + n, dtype=torch.int64, device="cpu")
+        live = (steps < drawn.lengths[..., None]).movedim(-1, 2)  # K M n, or K M n B
         # Numbers that are computed in other company may be rounded otherwise.
         same = torch.isclose(a, b.to(a), rtol=1e-4, atol=1e-5) if a.is_floating_point() else a == b.to(a.device)
         if not bool(same[live.to(a.device)].all()):
@@ -186,7 +195,7 @@ def _differ(drawn: Chunk, part: Chunk, *, at: int = 0, start: int = 0) -> Iterat
 
 
 def _part(chunk: Chunk, k: slice, m: slice) -> Chunk:
-    return Chunk(*(x[k, m] for x in (chunk.inputs, chunk.targets, chunk.lengths)))
+    return Chunk(**{name: x[k, m] for name, x in chunk.parts.items()})
 
 
 def _words(task: object) -> Iterator[str]:
@@ -228,7 +237,7 @@ def _parts(asked: _Asked, drawn: Chunk) -> Iterator[str]:
     length = asked.task.length
     yield from asked.alone(drawn, 5, 1, " of a seed and an update are others when these are drawn alone")
     if isinstance(length, tuple) and length[1] - length[0] > 1 and len(drawn.lengths.unique()) == 1:
-        yield f"lengths must vary from minibatch to minibatch, as {length=} says, got {drawn.lengths[0, 0]}"
+        yield f"lengths must vary from minibatch to minibatch, as {length=} says, got {int(drawn.lengths.max())}"
     T = int(drawn.lengths.max())
     half, third = T // 2, max(1, T // 3)
     windows = range(T - half), range(half, half + third), range(third - 1, third), range(T - 1, T + 2)
@@ -238,7 +247,7 @@ def _parts(asked: _Asked, drawn: Chunk) -> Iterator[str]:
 
 def _alike(drawn: Chunk, streams: list[Chunk]) -> Iterator[str]:
     """Which of seed, update and stream makes no difference."""
-    K, M = drawn.lengths.shape
+    K, M = drawn.lengths.shape[:2]
     for kind, parts, some in (
         ("seeds", [_part(drawn, slice(None), slice(m, m + 1)) for m in range(M)], any),
         ("updates", [_part(drawn, slice(k, k + 1), slice(None)) for k in range(K)], all),  # two may be alike by chance

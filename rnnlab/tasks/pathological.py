@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
+from rnnlab.network.losses import Loss, Softmax, SquaredError
 from rnnlab.tasks.task import OWN, Chunk, Draws, Task, Window, length_range
 from rnnlab.values import among, whole
 
@@ -35,7 +35,7 @@ class _Order(Task, Protocol):
     """Symbols to remember in order among others: at one step of each window 0 or 1; the class reads the bits."""
 
     shortest: ClassVar[int] = 10
-    loss: ClassVar[Loss] = LastSoftmax()
+    loss: ClassVar[Loss] = Softmax()
     symbols: ClassVar[bool] = True
     inputs: ClassVar[int] = 6
 
@@ -103,7 +103,7 @@ class _Marked(Task, Protocol):
     """Two marked numbers among many; a task says what is asked of them."""
 
     shortest: ClassVar[int] = 10
-    loss: ClassVar[Loss] = LastSquaredError()
+    loss: ClassVar[Loss] = SquaredError()
     symbols: ClassVar[bool] = False
     inputs: ClassVar[int] = 2
     outputs: ClassVar[int] = 1
@@ -219,7 +219,7 @@ class NoiselessMemorization(Task):
     trigger: Annotated[str, among("with", "before")] = "with"
     shortest: ClassVar[int] = 1
     name: ClassVar[str] = "noiseless memorization"
-    loss: ClassVar[Loss] = EverySoftmax()
+    loss: ClassVar[Loss] = Softmax(every_step=True)
     symbols: ClassVar[bool] = True
 
     @property

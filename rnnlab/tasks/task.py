@@ -1,11 +1,11 @@
 """What a task is made of: batches, chunks of them, and the random variables they are drawn from."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from rnnlab import bits
@@ -13,8 +13,8 @@ from rnnlab.bits import Seeds, Updates
 from rnnlab.network.losses import Loss
 from rnnlab.values import UNFIT, Count, Natural, checked, fit, refusal, settle, whole
 
-# Variables of a stream: these three are common, a task numbers its own from OWN.
-LENGTH, STEPS, OWN = 0, 1, 4
+# Variables of a stream: these are common, a task numbers its own from OWN.
+LENGTH, STEPS, ORDER, OWN = 0, 1, 2, 4
 Window = range | None  # steps that are drawn; None is all of them
 LONGEST = 2**28  # steps of all sequences of a batch
 
@@ -24,14 +24,22 @@ class _Sequences:
     inputs: Tensor
     targets: Tensor
     lengths: Tensor
+    begins: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no engine could read."""
-        for name, x in vars(self).items():
+        for name, x in self.parts.items():
             if not isinstance(x, Tensor) or x.is_complex():
                 raise refusal(name, "a tensor of real numbers", x)
-        if self.lengths.dtype != torch.int64:
-            raise ValueError(f"lengths must be of dtype int64, got {self.lengths.dtype}")
+        for name, dtype in (("lengths", torch.int64), ("begins", torch.bool)):
+            if name in self.parts and self.parts[name].dtype != dtype:
+                said = str(dtype).removeprefix("torch.")
+                raise ValueError(f"{name} must be of dtype {said}, got {self.parts[name].dtype}")
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """What there is, by name."""
+        return {name: x for name, x in vars(self).items() if x is not None}
 
 
 @dataclass(frozen=True)
@@ -41,17 +49,22 @@ class Batch(_Sequences):
     Args:
         inputs: `M T B` symbols (integers), or `M T B I` real inputs.
         targets: `M S B` classes or `M S B O` values, with S = 1 for a last-step loss and T for an every-step loss.
-        lengths: `M`, steps of each member's sequences; what lies beyond is padding. On the CPU.
+        lengths: `M`, steps of each member's sequences, or `M B`, of each sequence; what lies beyond is padding. On the
+            CPU.
+        begins: `M B`, which sequences begin here; the others go on in the state that the update before left them in.
+            On the CPU. None: all begin, and no state is kept.
     """
 
-    lengths: Int64[Tensor, "M"]
+    lengths: Int64[Tensor, "M *B"]
+    begins: Bool[Tensor, "M B"] | None = None
 
 
 @dataclass(frozen=True)
 class Chunk(_Sequences):
     """The sequences of K updates, for every member; the fields of `Batch` with a leading axis K."""
 
-    lengths: Int64[Tensor, "K M"]
+    lengths: Int64[Tensor, "K M *B"]
+    begins: Bool[Tensor, "K M B"] | None = None
 
     def __len__(self) -> int:
         """Number of updates, K."""
@@ -60,7 +73,8 @@ class Chunk(_Sequences):
     def __getitem__(self, k: int) -> Batch:
         """The batch of the chunk's update k, padded no further than its own longest sequence."""
         T = int(self.lengths[k].max())
-        return Batch(self.inputs[k][:, :T], self.targets[k][:, :T], self.lengths[k])
+        rest = {name: x[k] for name, x in self.parts.items()}
+        return Batch(**rest | {"inputs": rest["inputs"][:, :T], "targets": rest["targets"][:, :T]})
 
     def __iter__(self) -> Iterator[Batch]:
         """Its batches in order."""
@@ -137,6 +151,19 @@ class Draws:
     def uniform(self, *, variable: int) -> Float32[Tensor, "K M B"]:
         """A number uniform on [0, 1) per sequence."""
         return self._drawn(bits.uniforms, self._own(variable), count=self.batch)
+
+    def places(self, size: Count) -> Int64[Tensor, "K M B"]:
+        """Which of `size` items each sequence is: each once an epoch, in an order drawn for this seed and this epoch.
+
+        Epochs follow each other without a gap: the last batch of one that `batch` does not divide begins the next.
+        """
+        first = self.updates.to("cpu")[:, None] * self.batch + torch.arange(self.batch, dtype=torch.int64, device="cpu")
+        epochs, within = first // size, (first % size)[:, None].expand(-1, len(self.seeds), -1)
+        kinds, which = epochs.unique(return_inverse=True)
+        keys = replace(self, updates=kinds.to(self.seeds.device))._drawn(bits.bits, ORDER, start=0, count=size)
+        orders = keys.cpu().argsort(dim=-1, stable=True)  # epochs M size
+        members = torch.arange(len(self.seeds), dtype=torch.int64, device="cpu")[None, :, None]
+        return orders[which[:, None], members, within].to(self.seeds.device)
 
     def _own(self, variable: int) -> int:
         """A task's own variable; beyond 15 lie the words of another purpose."""

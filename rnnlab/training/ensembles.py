@@ -148,7 +148,7 @@ class Ensemble:
         trace, order = join([group._advance(updates) for group in chosen], dim=1), np.concatenate(groups).argsort()
         self.parameters.theta.copy_(torch.cat([group.parameters.theta for group in chosen])[order])
         self.update += updates
-        return Trace(*(part[:, order] for part in vars(trace).values()))
+        return Trace.of({name: part[:, order] for name, part in trace.parts.items()})
 
     @checked
     def errors(self, sequences: Sequences, *, stream: int = bits.CHECK, task: Task | None = None) -> Tensor:
@@ -223,8 +223,7 @@ class Ensemble:
 
 def join(traces: Sequence[Trace], *, dim: int) -> Trace:
     """Traces of updates that follow each other (dim 0), or of members side by side (dim 1), as one."""
-    parts = zip(*(vars(trace).values() for trace in traces), strict=True)
-    return Trace(*(torch.cat(part, dim=dim) for part in parts))
+    return Trace.of({name: torch.cat([trace.parts[name] for trace in traces], dim=dim) for name in traces[0].parts})
 
 
 @checked

@@ -117,7 +117,7 @@ class _Run:
         arrays = self.record.arrays() | {"theta": self.theta}
         arrays |= {"seeds": np.array(self.seeds), "members": np.array(self.members, dtype=np.int64)}
         if self.traces:
-            arrays |= {f"trace_{name}": part.cpu().numpy() for name, part in vars(join(self.traces, dim=0)).items()}
+            arrays |= {f"trace_{name}": part.cpu().numpy() for name, part in join(self.traces, dim=0).parts.items()}
         series, outcomes = own(self.spec)
         header: dict[str, Any] = {"spec": named(self.spec), "update": self.ensemble.update, "own": series | outcomes}
         header |= {"start": self.start.names if self.start else [], "provenance": self._provenance()}
@@ -137,8 +137,9 @@ class _Run:
         if self.spec.rate is not None and self.record.updates:
             self.ensemble.rates = arrays["learning_rate"][self.members, -1].tolist()
         if "trace_loss" in arrays:
-            parts = {name: torch.from_numpy(arrays[f"trace_{name}"]).to(where) for name in Trace.__annotations__}
-            self.traces = [Trace(**parts)]
+            kept = {name: x for name, x in arrays.items() if name.startswith("trace_")}
+            parts = {name.removeprefix("trace_"): torch.from_numpy(x).to(where) for name, x in kept.items()}
+            self.traces = [Trace.of(parts)]
         self.began -= file.header["provenance"]["wall_s"]
 
     def resume(self, store: Store, *, restart: bool) -> None:

@@ -83,7 +83,7 @@ def compiled(case: Case):
     try:
         cuda.PRECISION, cuda.REGISTERS, cuda._launch = case.precision, case.limit, warm_up
         cuda._interpreted = lambda: True  # so that parameters may lie here
-        cuda._train(network, chunk, Rules(rnnlab.Tanh(), task.loss, algorithm, [algorithm.alpha(0)] * 2))
+        cuda._train(network, chunk, Rules(rnnlab.Simple(rnnlab.Tanh()), task.loss, algorithm, [algorithm.alpha(0)] * 2))
     finally:
         cuda.PRECISION, cuda.REGISTERS, cuda._launch, cuda._interpreted = kept
     return kernels[0]

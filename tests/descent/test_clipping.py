@@ -15,12 +15,25 @@ from rnnlab.descent.clipping import (
     Norm,
     Shrink,
     Skip,
-    apply,
     clip_norm,
     norms,
 )
+from rnnlab.descent.clipping import apply as applied
+from rnnlab.network.parameters import Parameters, Sizes
 
 W_REC = torch.tensor([[[2.0, 4.0], [6.0, 8.0]]], dtype=torch.float64)
+
+
+def apply(clip, g, W_rec):
+    """Clip gradients of networks with these recurrent weights; of parameters beyond g's, it is 0."""
+    network = Parameters.zeros(Sizes(1, W_rec.shape[-1], 1), len(g), dtype=g.dtype)
+    network.W_rec.copy_(W_rec)
+    whole = torch.zeros_like(network.theta)
+    whole[:, : g.shape[1]] = g
+    clipped, norm, events, state = applied(clip, whole, network, {})
+    assert state == {}
+    assert not clipped[:, max(g.shape[1], W_rec[0].numel()) :].any()
+    return clipped[:, : g.shape[1]], norm, events
 
 
 def flat(*values: float) -> torch.Tensor:
@@ -43,7 +56,7 @@ DTYPES = sorted(RANGES, key=str)
 def test_no_square_of_a_gradient_is_too_large_or_too_small_to_clip_it_right(dtype, data):
     """Of (3, -4), of norm 5, times any number that the dtype holds."""
     scale, threshold, limit = (10 ** data.draw(st.floats(-RANGES[dtype], RANGES[dtype])) for _ in range(3))
-    g = torch.tensor([[3.0, -4.0, 0.0], [3.0, -4.0, 0.0]], dtype=torch.float64)
+    g = torch.tensor([[3.0, -4.0, 0.0, 0.0, 0.0]] * 2, dtype=torch.float64)
     g *= torch.tensor([[scale], [1.0]], dtype=torch.float64)  # the neighbour is ordinary
     g = g.to(dtype)
     want = g.double().clone()

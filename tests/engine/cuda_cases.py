@@ -21,7 +21,7 @@ from rnnlab.engine import batched, reference
 from rnnlab.engine.cuda import fused as cuda
 from rnnlab.network.cells import Linear, Sigmoid, Tanh
 from rnnlab.network.inits import BasicTanh, SmartTanh
-from rnnlab.network.losses import EverySoftmax, LastSoftmax
+from rnnlab.network.losses import Softmax
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
 from rnnlab.tasks.task import Batch, Chunk
@@ -97,7 +97,7 @@ def test_gradients_agree_with_the_reference_to_rounding(shape, loss, sigma, omeg
     agree(network, batch, bound=bound, h_0=h_0, sigma=sigma, loss=loss, omega=omega, alpha=0.7)
 
 
-@pytest.mark.parametrize("loss", [LastSoftmax(), EverySoftmax()], ids=named)
+@pytest.mark.parametrize("loss", [Softmax(), Softmax(every_step=True)], ids=named)
 def test_the_largest_networks_agree_too(loss):
     network, batch = random_case(1, 4, 9, 128, loss=loss, symbols=False, I=128, O=128)
     agree(network, batch, bound=1e-5, sigma=Tanh(), loss=loss, omega=Code(), alpha=1.0)
@@ -251,17 +251,17 @@ def test_a_training_by_it_is_that_of_the_batched_engine(monkeypatch):
 
 
 def test_what_the_kernel_does_not_know_is_refused_by_name():
-    network, batch = random_case(1, 3, 2, 4, loss=LastSoftmax())
-    given = {"sigma": Linear(), "loss": LastSoftmax()}
+    network, batch = random_case(1, 3, 2, 4, loss=Softmax())
+    given = {"sigma": Linear(), "loss": Softmax()}
     with pytest.raises(ValueError, match="theta must be contiguous, in float32, on"):
         cuda.gradients(network.to(DEVICE), there(batch), **given)
     network = network.to(DEVICE, torch.float32)
     with pytest.raises(ValueError, match="signal_threshold must be None here"):
         cuda.gradients(network, there(batch), signal_threshold=1.0, **given)
-    wide, batch = random_case(1, 2, 2, 129, loss=LastSoftmax())
+    wide, batch = random_case(1, 2, 2, 129, loss=Softmax())
     with pytest.raises(ValueError, match=r"sizes must be at most 128 here, got .*units=129"):
         cuda.gradients(wide.to(DEVICE, torch.float32), there(batch), **given)
-    wide, batch = random_case(1, 2, 1, 128, loss=LastSoftmax())
+    wide, batch = random_case(1, 2, 1, 128, loss=Softmax())
     long = batch.inputs[:, :1].to(DEVICE).expand(1, 2**24, 1)
     with pytest.raises(ValueError, match="inputs must have at most 16777214 steps here, got 16777216"):
         cuda.outputs(wide.to(DEVICE, torch.float32), Batch(long, batch.targets.to(DEVICE), batch.lengths), **given)

@@ -11,7 +11,7 @@ import pytest
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
 from rnnlab.engine.known import KNOWN
-from rnnlab.network.losses import EverySoftmax
+from rnnlab.network.losses import Softmax
 from rnnlab.tasks.pathological import NoiselessMemorization, TemporalOrder
 from tests.engine import test_cpu
 from tests.engine.test_gradients import LOSSES, SIGMAS
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not (COMPILER and EMULATOR), reason="needs aarch
 
 def extents(job, kind):
     """Bytes behind each pointer of a job; 0 where there is none."""
-    whole, every = job.K - 1, job.loss == KNOWN["loss"].index(EverySoftmax)
+    whole, every = job.K - 1, job.loss == KNOWN["loss"].index(Softmax)
     outputs = (job.T if every else 1) * job.B
     number, target = job.symbols or 4 * job.I, job.classes or 4 * job.O
     theta = 4 * (job.N * (job.N + job.I + 1 + job.O) + job.O)

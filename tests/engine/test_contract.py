@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,10 +10,11 @@ import torch
 from rnnlab.descent.algorithm import Algorithm
 from rnnlab.descent.clipping import Norm, Shrink
 from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
+from rnnlab.descent.penalties import LargestSingularValue
 from rnnlab.engine import batched, contract, reference
 from rnnlab.engine.contract import Gradients, Rules, Trace, alive, check, counted
-from rnnlab.network.cells import Tanh
-from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
+from rnnlab.network.cells import LSTM, Simple, Tanh
+from rnnlab.network.losses import Softmax, SquaredError
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.task import Batch, Chunk
 from tests.engine.test_gradients import ALL_ENGINES, random_case
@@ -29,51 +30,51 @@ def batch(inputs=SYMBOLS, targets=None, lengths=FULL):
 
 
 def chunk_of(one, K=3):
-    return Chunk(*(torch.stack([x] * K) for x in vars(one).values()))
+    return Chunk(*(torch.stack([x] * K) for x in one.parts.values()))
 
 
-LAST = LastSoftmax()
+LAST = Softmax()
 
 
 def checked(held, loss=LAST, h_0=None):
     """Check it; without a loss, as what targets do not matter to."""
-    check(NETWORK, held, Rules(Tanh(), loss or LAST, h_0=h_0), targets=loss is not None)
+    check(NETWORK, held, Rules(Simple(Tanh()), loss or LAST, h_0=h_0), targets=loss is not None)
 
 
 TAKEN = [
-    (batch(), LastSoftmax()),
-    (batch(REAL), LastSoftmax()),
-    (batch(REAL.half()), LastSoftmax()),
-    (batch(SYMBOLS + I - 1), LastSoftmax()),
-    (batch(targets=torch.full((M, 1, B), O - 1)), LastSoftmax()),
-    (batch(targets=torch.zeros(M, T, B, dtype=torch.uint8)), EverySoftmax()),
-    (batch(targets=torch.zeros(M, 1, B, O)), LastSquaredError()),
-    (batch(targets=torch.zeros(M, 1, B, O).half()), LastSquaredError()),
-    (batch(lengths=torch.tensor([1, T])), LastSoftmax()),
-    (batch(lengths=torch.tensor([1, T - 1])), LastSoftmax()),
+    (batch(), Softmax()),
+    (batch(REAL), Softmax()),
+    (batch(REAL.half()), Softmax()),
+    (batch(SYMBOLS + I - 1), Softmax()),
+    (batch(targets=torch.full((M, 1, B), O - 1)), Softmax()),
+    (batch(targets=torch.zeros(M, T, B, dtype=torch.uint8)), Softmax(every_step=True)),
+    (batch(targets=torch.zeros(M, 1, B, O)), SquaredError()),
+    (batch(targets=torch.zeros(M, 1, B, O).half()), SquaredError()),
+    (batch(lengths=torch.tensor([1, T])), Softmax()),
+    (batch(lengths=torch.tensor([1, T - 1])), Softmax()),
     (batch(lengths=torch.tensor([0, T]), targets=torch.zeros(1)), None),
 ]
 REFUSED = [
-    (batch(SYMBOLS[:1]), LastSoftmax(), "inputs must have shape"),
-    (batch(SYMBOLS[:, :0]), LastSoftmax(), "inputs must have shape"),
-    (batch(SYMBOLS[0]), LastSoftmax(), "inputs must have shape"),
-    (batch(SYMBOLS[..., None]), LastSoftmax(), "inputs must have shape"),
-    (batch(REAL[..., 0]), LastSoftmax(), "inputs must have shape"),
-    (batch(REAL[..., :4]), LastSoftmax(), "inputs must have 5 channels, got 4"),
-    (batch(REAL.double()), LastSoftmax(), "inputs must be of no wider dtype"),
-    (batch(SYMBOLS + I), LastSoftmax(), "inputs must be symbols from 0 to 4, got 5 to 5"),
-    (batch(SYMBOLS.long() - 1), LastSoftmax(), "inputs must be symbols from 0 to 4, got -1 to -1"),
-    (batch(targets=torch.full((M, 1, B), O)), LastSoftmax(), "targets must be classes from 0 to 1, got 2 to 2"),
-    (batch(targets=torch.zeros(M, 1, B)), LastSoftmax(), "targets must be classes"),
-    (batch(targets=torch.zeros(M, T, B, dtype=torch.int64)), LastSoftmax(), "targets must have shape"),
-    (batch(), EverySoftmax(), "targets must have shape"),
-    (batch(), LastSquaredError(), "targets must be real numbers"),
-    (batch(targets=torch.zeros(M, 1, B, O + 1)), LastSquaredError(), "targets must have shape"),
-    (batch(targets=torch.zeros(M, 1, B, O).double()), LastSquaredError(), "targets must be of no wider dtype"),
-    (batch(lengths=torch.tensor([0, T])), LastSoftmax(), "lengths must hold 2 numbers of steps from 1 to 4"),
-    (batch(lengths=torch.tensor([T, T + 1])), LastSoftmax(), "lengths must hold"),
+    (batch(SYMBOLS[:1]), Softmax(), "inputs must have shape"),
+    (batch(SYMBOLS[:, :0]), Softmax(), "inputs must have shape"),
+    (batch(SYMBOLS[0]), Softmax(), "inputs must have shape"),
+    (batch(SYMBOLS[..., None]), Softmax(), "inputs must have shape"),
+    (batch(REAL[..., 0]), Softmax(), "inputs must have shape"),
+    (batch(REAL[..., :4]), Softmax(), "inputs must have 5 channels, got 4"),
+    (batch(REAL.double()), Softmax(), "inputs must be of no wider dtype"),
+    (batch(SYMBOLS + I), Softmax(), "inputs must be symbols from 0 to 4, got 5 to 5"),
+    (batch(SYMBOLS.long() - 1), Softmax(), "inputs must be symbols from 0 to 4, got -1 to -1"),
+    (batch(targets=torch.full((M, 1, B), O)), Softmax(), "targets must be classes from 0 to 1, got 2 to 2"),
+    (batch(targets=torch.zeros(M, 1, B)), Softmax(), "targets must be classes"),
+    (batch(targets=torch.zeros(M, T, B, dtype=torch.int64)), Softmax(), "targets must have shape"),
+    (batch(), Softmax(every_step=True), "targets must have shape"),
+    (batch(), SquaredError(), "targets must be real numbers"),
+    (batch(targets=torch.zeros(M, 1, B, O + 1)), SquaredError(), "targets must have shape"),
+    (batch(targets=torch.zeros(M, 1, B, O).double()), SquaredError(), "targets must be of no wider dtype"),
+    (batch(lengths=torch.tensor([0, T])), Softmax(), "lengths must hold 2 numbers of steps from 1 to 4"),
+    (batch(lengths=torch.tensor([T, T + 1])), Softmax(), "lengths must hold"),
     (batch(lengths=torch.tensor([-1, T])), None, "lengths must hold 2 numbers of steps from 0 to 4"),
-    (batch(lengths=FULL[:1]), LastSoftmax(), "lengths must have shape"),
+    (batch(lengths=FULL[:1]), Softmax(), "lengths must have shape"),
 ]
 
 
@@ -126,7 +127,7 @@ BEYOND = math.nextafter(MOST, math.inf)
     ],
 )
 def test_numbers_of_an_algorithm_are_those_that_the_dtype_holds(at_the_limit, beyond, named):
-    chunk, given = chunk_of(batch()), {"sigma": Tanh(), "loss": LastSoftmax()}
+    chunk, given = chunk_of(batch()), {"sigma": Tanh(), "loss": Softmax()}
     batched.sgd(NETWORK.clone(), chunk, algorithm=at_the_limit, **given)
     with pytest.raises(ValueError, match=named):
         batched.sgd(NETWORK.clone(), chunk, algorithm=beyond, **given)
@@ -135,7 +136,7 @@ def test_numbers_of_an_algorithm_are_those_that_the_dtype_holds(at_the_limit, be
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_weight_of_omega_is_one_that_the_dtype_holds(sign):
-    given = {"sigma": Tanh(), "loss": LastSoftmax(), "omega": Code()}
+    given = {"sigma": Tanh(), "loss": Softmax(), "omega": Code()}
     batched.gradients(NETWORK, batch(), alpha=sign * MOST, **given)
     with pytest.raises(ValueError, match="alpha must be at most"):
         batched.gradients(NETWORK, batch(), alpha=sign * BEYOND, **given)
@@ -144,11 +145,12 @@ def test_a_weight_of_omega_is_one_that_the_dtype_holds(sign):
 def test_steps_within_a_length_are_alive_and_all_of_them_count_with_a_loss_at_every_step():
     lengths = torch.tensor([1, 3, 0])
     rows = [[True, False, False], [True, True, True], [False, False, False]]
-    assert alive(lengths, 3).tolist() == rows
+    assert alive(lengths, 3)[..., 0].tolist() == rows
+    assert alive(torch.tensor([[1, 2]]), 3).tolist() == [[[True, True], [False, True], [False, False]]]
     every = Batch(torch.zeros(3, 3, 2, dtype=torch.uint8), torch.zeros(3, 3, 2, dtype=torch.uint8), lengths)
-    assert counted(every, EverySoftmax()).tolist() == [[[x, x] for x in row] for row in rows]
+    assert counted(every, Softmax(every_step=True)).tolist() == [[[x, x] for x in row] for row in rows]
     last = Batch(every.inputs, every.targets[:, :1], lengths)
-    assert counted(last, LastSoftmax()).tolist() == [[[True, True]]] * 3
+    assert counted(last, Softmax()).tolist() == [[[True, True]]] * 3
 
 
 @pytest.mark.parametrize("kind", [Gradients, Trace])
@@ -169,8 +171,15 @@ def test_an_update_is_captured_as_a_graph_on_a_gpu_alone_from_eight_updates_on()
         is_cuda = True
 
     captured = inspect.unwrap(batched._captured)  # without the checks of types that are on under the tests
-    assert [captured(There(), updates) for updates in (7, 8)] == [False, True]
-    assert not batched._captured(torch.zeros(1), 100)
+    chunks = [chunk_of(batch(), K) for K in (7, 8)]
+    plain = Rules(Simple(), LAST)
+    assert [captured(chunk, plain, There()) for chunk in chunks] == [False, True]
+    assert not captured(chunks[1], plain, torch.zeros(1))
+    begins = torch.zeros(8, M, B, dtype=torch.bool)
+    assert not captured(replace(chunks[1], begins=begins), plain, There())
+    for other in (Algorithm(noise=1.0), Algorithm(penalties=(LargestSingularValue(1.0),))):
+        assert not captured(chunks[1], replace(plain, algorithm=other), There())
+    assert not captured(chunks[1], replace(plain, cell=LSTM()), There())
 
 
 ASKED: list[int] = []
@@ -189,7 +198,7 @@ class Noted:
 def test_a_schedule_is_asked_for_the_updates_of_the_chunk(engine, dtype):
     ASKED.clear()
     algorithm = Algorithm(omega=Code(), alpha=Noted())
-    given = {"sigma": Tanh(), "loss": LastSoftmax(), "algorithm": algorithm}
+    given = {"sigma": Tanh(), "loss": Softmax(), "algorithm": algorithm}
     engine.sgd(NETWORK.to(dtype), chunk_of(batch()), first_update=5, **given)
     assert ASKED == [5, 6, 7]
 
@@ -197,7 +206,7 @@ def test_a_schedule_is_asked_for_the_updates_of_the_chunk(engine, dtype):
 @pytest.mark.parametrize("T", [1, 2, 3])
 @pytest.mark.parametrize("form", [None, Code(0.01), Eq9(0.01), Eq10AsPrinted(0.01)])
 def test_few_steps_and_a_bound_that_many_pairs_are_below_are_as_by_autograd(form, T):
-    loss = EverySoftmax()
+    loss = Softmax(every_step=True)
     network, some = random_case(2, T, 3, 5, loss=loss)
     given = {"sigma": Tanh(), "loss": loss, "omega": form, "alpha": 1.0}
     want, got = (engine.gradients(network, some, **given) for engine in (reference, batched))

@@ -22,7 +22,7 @@ from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
 from rnnlab.network.cells import Sigmoid, Tanh
 from rnnlab.network.inits import BasicTanh, SmartTanh
-from rnnlab.network.losses import EverySoftmax, LastSoftmax
+from rnnlab.network.losses import Softmax
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
 from rnnlab.tasks.task import Batch, Chunk
@@ -63,14 +63,14 @@ def test_the_kernel_agrees_with_the_reference_to_rounding(shape, loss, sigma):
 
 
 def test_large_networks_agree_too():
-    network, exact, batch = in_float32(*random_case(1, 6, 9, 128, loss=LastSoftmax(), I=128, O=128))
-    given = {"sigma": Tanh(), "loss": LastSoftmax(), "omega": Code(), "alpha": 1.0}
+    network, exact, batch = in_float32(*random_case(1, 6, 9, 128, loss=Softmax(), I=128, O=128))
+    given = {"sigma": Tanh(), "loss": Softmax(), "omega": Code(), "alpha": 1.0}
     want, got = reference.gradients(exact, batch, **given), cpu.gradients(network, batch, **given)
     torch.testing.assert_close(got.theta.double(), want.theta, rtol=0, atol=1e-5 * want.theta.abs().max().item())
 
 
 @pytest.mark.parametrize(("I", "O"), [(256, 256), (257, 3), (3, 300), (700, 257)])
-@pytest.mark.parametrize("loss", [LastSoftmax(), EverySoftmax()])
+@pytest.mark.parametrize("loss", [Softmax(), Softmax(every_step=True)])
 def test_many_symbols_and_classes_agree_too(I, O, loss):
     """More than a byte can number, and the last of them among what is read."""
     network, exact, batch = in_float32(*random_case(2, 5, 45, 9, loss=loss, I=I, O=O, mixed=True))
@@ -83,7 +83,7 @@ def test_many_symbols_and_classes_agree_too(I, O, loss):
     torch.testing.assert_close(got.loss.double(), want.loss, rtol=1e-5, atol=0)
     y, _ = cpu.outputs(network, batch, **given)
     torch.testing.assert_close(y.double(), want.outputs, rtol=0, atol=1e-5)
-    ends, chunk = [], Chunk(*(torch.stack([x, x.flip(-1)]) for x in vars(batch).values()))
+    ends, chunk = [], Chunk(*(torch.stack([x, x.flip(-1)]) for x in batch.parts.values()))
     for engine in (cpu, batched):
         trained = network.clone()
         engine.sgd(trained, chunk, algorithm=Algorithm.named("MSGD-CR", learning_rate=0.1), **given)
@@ -97,7 +97,7 @@ def test_units_are_right_in_saturation_and_keep_what_is_not_a_number(sigma):
     network.W_in.fill_(1.0)  # h_1 = sigma(u_1)
     u = torch.cat([torch.linspace(-120, 120, 24_001), torch.tensor([-math.inf, math.inf, math.nan])])
     batch = Batch(u[None, None, :, None], torch.zeros(1, 1, len(u)).long(), torch.tensor([1]))
-    _, h = cpu.outputs(network, batch, sigma=sigma, loss=LastSoftmax())
+    _, h = cpu.outputs(network, batch, sigma=sigma, loss=Softmax())
     right = sigma(u.double())
     torch.testing.assert_close(h[0, :, 0].double(), right, rtol=0, atol=5 * 2 * EPSILON, equal_nan=True)
     assert h[0, :-1].abs().max() <= 1
@@ -108,11 +108,11 @@ def test_units_are_right_in_saturation_and_keep_what_is_not_a_number(sigma):
 
 @pytest.mark.parametrize("omega", [None, Code()])
 def test_where_all_units_are_saturated_no_gradient_is_left_to_be_amplified(omega):
-    network, exact, batch = in_float32(*random_case(2, 4, 5, 40, loss=LastSoftmax()))
+    network, exact, batch = in_float32(*random_case(2, 4, 5, 40, loss=Softmax()))
     for one in (network, exact):
         one.W_rec.mul_(1e5)
         one.b.fill_(30.0)
-    given = {"sigma": Tanh(), "loss": LastSoftmax(), "omega": omega, "alpha": 1.0}
+    given = {"sigma": Tanh(), "loss": Softmax(), "omega": omega, "alpha": 1.0}
     want, got = reference.gradients(exact, batch, **given), cpu.gradients(network, batch, **given)
     assert want.states[:, 1:].abs().eq(1).all()
     torch.testing.assert_close(got.theta.double(), want.theta, rtol=0, atol=1e-6)
@@ -261,17 +261,17 @@ def test_the_kernel_leaves_subnormal_numbers_alone_in_the_process():
 
 def test_the_engine_is_chosen_by_what_fits():
     where = torch.device("cpu")
-    given = {"sigma": Tanh(), "loss": LastSoftmax(), "sizes": Sizes(6, 50, 4)}
+    given = {"sigma": Tanh(), "loss": Softmax(), "sizes": Sizes(6, 50, 4)}
     assert choose(algorithm=Algorithm.named("MSGD-CR"), device=where, **given) is cpu
     assert choose(algorithm=Algorithm(clip=ElementwiseSignal(1.0)), device=where, **given) is batched
 
 
 def test_what_the_kernel_does_not_know_is_refused_by_name():
-    network, batch = random_case(1, 3, 2, 4, loss=LastSoftmax())
+    network, batch = random_case(1, 3, 2, 4, loss=Softmax())
     with pytest.raises(ValueError, match="theta must be contiguous, in float32, on the CPU"):
-        cpu.gradients(network, batch, sigma=Tanh(), loss=LastSoftmax())
+        cpu.gradients(network, batch, sigma=Tanh(), loss=Softmax())
     with pytest.raises(ValueError, match="signal_threshold must be None here"):
-        cpu.gradients(network.to(torch.float32), batch, sigma=Tanh(), loss=LastSoftmax(), signal_threshold=1.0)
+        cpu.gradients(network.to(torch.float32), batch, sigma=Tanh(), loss=Softmax(), signal_threshold=1.0)
 
 
 # What needs a process of its own

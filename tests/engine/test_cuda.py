@@ -19,7 +19,7 @@ from rnnlab.engine import batched, graphs
 from rnnlab.engine.choosing import choose
 from rnnlab.engine.cuda import fused as cuda
 from rnnlab.network.cells import Tanh
-from rnnlab.network.losses import LastSoftmax
+from rnnlab.network.losses import Softmax
 from rnnlab.network.parameters import Parameters, Sizes
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_on_a_gpu_the_kernels_do_what_the_reference_does_in_all_combinations():
     assert passed(run("-n", "auto", TRITON_INTERPRET="0")) >= 3 * 3 * 4 * 3 * 7
 
 
-GIVEN = {"sigma": Tanh(), "loss": LastSoftmax(), "sizes": Sizes(6, 50, 4), "device": torch.device("cuda")}
+GIVEN = {"sigma": Tanh(), "loss": Softmax(), "sizes": Sizes(6, 50, 4), "device": torch.device("cuda")}
 
 
 @needs_gpu
@@ -109,7 +109,7 @@ def test_an_update_made_for_capture_is_the_batched_engines(task, monkeypatch):
     given = {"sigma": Tanh(), "loss": task.loss, "algorithm": algorithm, "first_update": 1}
     plain, captured = Parameters(start.double(), sizes), Parameters(start.double(), sizes)
     want = batched.sgd(plain, chunk, **given)
-    monkeypatch.setattr(batched, "_captured", lambda theta, updates: True)
+    monkeypatch.setattr(batched, "_captured", lambda chunk, rules, theta: True)
     monkeypatch.setattr(batched, "Replay", lambda call, *arguments, changed: call)
     got = batched.sgd(captured, chunk, **given)
     torch.testing.assert_close(captured.theta, plain.theta, rtol=1e-12, atol=1e-12)
@@ -129,7 +129,7 @@ def test_on_a_gpu_a_captured_update_is_the_batched_engines(task, monkeypatch):
     given = {"sigma": Tanh(), "loss": task.loss, "algorithm": algorithm, "first_update": 1}
     captured, plain = (Parameters(start.double().to(device), sizes) for _ in range(2))
     got = batched.sgd(captured, chunk, **given)
-    monkeypatch.setattr(batched, "_captured", lambda theta, updates: False)
+    monkeypatch.setattr(batched, "_captured", lambda chunk, rules, theta: False)
     want = batched.sgd(plain, chunk, **given)
     torch.testing.assert_close(captured.theta, plain.theta, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(got.loss, want.loss, rtol=1e-10, atol=1e-12)

@@ -16,16 +16,16 @@ from rnnlab.engine import batched, reference
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.network.cells import Tanh
 from rnnlab.network.inits import BasicTanh, SmartTanh
-from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
+from rnnlab.network.losses import Softmax, SquaredError
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
 from rnnlab.training import ensembles
 from rnnlab.training.ensembles import along
 from tests.engine.test_gradients import random_case
 
 TASKS = [TemporalOrder((10, 12)), Addition(10), NoiselessMemorization(2, 2, 2), RandomPermutation(4)]
-LOSSES = [LastSoftmax(), EverySoftmax(), LastSquaredError()]
+LOSSES = [Softmax(), Softmax(every_step=True), SquaredError()]
 CASES = [random_case(2, 4, 3, 5, loss=loss, mixed=True) for loss in LOSSES]
-CASES += [random_case(2, 4, 3, 5, loss=LastSoftmax(), symbols=False)]
+CASES += [random_case(2, 4, 3, 5, loss=Softmax(), symbols=False)]
 ENGINES = [(reference, torch.float64), (batched, torch.float32), (cpu, torch.float32)]
 
 
@@ -54,7 +54,7 @@ def everything():
     found = {}
     for engine, dtype in ENGINES:
         for n, (network, batch) in enumerate(CASES):
-            loss = (*LOSSES, LastSoftmax())[n]
+            loss = (*LOSSES, Softmax())[n]
             given, network = {"sigma": Tanh(), "loss": loss}, network.to(dtype)
             real = [x.to(dtype) if x.is_floating_point() else x for x in (batch.inputs, batch.targets)]
             batch = type(batch)(*real, batch.lengths)
@@ -65,7 +65,7 @@ def everything():
     for engine, task in itertools.product((batched, cpu), TASKS):
         found[engine.__name__, task.name] = digest(*trained(task, engine))
     network, batch = CASES[-1]
-    parts = backward.signal(network, batch, sigma=Tanh(), loss=LastSoftmax(), omega=Code())
+    parts = backward.signal(network, batch, sigma=Tanh(), loss=Softmax(), omega=Code())
     found["signal"] = digest(*vars(parts).values(), parts.cosine, parts.kept)
     ensemble = ensembles.Ensemble(Spec(task=TASKS[0], units=5, batch=3), 2, device="cpu")
     for stop, sweep, norms in along(ensemble, [0, 2]):

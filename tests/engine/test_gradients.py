@@ -16,13 +16,13 @@ from rnnlab.descent.schedules import InverseTime
 from rnnlab.engine import batched, phases, reference
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.network.cells import Linear, Sigmoid, Tanh
-from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
+from rnnlab.network.losses import Softmax, SquaredError
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, TemporalOrder
 from rnnlab.tasks.task import Batch, Chunk
 
 ENGINES = {"reference": reference, "batched": batched}
-LOSSES = [LastSoftmax(), EverySoftmax(), LastSquaredError()]
+LOSSES = [Softmax(), Softmax(every_step=True), SquaredError()]
 SIGMAS = [Tanh(), Sigmoid(), Linear()]
 OMEGAS = [None, Code(), Eq9(), Eq10AsPrinted()]
 SHAPES = {"usual": (2, 5, 3, 6), "T=1": (2, 1, 3, 5), "B=1": (2, 4, 1, 5), "M=1": (1, 4, 3, 5), "N=1": (2, 4, 3, 1)}
@@ -40,7 +40,7 @@ def random_case(M, T, B, N, *, loss, symbols=True, mixed=False, I=5, O=3):
         inputs=torch.randint(0, I, (M, T, B), generator=generator, dtype=torch.uint8 if I <= 256 else torch.int16)
         if symbols
         else torch.randn(M, T, B, I, dtype=torch.float64, generator=generator),
-        targets=values if isinstance(loss, LastSquaredError) else classes,
+        targets=values if isinstance(loss, SquaredError) else classes,
         lengths=torch.tensor([max(1, T - m) if mixed else T for m in range(M)]),
     )
     return Parameters(theta, sizes), batch
@@ -60,7 +60,7 @@ def loss_from(network, batch, m, k, h, loss, sigma):
         if t == T or (loss.every_step and t >= 1):
             y = h @ W_out.T + b_out
             target = batch.targets[m, t - 1 if loss.every_step else 0].numpy()
-            if isinstance(loss, LastSquaredError):
+            if isinstance(loss, SquaredError):
                 total += ((y - target) ** 2).sum()
             else:
                 total += (np.log(np.exp(y).sum(axis=1)) - y[np.arange(B), target]).sum()
@@ -105,7 +105,7 @@ def test_the_gradient_is_autograds_of_torchs_own_recurrence(loss, sigma):
             rows.append(nn.functional.linear(h, p.W_out[0], p.b_out[0]))
         y = torch.stack(rows if loss.every_step else rows[-1:])
         target = batch.targets[m]
-        if isinstance(loss, LastSquaredError):
+        if isinstance(loss, SquaredError):
             E = (y - target).square().sum() / B
         else:
             E = nn.functional.cross_entropy(y.flatten(0, 1), target.flatten().long())
@@ -116,7 +116,7 @@ def test_the_gradient_is_autograds_of_torchs_own_recurrence(loss, sigma):
 
 
 def test_weights_are_oriented_as_in_torchs_rnn():
-    network, batch = random_case(1, 6, 3, 5, loss=LastSoftmax())
+    network, batch = random_case(1, 6, 3, 5, loss=Softmax())
     rnn = nn.RNN(network.sizes.inputs, 5, dtype=torch.float64)
     with torch.no_grad():
         rnn.weight_hh_l0.copy_(network.W_rec[0])
@@ -124,7 +124,7 @@ def test_weights_are_oriented_as_in_torchs_rnn():
         rnn.bias_ih_l0.copy_(network.b[0])
         rnn.bias_hh_l0.zero_()
         want, _ = rnn(nn.functional.one_hot(batch.inputs[0].long(), network.sizes.inputs).double())
-    got = batched.gradients(network, batch, sigma=Tanh(), loss=LastSoftmax()).states[0, 1:]
+    got = batched.gradients(network, batch, sigma=Tanh(), loss=Softmax()).states[0, 1:]
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
 
 
@@ -191,7 +191,7 @@ def check_clipping(engine, dtype, scale, threshold, device="cpu"):
     for clip in (Norm(threshold, None), Norm(threshold, Skip()), NoClip()):
         network, chunk = steep(scale, dtype=dtype, device=device)
         algorithm = Algorithm(learning_rate=1.0, clip=clip)
-        trace = engine.sgd(network, chunk, sigma=Linear(), loss=LastSquaredError(), algorithm=algorithm)
+        trace = engine.sgd(network, chunk, sigma=Linear(), loss=SquaredError(), algorithm=algorithm)
         clipped = clip != NoClip() and 1.25 * scale > threshold
         want = -(threshold * np.array([0.6, 0.8]) if clipped else scale * np.array([0.75, 1.0]))
         np.testing.assert_allclose(network.theta[0, 3:].cpu().numpy(), want, rtol=1e-5)
@@ -226,7 +226,7 @@ EDGES = [(form, w) for form in (Code(BOUND), Eq9(BOUND), Eq10AsPrinted(BOUND)) f
 def check_edge(engine, dtype, form, w, device="cpu"):
     """Two of four pairs are live, the one at the bound too; |n|/|d| is |w|, and at w = 0 eq. (9) is flat in w."""
     network, batch = at_the_bound(w, form, dtype=dtype, device=device)
-    given = {"sigma": Linear(), "loss": LastSquaredError(), "omega": form, "alpha": 3.0}
+    given = {"sigma": Linear(), "loss": SquaredError(), "omega": form, "alpha": 3.0}
     g = engine.gradients(network, batch, **given)
     value, slope = {
         Code: ((w * w - 1) ** 2, 4 * w * (w * w - 1)),
@@ -254,7 +254,7 @@ def test_eq_9_pulls_a_signal_that_all_but_vanishes(engine, dtype, d):
     network.W_out.fill_(1.0)
     real = torch.zeros(1, 1, 1, 1, dtype=dtype)
     batch = Batch(real, real - d / 2, torch.ones(1, dtype=torch.int64))
-    g = engine.gradients(network, batch, sigma=Linear(), loss=LastSquaredError(), omega=Eq9(), alpha=3.0)
+    g = engine.gradients(network, batch, sigma=Linear(), loss=SquaredError(), omega=Eq9(), alpha=3.0)
     # n^2 = 1e-42 has three digits in float32
     assert g.theta[0, 0].item() == pytest.approx(-6, rel=1e-3 if dtype == torch.float32 else 1e-12)
     assert g.omega.item() == pytest.approx(1, rel=1e-6)
@@ -270,7 +270,7 @@ def test_a_saturated_unit_leaves_every_form_finite(form):
         batch = Batch(
             torch.zeros(1, 2, 3, dtype=torch.uint8), torch.zeros(1, 1, 3, dtype=torch.uint8), torch.tensor([2])
         )
-        g = engine.gradients(network, batch, sigma=Tanh(), loss=LastSoftmax(), omega=form, alpha=4.0)
+        g = engine.gradients(network, batch, sigma=Tanh(), loss=Softmax(), omega=form, alpha=4.0)
         assert bool(g.theta.isfinite().all())
         if engine is not cpu:  # whose tanh stops a little below 1
             assert not g.theta[0, 0]
@@ -279,9 +279,9 @@ def test_a_saturated_unit_leaves_every_form_finite(form):
 
 @pytest.mark.parametrize(("engine", "dtype"), ALL_ENGINES)
 def test_what_does_not_fit_is_refused_wherever_in_a_chunk_it_stands(engine, dtype):
-    network, batch = random_case(2, 4, 3, 5, loss=LastSoftmax())
+    network, batch = random_case(2, 4, 3, 5, loss=Softmax())
     network = network.to(dtype)
-    given = {"sigma": Tanh(), "loss": LastSoftmax()}
+    given = {"sigma": Tanh(), "loss": Softmax()}
     plain = [torch.stack([x.long()] * 3) for x in (batch.inputs, batch.targets, batch.lengths)]
     for part, at, value, said in (
         (0, (2, 1, 3, 2), 5, "inputs must be symbols from 0 to 4, got 0 to 5"),
@@ -306,7 +306,7 @@ def test_what_does_not_fit_is_refused_wherever_in_a_chunk_it_stands(engine, dtyp
 
 @pytest.mark.parametrize("engine", [batched, cpu])
 def test_numbers_are_never_narrowed(engine):
-    loss = LastSquaredError()
+    loss = SquaredError()
     network, wide = random_case(2, 4, 3, 5, loss=loss, symbols=False)
     network, given = network.to(torch.float32), {"sigma": Tanh(), "loss": loss}
     batch = Batch(wide.inputs.float(), wide.targets.float(), wide.lengths)
@@ -334,7 +334,7 @@ def test_numbers_are_never_narrowed(engine):
         (Algorithm(omega=Code(bound=1e-50)), "omega's bound must be at least 9.86e-32 in torch.float32, got 1e-50"),
     ):
         with pytest.raises(ValueError, match=said):
-            engine.sgd(network, Chunk(*(x[None] for x in vars(batch).values())), algorithm=rule, **given)
+            engine.sgd(network, Chunk(*(x[None] for x in batch.parts.values())), algorithm=rule, **given)
     half = batch.inputs.half(), torch.full((2, 3, 5), 0.25, dtype=torch.float16)  # wider is no loss
     narrow = engine.outputs(network, Batch(half[0], batch.targets, batch.lengths), h_0=half[1], **given)
     same = engine.outputs(network, Batch(half[0].float(), batch.targets, batch.lengths), h_0=half[1].float(), **given)
@@ -367,8 +367,8 @@ def test_a_member_that_diverges_takes_nobody_along():
 
 
 def test_states_streamed_in_windows_are_those_of_one_pass():
-    network, batch = random_case(3, 9, 2, 4, loss=EverySoftmax(), mixed=True)
-    given = {"sigma": Tanh(), "loss": EverySoftmax()}
+    network, batch = random_case(3, 9, 2, 4, loss=Softmax(every_step=True), mixed=True)
+    given = {"sigma": Tanh(), "loss": Softmax(every_step=True)}
     y, h = batched.outputs(network, batch, **given)
     parts, state = [], None
     for start, stop in ((0, 4), (4, 9)):

@@ -49,7 +49,7 @@ def exercise(jobs):
 def overrun():
     """Have the kernel read one step beyond its inputs, which it must not be told to."""
 
-    from rnnlab import LastSoftmax, Tanh
+    from rnnlab import Softmax, Tanh
     from rnnlab.engine import contract
     from rnnlab.engine.cpu import fused as cpu
     from tests.engine.test_cpu import in_float32
@@ -57,9 +57,9 @@ def overrun():
 
     for check in [name for name in vars(contract) if name.startswith("check")]:
         setattr(contract, check, lambda *_, **__: None)
-    network, _, batch = in_float32(*random_case(1, 4, 3, 5, loss=LastSoftmax(), symbols=False))
+    network, _, batch = in_float32(*random_case(1, 4, 3, 5, loss=Softmax(), symbols=False))
     batch.lengths[0] = 5
-    cpu.outputs(network, batch, sigma=Tanh(), loss=LastSoftmax())
+    cpu.outputs(network, batch, sigma=Tanh(), loss=Softmax())
 
 
 def sanitized(code, cache):

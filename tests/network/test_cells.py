@@ -8,7 +8,7 @@ import torch
 
 from rnnlab.network.cells import Linear, Sigma, Sigmoid, Tanh
 from rnnlab.network.inits import Init, SmartTanh
-from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError, Loss
+from rnnlab.network.losses import Bernoulli, Loss, Softmax, SquaredError
 from rnnlab.network.parameters import Parameters, Sizes, spectral_radius
 
 # At log 3 the logistic function is 3/4, and tanh is (9 - 1)/(9 + 1).
@@ -34,7 +34,7 @@ def test_a_non_linearity_its_derivative_and_its_steepest_slope(sigma, h, slope, 
     ("part", "kind"),
     [
         *((cell, Sigma) for cell, *_ in CELLS),
-        *((loss, Loss) for loss in (LastSoftmax(), EverySoftmax(), LastSquaredError())),
+        *((loss, Loss) for loss in (Softmax(), SquaredError(), Bernoulli())),
         (SmartTanh(), Init),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
+from rnnlab.network.losses import Softmax, SquaredError
 
 M, S, B, O = 3, 4, 5, 6
 
@@ -18,10 +18,10 @@ def everything(steps=S):
 def test_softmax_losses_are_torchs_cross_entropy_of_each_member():
     torch.manual_seed(0)
     y, targets = torch.randn(M, S, B, O, dtype=torch.float64), torch.randint(0, O, (M, S, B))
-    got = EverySoftmax().value(y, targets, everything())
+    got = Softmax(every_step=True).value(y, targets, everything())
     want = [functional.cross_entropy(y[m].flatten(0, 1), targets[m].flatten()) for m in range(M)]
     torch.testing.assert_close(got, torch.stack(want), rtol=1e-13, atol=0)
-    last = LastSoftmax().value(y[:, -1:], targets[:, -1:], everything(1))
+    last = Softmax().value(y[:, -1:], targets[:, -1:], everything(1))
     want = [functional.cross_entropy(y[m, -1], targets[m, -1]) for m in range(M)]
     torch.testing.assert_close(last, torch.stack(want), rtol=1e-13, atol=0)
 
@@ -30,17 +30,17 @@ def test_steps_that_do_not_count_do_not_enter_the_mean():
     y, targets = torch.randn(M, S, B, O, dtype=torch.float64), torch.randint(0, O, (M, S, B))
     some = everything()
     some[:, 2:] = False
-    want = EverySoftmax().value(y[:, :2], targets[:, :2], everything(2))
-    torch.testing.assert_close(EverySoftmax().value(y, targets, some), want, rtol=1e-13, atol=0)
+    want = Softmax(every_step=True).value(y[:, :2], targets[:, :2], everything(2))
+    torch.testing.assert_close(Softmax(every_step=True).value(y, targets, some), want, rtol=1e-13, atol=0)
 
 
 def test_squared_error_has_no_half_and_sums_over_outputs():
     y = torch.tensor([[[[3.0, 1.0]]]])
-    loss = LastSquaredError()
+    loss = SquaredError()
     assert loss.value(y, torch.zeros_like(y), torch.ones(1, 1, 1, dtype=torch.bool)).item() == 10.0
 
 
-@pytest.mark.parametrize("loss", [EverySoftmax(), LastSquaredError()])
+@pytest.mark.parametrize("loss", [Softmax(every_step=True), SquaredError()])
 def test_gradients_are_autograds(loss):
     torch.manual_seed(1)
     y = torch.randn(M, S, B, O, dtype=torch.float64, requires_grad=True)
@@ -58,10 +58,10 @@ def test_a_sequence_is_wrong_if_any_counted_step_is_wrong():
     y[0, 0, 3] = math.nan
     counted = torch.ones(1, 3, 4, dtype=torch.bool)
     counted[0, 2] = False
-    assert EverySoftmax().wrong(y, targets, counted).tolist() == [[False, True, False, True]]
+    assert Softmax(every_step=True).wrong(y, targets, counted).tolist() == [[False, True, False, True]]
 
 
 def test_a_number_is_wrong_above_a_squared_error_of_four_hundredths():
     y = torch.tensor([0.0, 0.199, 0.201, math.nan, math.inf])[None, None, :, None]
-    wrong = LastSquaredError().wrong(y, torch.zeros_like(y), torch.ones(1, 1, 5, dtype=torch.bool))
+    wrong = SquaredError().wrong(y, torch.zeros_like(y), torch.ones(1, 1, 5, dtype=torch.bool))
     assert wrong.tolist() == [[False, False, True, True, True]]

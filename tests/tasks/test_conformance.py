@@ -9,7 +9,7 @@ import torch
 
 import rnnlab
 from rnnlab import bits
-from rnnlab.network.losses import EverySoftmax, LastSoftmax, LastSquaredError
+from rnnlab.network.losses import Softmax, SquaredError
 from rnnlab.tasks.task import Chunk, Draws, Task
 from rnnlab.training.ensembles import PARCEL, Ensemble
 from rnnlab.training.specs import Spec
@@ -43,7 +43,7 @@ class First(Task):
 
     length: int | tuple[int, int] = 12
     name: ClassVar[str] = "first symbol"
-    loss: ClassVar = LastSoftmax()
+    loss: ClassVar = Softmax()
     symbols: ClassVar[bool] = True
     shortest: ClassVar[int] = 1
     inputs: ClassVar[int] = 3
@@ -59,7 +59,7 @@ class First(Task):
 class Sum(First):
     """Another: the mean of many numbers, and its square."""
 
-    loss: ClassVar = LastSquaredError()
+    loss: ClassVar = SquaredError()
     symbols: ClassVar[bool] = False
     inputs: ClassVar[int] = 1
     outputs: ClassVar[int] = 2
@@ -78,7 +78,7 @@ class Sum(First):
 class Repeat(First):
     """A third: say every symbol as it comes."""
 
-    loss: ClassVar = EverySoftmax()
+    loss: ClassVar = Softmax(every_step=True)
 
     def draw(self, draws, steps):
         chunk = super().draw(draws, steps)
@@ -197,7 +197,7 @@ DRAWN_WRONG = {
         "inputs must be of a type that holds symbols up to 299, got torch.uint8",
     ),
     "answers at every step where the last is read": (
-        changed(Repeat, loss=LastSoftmax())(lambda c, d, s: c),
+        changed(Repeat, loss=Softmax())(lambda c, d, s: c),
         r"targets must have shape \(9, 3, 1, 4\), got \(9, 3, 12, 4\)",
         r"targets must have shape \(3, 2, 1, 3\), got \(3, 2, 12, 3\)",
     ),
@@ -276,7 +276,7 @@ SAID_WRONG = [
     (other(First, inputs=0), "inputs must be a positive integer, got 0"),
     (other(First, outputs=None), "outputs must be a positive integer, got None"),
     (other(First, longest=2.5), "longest must be a positive integer, got 2.5"),
-    (other(First, loss=LastSoftmax), r"loss must be a Loss, such as LastSoftmax\(\), got"),
+    (other(First, loss=Softmax), r"loss must be a Loss, such as Softmax\(\), got"),
     (other(First, length=0, __post_init__=lambda task: None), "length must be at least 1 steps"),
     (First, "it must be an instance of a subclass of rnnlab.tasks.task.Task, got <class"),
     ("temporal order", "it must be an instance of a subclass of rnnlab.tasks.task.Task, got 'temporal order'"),

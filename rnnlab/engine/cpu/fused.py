@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from rnnlab.descent.clipping import State
 from rnnlab.engine import contract, known
 from rnnlab.engine.contract import Answer, Gradients, Rules, Trace
 from rnnlab.engine.cpu.kernel import Job, NoCompilerError, instruction_set, kernel_hash, library
@@ -44,6 +45,7 @@ def _run(
     told |= {"N": sizes.units, "I": sizes.inputs, "O": sizes.outputs, "T": T, "B": B}
     told["symbols"] = 0 if inputs.is_floating_point() else inputs.element_size()
     told["classes"] = 0 if rules.loss.real_targets else batch.targets.element_size()
+    told |= {"every_step": rules.loss.every_step, "over_steps": getattr(rules.loss, "over_steps", "") == "sum"}
     members |= {"theta": parameters.theta, "inputs": inputs, "lengths": batch.lengths, "h_0": known.start(rules)}
     run, space_of = getattr(kernel, f"rnnlab_{kind}"), getattr(kernel, f"rnnlab_{kind}_space")
     held = threading.local()  # a thread's members take turns in one workspace: fresh pages cost a twentieth of the time
@@ -85,7 +87,7 @@ def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
         ValueError: a shape or dtype does not fit, or the kernel does not know what is asked; see `engine.known`.
         NoCompilerError: the kernel cannot be compiled here.
     """
-    chunk = Chunk(*(x[None] for x in vars(batch).values()))
+    chunk = Chunk(batch.inputs[None], batch.targets[None], batch.lengths[None])
     (M, T, B), sizes = batch.inputs.shape[:3], parameters.sizes
     theta, states, delta = torch.empty_like(parameters.theta), *_zeros(2, M, T + 1, B, sizes.units)
     y = _zeros(M, T if rules.loss.every_step else 1, B, sizes.outputs)
@@ -96,7 +98,7 @@ def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
 
 
 @contract.sgd
-def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
+def sgd(parameters: Parameters, chunk: Chunk, rules: Rules, state: State) -> Trace:
     """K whole updates of every member, in place, as `batched.sgd`; a member's numbers depend on no other member.
 
     Raises:

@@ -20,7 +20,8 @@ typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias))
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 enum Sigma { TANH, SIGMOID, LINEAR };
-enum Loss { LAST_SOFTMAX, EVERY_SOFTMAX, LAST_SQUARED_ERROR };
+enum Loss { SOFTMAX, SQUARED_ERROR, BERNOULLI };
+enum Method { ALGORITHM, ADAM_W };
 enum Omega { NO_OMEGA, CODE, EQ9, EQ10_AS_PRINTED };
 enum Clip { NO_CLIP, NORM, ELEMENTWISE };
 enum Guard { NO_GUARD, SHRINK, SKIP };
@@ -30,7 +31,8 @@ enum Event { NONE, CLIPPED, GUARDED, DIVERGED };
 struct Job {
     int32_t N, I, O, B, T, K;
     int32_t symbols, classes;  // bytes of each: 1, or 2 where a network has more than 256; 0 for real numbers
-    int32_t sigma, loss, omega, clip, guard;
+    int32_t sigma, loss, method, omega, clip, guard;
+    int32_t every_step, over_steps;  // whether every step has outputs, and whether their losses are summed
     float threshold, guard_factor, guard_limit, rate, bound;
     int64_t input_stride, target_stride, trace_stride;
     float* theta;            // W_rec N N, W_in N I, b N, W_out O N, b_out O
@@ -201,7 +203,7 @@ struct Space {
     float *d2, *n2, *c;                                             // squared norms of delta and n, omega's weights
     long size;
     Space(const Job& j, float* p) : NP(WIDTH ? WIDTH : padded(j.N)), OP(padded(j.O)) {
-        const long step = (long)j.B * NP, S = j.loss == EVERY_SOFTMAX ? j.T : 1, pairs = (long)j.T * j.B;
+        const long step = (long)j.B * NP, S = j.every_step ? j.T : 1, pairs = (long)j.T * j.B;
         float* start = p;
         const auto take = [&](long count) { float* q = p; p += (count + 15) / 16 * 16; return q; };
         W = take((long)j.N * NP), W_T = take((long)j.N * NP), table = take((long)j.I * NP), b = take(NP);
@@ -271,7 +273,7 @@ static void read(const Job& j, const Space& s, const float* h, float* y) {
 static double score(const Job& j, const Space& s, float* y, const void* targets, long first, double rows) {
     double loss = 0;
     for (int r = 0; r < j.B; r++, y += s.OP) {
-        if (j.loss == LAST_SQUARED_ERROR) {
+        if (j.loss == SQUARED_ERROR) {
             const float* target = (const float*)targets + (first + r) * j.O;
             for (int o = 0; o < j.O; o++) {
                 const double deviation = (double)y[o] - target[o];
@@ -306,7 +308,7 @@ static INLINE float squared(const float* x, int n) {
 template <int S> static void backward(const Job& j, const Space& s, int T) {
     const int NP = WIDTH ? WIDTH : s.NP, vectors = NP / LANES;
     const long step = (long)j.B * NP;
-    const bool every = j.loss == EVERY_SOFTMAX;
+    const bool every = j.every_step;
     const auto immediate = [&](int t, bool add) {  // delta_t (+)= dE_t/dy W_out
         product(j.B, vectors, Product{s.y + (every ? (long)(t - 1) * j.B * s.OP : 0), s.OP, 1, s.W_out, NP, s.delta + t * step, NP, j.O, add});
     };
@@ -357,7 +359,7 @@ template <int S> static void collect(const Job& j, const Space& s, const void* i
     const int NP = WIDTH ? WIDTH : s.NP, vectors = NP / LANES;
     const long step = (long)j.B * NP;
     memset(s.gW, 0, sizeof(float) * (s.h - s.gW));
-    const int first = j.loss == EVERY_SOFTMAX ? 1 : T;
+    const int first = j.every_step ? 1 : T;
     const int outputs = (T - first + 1) * j.B;
     product(j.O, vectors, Product{s.y, 1, s.OP, s.h + first * step, NP, s.gW_out, NP, outputs, true});
     for (int r = 0; r < outputs; r++)
@@ -447,7 +449,7 @@ template <int S> static void update(const Job& j, const Space& s, int k) {
     const int T = (int)j.lengths[i];
     const char* inputs = (const char*)j.inputs + k * j.input_stride * (j.symbols ? j.symbols : 4);
     const char* targets = (const char*)j.targets + k * j.target_stride * (j.classes ? j.classes : 4);
-    const bool every = j.loss == EVERY_SOFTMAX;
+    const bool every = j.every_step;
     unpack(j, s);
     forward<S>(j, s, inputs, T);
     double loss = 0;
@@ -484,7 +486,7 @@ template <int S> static void respond(const Job& j) {
     Job part = j;
     part.T = 1, part.B = j.B < BLOCK ? j.B : BLOCK;
     const int T = (int)j.lengths[0];
-    const bool every = j.loss == EVERY_SOFTMAX;
+    const bool every = j.every_step;
     unpack(part, Space(part, j.space));
     for (long first = 0; first < j.B; first += BLOCK) {
         part.B = j.B - first < BLOCK ? (int)(j.B - first) : BLOCK;

@@ -36,7 +36,8 @@ class Job(ctypes.Structure):
 
     _fields_ = (
         [(name, ctypes.c_int32) for name in ("N", "I", "O", "B", "T", "K", "symbols", "classes")]
-        + [(name, ctypes.c_int32) for name in ("sigma", "loss", "omega", "clip", "guard")]
+        + [(name, ctypes.c_int32) for name in ("sigma", "loss", "method", "omega", "clip", "guard")]
+        + [(name, ctypes.c_int32) for name in ("every_step", "over_steps")]
         + [(name, ctypes.c_float) for name in ("threshold", "guard_factor", "guard_limit", "rate", "bound")]
         + [(name, ctypes.c_int64) for name in ("input_stride", "target_stride", "trace_stride")]
         + [(name, ctypes.c_void_p) for name in ("theta", "inputs", "targets", "lengths", "alpha")]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnlab.descent.clipping import State
 from rnnlab.engine import contract, known
 from rnnlab.engine.contract import Answer, Gradients, Rules, Trace
 from rnnlab.engine.cuda.plan import Plan, memory
@@ -20,8 +21,8 @@ PRECISION = "ieee"  # of products: plain float32; "tf32x3" is three passes of th
 REGISTERS: int | None = None  # a thread's at most; fewer let more members share a multiprocessor
 
 
-def holds(sizes: Sizes) -> bool:
-    """Whether the kernels take networks of these sizes."""
+def holds(rules: Rules, sizes: Sizes) -> bool:
+    """Whether the kernels take such rules, and networks of these sizes."""
     return max(sizes.inputs, sizes.units, sizes.outputs) <= LARGEST
 
 
@@ -68,7 +69,7 @@ def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
 
 
 @contract.sgd
-def sgd(parameters: Parameters, chunk: Chunk, rules: Rules) -> Trace:
+def sgd(parameters: Parameters, chunk: Chunk, rules: Rules, state: State) -> Trace:
     """K whole updates of every member, in place, as `batched.sgd`; a member's numbers depend on no other member.
 
     Raises:
@@ -108,10 +109,12 @@ def _plan(parameters: Parameters, inputs: Tensor, rules: Rules, *, keep: bool = 
     T, B = inputs.shape[-2:] if symbols else inputs.shape[-3:-1]
     place = "the CPU, where Triton interprets" if _interpreted() else "a GPU"
     known.require(parameters, rules, place=place, there=parameters.theta.is_cuda != _interpreted())
-    if not holds(sizes):
+    if not holds(rules, sizes):
         raise ValueError(f"sizes must be at most {LARGEST} here, got {sizes}; the batched engine takes larger ones")
-    told: dict[str, Any] = {kind: type(part).__name__ for kind, part in rules.parts.items()} | sizes.starts
+    parts = {kind: part for kind, part in rules.parts.items() if kind not in ("cell", "method")}
+    told: dict[str, Any] = {kind: type(part).__name__ for kind, part in parts.items()} | sizes.starts
     told |= {"N": sizes.units, "I": sizes.inputs, "O": sizes.outputs, "P": sizes.P, "B": B, "symbols": symbols}
+    told["every"] = rules.loss.every_step
     plan = Plan(**told, keep=keep, precision=PRECISION)
     largest = 2**31 // (B * max(plan.NP, plan.IP, plan.OP)) - 2  # addresses within a member have 32 bits
     if largest < T:

@@ -119,7 +119,7 @@ def score(theta, targets, states, outputs, errors, loss_out, L, plan: tl.constex
         y = dot(h, W_out_T, plan) + b_out
         if plan.keep:
             tl.store(outputs + row * plan.O + columns, y, mask=inside[:, None] & answer)
-        if plan.loss == "LastSquaredError":
+        if plan.loss == "SquaredError":
             target = tl.load(targets + row * plan.O + columns, mask=inside[:, None] & answer, other=0.0)
             error = tl.where(answer, y - target, 0.0)
             loss = tl.sum(error * error, 1)

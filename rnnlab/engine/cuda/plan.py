@@ -30,6 +30,7 @@ class Plan:
     symbols: bool
     sigma: str
     loss: str
+    every: bool
     omega: str = "NoneType"
     clip: str = "NoClip"
     guard: str = "NoneType"
@@ -42,13 +43,12 @@ class Plan:
     IP = property(lambda plan: _padded(plan.I), doc="Inputs, padded.")
     OP = property(lambda plan: _padded(plan.O), doc="Outputs, padded.")
     ROWS = property(lambda plan: min(32, _padded(plan.B)), doc="Sequences, or pairs of step and sequence, at a time.")
-    every = property(lambda plan: plan.loss == "EverySoftmax", doc="Whether every step has outputs.")
     input_size = property(lambda plan: plan.B * (1 if plan.symbols else plan.I), doc="Numbers in one step's inputs.")
 
     @property
     def target_size(self) -> int:
         """Numbers in one step's targets."""
-        return self.B * (self.O if self.loss == "LastSquaredError" else 1)
+        return self.B * (self.O if self.loss == "SquaredError" else 1)
 
     @property
     def warps(self) -> int:
