@@ -30,7 +30,8 @@ tasks.conformance check_task
 tasks.pathological TASKS Addition Multiplication NoiselessMemorization RandomPermutation
 tasks.pathological TemporalOrder ThreeBitTemporalOrder
 training.progress Progress
-training.checks Halving HoldsAt
+methods.method Method Networks
+training.checks Halving HoldsAt Lowest
 training.specs Spec Start
 training.ensembles Ensemble
 training.store Store

@@ -24,7 +24,14 @@ UNFIT: Any = object()
 _UNIONS = (Union, types.UnionType)
 _WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a string", types.NoneType: "None"}
 # What to write where one of these is asked for.
-_SUCH = {"Algorithm": "Algorithm.named('MSGD-CR')", "Clip": "Norm(1.0)", "Guard": "Shrink()", "Init": "SmartTanh()"}
+_SUCH = {
+    "Method": "Algorithm.named('MSGD-CR')",
+    "Cell": "LSTM()",
+    "Choice": "Lowest('error')",
+    "Clip": "Norm(1.0)",
+    "Guard": "Shrink()",
+    "Init": "SmartTanh()",
+}
 _SUCH |= {"Loss": "Softmax()", "Omega": "Code()", "Schedule": "Constant(4.0)", "Sigma": "Tanh()"}
 _SUCH |= {"Spec": "Spec(updates=1000)", "Task": "TemporalOrder(50)"}
 

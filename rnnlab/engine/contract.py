@@ -66,8 +66,10 @@ class Trace:
 
     @classmethod
     def of(cls, parts: Mapping[str, Tensor]) -> "Trace":
-        """The trace of these `parts`."""
-        own = dict(parts)
+        """The trace of these `parts`; without a norm it is NaN, without omega 0, without events none happened."""
+        loss = parts["loss"]
+        given = {"norm": torch.full_like(loss, torch.nan), "omega": torch.zeros_like(loss)}
+        own = given | {"events": torch.zeros_like(loss, dtype=torch.uint8)} | dict(parts)
         return cls(own.pop("loss"), own.pop("norm"), own.pop("omega"), own.pop("events"), own)
 
 

@@ -140,7 +140,7 @@ def _form(asked: _Asked, chunk: object) -> Iterator[str]:
             yield f"{name} must have shape {shapes}, on the CPU, got {tuple(x.shape)} on {x.device}"
             return
     (low, end), high = length_range(task.length), task.longest
-    low = low if high == end - 1 else 1  # other than a task of nothing but `length` steps
+    low = low if high == end - 1 and lengths.ndim == 2 else 1  # not of a task of nothing but `length` steps
     first, last = map(int, lengths.aminmax())
     if not low <= first <= last <= high:
         yield f"lengths must be {f'{low} to {high}' if low < high else high} steps, got {first} to {last}"

@@ -89,6 +89,14 @@ class Rate(Protocol):
         """The members' learning rates after a check, from those before, shape `M`."""
 
 
+@runtime_checkable
+class Choice(Protocol):
+    """Which of the checks gives the networks that are the outcome of a training."""
+
+    def __call__(self, series: Series) -> np.ndarray:
+        """Whether each member is better now than at all checks before, shape `M`; at its first it is anyway."""
+
+
 def as_measures(name: str, given: Any) -> tuple[Measure, ...]:
     """Measures, in a tuple.
 
@@ -252,3 +260,20 @@ class Halving:
         """The rates, or half of them."""
         rose = (np.diff(series(self.series)[:, -2:]) > 0).any(axis=1)
         return np.where(rose, np.maximum(rates / 2, np.finfo(np.float32).tiny), rates)
+
+
+@value
+class Lowest:
+    """The networks of the check at which a series was lowest, the first of equal ones.
+
+    Args:
+        series: its name, of a measure or of what every training takes down.
+    """
+
+    series: str = "error"
+
+    def __call__(self, series: Series) -> np.ndarray:
+        """Which members are lower than ever."""
+        values = series(self.series)
+        before = np.fmin.reduce(values[:, :-1], axis=1, initial=np.inf)
+        return values[:, -1] < before

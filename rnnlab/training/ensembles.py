@@ -16,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnlab import bits
-from rnnlab.descent.algorithm import check_steady
+from rnnlab.descent.algorithm import Algorithm, check_steady
 from rnnlab.dynamics.backward import Signal, signal
 from rnnlab.engine.choosing import choose
 from rnnlab.engine.contract import Trace, counted
+from rnnlab.methods.method import Networks, advanced, require_state
 from rnnlab.naming import outside
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.conformance import require, require_windows
@@ -66,7 +67,8 @@ class Ensemble:
         device: "auto", "cpu" or "cuda".
         memory: bytes that the batches of one call may take.
 
-    `parameters` holds all members, `rates` their learning rates, `update` counts the updates made, `engine` makes them.
+    `parameters` holds all members, `state` what goes on from update to update, `rates` their learning rates; `update`
+    counts the updates made, `engine` makes them.
     """
 
     @checked
@@ -78,7 +80,7 @@ class Ensemble:
         self.spec = spec
         self.memory = memory
         self.seeds = as_seeds(seeds)
-        self.rates = [spec.algorithm.learning_rate] * len(self.seeds)
+        self.rates = [getattr(spec.algorithm, "learning_rate", math.nan)] * len(self.seeds)
         self.update = 0
         where = pick_device(device)
         self.parameters = spec.init.parameters(spec.sizes, self.seeds).to(where)
@@ -87,10 +89,13 @@ class Ensemble:
                 raise ValueError(f"start must hold theta of shape {shape}, got {start.theta.shape}")
             self.parameters.theta.copy_(torch.from_numpy(start.theta))
             self.update = start.update
-        check_steady(spec.algorithm, self.parameters)
-        parts: dict[str, Any] = {"sigma": spec.init.sigma, "loss": spec.task.loss, "algorithm": spec.algorithm}
+        descent = spec.algorithm if isinstance(spec.algorithm, Algorithm) else Algorithm()
+        check_steady(descent, self.parameters)
+        parts: dict[str, Any] = {"sigma": spec.sigma, "loss": spec.task.loss, "algorithm": descent}
         self.engine = choose(**parts, sizes=spec.sizes, device=where)
         self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
+        self.state = spec.algorithm.init(self._networks(slice(None)))
+        require_state(self.state, len(self.seeds), spec.algorithm)
         self._held: Task | None = None  # the task that was last held to its contract
         self._streamed: tuple[Task, int] | None = None  # and the one last held to it in windows of so many steps
 
@@ -106,6 +111,7 @@ class Ensemble:
         chosen = copy.copy(self)
         chosen.seeds, chosen.rates = [self.seeds[m] for m in members], [self.rates[m] for m in members]
         chosen.parameters = self.parameters.select(list(members))
+        chosen.state = {name: x[list(members)] for name, x in self.state.items()}
         chosen._seeds = self._seeds[list(members)]
         return chosen
 
@@ -118,28 +124,36 @@ class Ensemble:
         updates = whole("updates", updates)
         if not self.seeds:
             raise ValueError("members must be at least one to be trained, got an ensemble of none")
-        before = self.parameters.theta.clone()
+        before, state = self.parameters.theta.clone(), {name: x.clone() for name, x in self.state.items()}
         try:
             return self._advance(updates)
         except BaseException:  # Ctrl-C among them; threads of the engine may still be writing into what they were given
-            self.parameters = Parameters(before, self.spec.sizes)
+            self.parameters, self.state = Parameters(before, self.spec.sizes), state
             raise
 
     def _advance(self, updates: int) -> Trace:
         if len(set(self.rates)) > 1:
             return self._by_rates(updates)
-        spec, traces, end = self.spec, [], self.update + updates
-        algorithm = replace(spec.algorithm, learning_rate=self.rates[0])
+        spec, method, traces, states, end = self.spec, self.spec.algorithm, [], [], self.update + updates
+        if hasattr(method, "learning_rate"):
+            method = replace(method, learning_rate=self.rates[0])  # type: ignore[type-var]
         for tile, K in self._tiles(spec.batch, spec.task.longest):
-            network, parts = Parameters(self.parameters.theta[tile], spec.sizes), []
+            network, parts, state = self._networks(tile), [], {name: x[tile] for name, x in self.state.items()}
             for first in range(self.update, end, K):
                 numbers = torch.arange(first, min(first + K, end), dtype=torch.int64, device=self._seeds.device)
                 chunk = self._chunk(spec.task, self._seeds[tile], numbers, batch=spec.batch)
-                how = {"sigma": spec.init.sigma, "loss": spec.task.loss, "first_update": first}
-                parts.append(self.engine.sgd(network, chunk, algorithm=algorithm, **how))
+                state, trace = advanced(method, replace(network, update=first), state, chunk)
+                parts.append(trace)
             traces.append(join(parts, dim=0))
+            states.append(state)
+        self.state = {name: torch.cat([state[name] for state in states]) for name in states[0]}
         self.update = end
         return join(traces, dim=1)
+
+    def _networks(self, tile: slice) -> Networks:
+        """Some of the members, as methods see them."""
+        network = Parameters(self.parameters.theta[tile], self.spec.sizes)
+        return Networks(network, self.spec.task.loss, self.spec.sigma, self.engine, self._seeds[tile], self.update)
 
     def _by_rates(self, updates: int) -> Trace:
         """The members of one learning rate, then those of the next."""
@@ -147,6 +161,7 @@ class Ensemble:
         chosen = [self.select(members) for members in groups]
         trace, order = join([group._advance(updates) for group in chosen], dim=1), np.concatenate(groups).argsort()
         self.parameters.theta.copy_(torch.cat([group.parameters.theta for group in chosen])[order])
+        self.state = {name: torch.cat([group.state[name] for group in chosen])[order] for name in chosen[0].state}
         self.update += updates
         return Trace.of({name: part[:, order] for name, part in trace.parts.items()})
 
@@ -190,7 +205,7 @@ class Ensemble:
             stop = min(start + window, end := int(lengths.max()))
             targets = targets[:, start:stop] if loss.every_step else targets
             part = Batch(chunk.inputs[0][:, : stop - start], targets, (lengths - start).clamp(0, stop - start))
-            y, h = self.engine.outputs(network, part, sigma=self.spec.init.sigma, loss=loss, h_0=h)
+            y, h = self.engine.outputs(network, part, sigma=self.spec.sigma, loss=loss, h_0=h)
             if loss.every_step or stop == end:
                 targets = targets.to(y.dtype) if targets.is_floating_point() else targets
                 wrong |= loss.wrong(y, targets, counted(part, loss))

@@ -36,6 +36,7 @@ class _Run:
         self.members = list(range(len(self.seeds)))
         self.record = Record(self.spec, len(self.seeds), ensemble.update)
         self.theta = ensemble.parameters.theta.cpu().numpy().copy()
+        self.chosen = self.theta.copy()  # the networks of the checks that `spec.choose` has chosen
         self.traces: list[Trace] = []  # since the last check
         self.began = time.monotonic()
 
@@ -63,6 +64,7 @@ class _Run:
             if applies.dtype != bool or applies.shape != (len(members),):
                 raise ValueError(f"stop must give {len(members)} truth values, got {applies!r:.100} from {stop}")
             record.happened(stop.name, members, np.where(applies, record.last, np.nan))
+        self._choose()
         ended = diverged = ~np.isnan(record.outcomes["diverged_at"][members])
         if spec.ends is not None:
             ended = diverged | ~np.isnan(record.outcomes[spec.ends.name][members])
@@ -74,6 +76,18 @@ class _Run:
             self.ensemble = self.ensemble.select(np.flatnonzero(~ended).tolist())
             self.members = np.array(members)[~ended].tolist()
 
+    def _choose(self) -> None:
+        """Keep the networks of this check, where they are the best so far."""
+        if self.spec.choose is None:
+            return
+        members, update = np.array(self.members), self.record.last
+        better = np.asarray(self.spec.choose(self.record.of(self.members)))
+        if better.dtype != bool or better.shape != members.shape:
+            said = f"choose must give {len(members)} truth values"
+            raise ValueError(f"{said}, got {better!r:.100} from {self.spec.choose}")
+        chosen = members[better | np.isnan(self.record.outcomes["chosen_at"][members])]
+        self.chosen[chosen], self.record.outcomes["chosen_at"][chosen] = self.theta[chosen], update
+
     def _keep_theta(self) -> None:
         self.theta[self.members] = self.ensemble.parameters.theta.cpu().numpy()
 
@@ -81,6 +95,8 @@ class _Run:
         """Measure outcomes of these of the members that still train."""
         if which.any():
             ending = self.ensemble.select(np.flatnonzero(which).tolist())
+            if self.spec.choose is not None:
+                ending.parameters.theta.copy_(torch.from_numpy(self.chosen[np.array(self.members)[which]]))
             for name, values in measured(measures, ending).items():
                 self.record.outcomes[name][np.array(self.members)[which]] = values.cpu().numpy()
 
@@ -99,6 +115,7 @@ class _Run:
         """What it is now, to be kept wherever within the next step it is interrupted."""
         twin, twin.record = copy.copy(self), copy.copy(self.record)
         twin.record.updates = list(self.record.updates)
+        twin.chosen = self.chosen.copy()
         twin.record.outcomes = {name: outcome.copy() for name, outcome in self.record.outcomes.items()}
         # Threads of the engine may still be writing into what it was given.
         twin.ensemble, twin.traces = self.ensemble.select(list(range(len(self.members)))), list(self.traces)
@@ -115,6 +132,8 @@ class _Run:
         """All of it, for a store."""
         self._keep_theta()
         arrays = self.record.arrays() | {"theta": self.theta}
+        arrays |= {"chosen": self.chosen} if self.spec.choose else {}
+        arrays |= {f"state_{name}": x.cpu().numpy() for name, x in self.ensemble.state.items()}
         arrays |= {"seeds": np.array(self.seeds), "members": np.array(self.members, dtype=np.int64)}
         if self.traces:
             arrays |= {f"trace_{name}": part.cpu().numpy() for name, part in join(self.traces, dim=0).parts.items()}
@@ -133,13 +152,13 @@ class _Run:
             self.record.outcomes[name][self.members] = np.nan  # a shorter budget's end is none
         self.ensemble = self.ensemble.select(self.members)
         self.ensemble.parameters.theta.copy_(torch.from_numpy(self.theta[self.members]))
+        self.ensemble.state = {name: torch.from_numpy(x).to(where) for name, x in _under("state_", arrays)}
+        self.chosen = arrays.get("chosen", self.chosen).copy()
         self.ensemble.update = file.header["update"]
         if self.spec.rate is not None and self.record.updates:
             self.ensemble.rates = arrays["learning_rate"][self.members, -1].tolist()
         if "trace_loss" in arrays:
-            kept = {name: x for name, x in arrays.items() if name.startswith("trace_")}
-            parts = {name.removeprefix("trace_"): torch.from_numpy(x).to(where) for name, x in kept.items()}
-            self.traces = [Trace.of(parts)]
+            self.traces = [Trace.of({name: torch.from_numpy(x).to(where) for name, x in _under("trace_", arrays)})]
         self.began -= file.header["provenance"]["wall_s"]
 
     def resume(self, store: Store, *, restart: bool) -> None:
@@ -177,6 +196,11 @@ class _Run:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "wall_s": round(time.monotonic() - self.began, 3),
         }
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """The arrays whose names begin like this, by the rest of their names."""
+    return [(name.removeprefix(prefix), x) for name, x in arrays.items() if name.startswith(prefix)]
 
 
 def _maker(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,8 +259,9 @@ def train(
         training was lucky more often than not, so that each member that did not diverge is tested once more when it
         ends, on `confirm_sequences` of a reserved stream: `fresh_error`, and at the ends of a range of lengths
         `fresh_error_shortest` and `fresh_error_longest`. Series of a member that has stopped are NaN. So are called
-        what `spec.measures` and an object for `spec.stop` add; `learning_rate` is there if `spec.rate` is. Attributes
-        say how it came about.
+        what `spec.measures`, a method and an object for `spec.stop` add; `learning_rate` is there if `spec.rate` is.
+        With `spec.choose`, theta and the tests after the end are those of the check that was chosen, at `chosen_at`.
+        Attributes say how it came about.
 
     Raises:
         ValueError: seeds, start, device or interval make no sense, or a part of the specification breaks its contract.

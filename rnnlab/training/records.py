@@ -38,7 +38,7 @@ TOTALS = {
     "largest_norm": ("largest gradient norm before clipping", "loss per weight"),
     "clipped_share": ("share of all updates clipped or guarded", "1"),
 }
-_OTHER = ["theta", "run", "seed", "seeds", "members", "update", "updates", "learning_rate"]
+_OTHER = ["theta", "chosen", "run", "seed", "seeds", "members", "update", "updates", "learning_rate"]
 _OTHER += [f"trace_{name}" for name in SERIES]
 
 
@@ -49,11 +49,13 @@ def own(spec: Spec) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[str, st
         ValueError: one is called like something else.
     """
     outcomes = [] if isinstance(spec.stop, str) else [spec.stop, *spec.stop.afterwards(spec.task)]
-    names = [*SERIES, *OUTCOMES, *_OTHER, *(one.name for one in (*spec.measures, *outcomes))]
+    taken = getattr(spec.algorithm, "series", {})
+    names = [*SERIES, *OUTCOMES, *_OTHER, *taken, *(one.name for one in (*spec.measures, *outcomes))]
     if wrong := [name for name in names if names.count(name) > 1 or not str(name).isidentifier()]:
         raise ValueError(f"measures and stop must have names of their own, each an identifier, got {wrong[-1]!r}")
     rates = {"learning_rate": ("learning rate after the check", "1")} if spec.rate else {}
-    return _said(*spec.measures) | rates, _said(*outcomes)
+    chosen = {"chosen_at": ("update of the check whose networks were chosen", "updates")} if spec.choose else {}
+    return _said(*spec.measures) | rates | dict(taken), _said(*outcomes) | chosen
 
 
 class Record:
@@ -104,8 +106,10 @@ class Record:
         """One check of these members: what their updates left behind, and a number of each for each measure."""
         first_update, c = self.last, len(self.updates)
         self.updates.append(first_update + trace.loss.shape[0])
-        finite = trace.norm.isfinite()  # a member that diverged is averaged up to there
-        means = {name: torch.where(finite, getattr(trace, name), torch.nan) for name in ("loss", "omega", "norm")}
+        # A member that diverged is averaged up to there; a method may have no norm.
+        finite = trace.norm.isfinite() | (trace.norm.isnan() & (trace.events < Event.GUARDED))
+        averaged = {name: part for name, part in trace.parts.items() if name != "events"}
+        means = {name: torch.where(finite, part, torch.nan) for name, part in averaged.items()}
         values = {name: value.double().nanmean(dim=0) for name, value in means.items()}
         highest = torch.where(finite, trace.norm, -torch.inf).amax(dim=0)
         values["norm_max"] = highest.where(highest.isfinite(), torch.nan)
@@ -131,7 +135,8 @@ def dataset(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> xarr
         name: (("seed", "check")[: arrays[name].ndim], arrays[name], {"long_name": text, "units": units})
         for name, (text, units) in (SERIES | OUTCOMES | header["own"]).items()
     }
-    variables["theta"] = (("seed", "parameter"), arrays["theta"], {"long_name": "final parameters, flat", "units": "1"})
+    theta = arrays.get("chosen", arrays["theta"])
+    variables["theta"] = (("seed", "parameter"), theta, {"long_name": "final parameters, flat", "units": "1"})
     runs = [run_id(header["spec"], seed, start) for seed, start in zip(seeds, begun, strict=False)]
     variables["run"] = (("seed",), runs, {"long_name": "id of the run"})
     update = ("check", arrays["updates"], {"long_name": "updates", "units": "updates"})

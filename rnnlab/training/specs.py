@@ -11,21 +11,22 @@ import numpy as np
 from jaxtyping import Float32
 
 from rnnlab.descent.algorithm import Algorithm
+from rnnlab.methods.method import Method
 from rnnlab.naming import UnnamedError, added, digest, form
-from rnnlab.network.cells import Sigma
+from rnnlab.network.cells import Cell, Sigma
 from rnnlab.network.inits import BasicTanh, Init
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Sizes
 from rnnlab.tasks.pathological import TemporalOrder
 from rnnlab.tasks.task import LONGEST, Task
-from rnnlab.training.checks import STOPS, Measure, Rate, Sequences, Stop, as_measures, as_stop
+from rnnlab.training.checks import STOPS, Choice, Measure, Rate, Sequences, Stop, as_measures, as_stop
 from rnnlab.values import Count, Size, as_seeds, plain, settle, taken, whole
 
 NUMERICS = 2  # raised whenever the same specification and seed give other numbers
 
 
-def _algorithm(name: str, value: object) -> Algorithm:
-    return Algorithm.named(value) if isinstance(value, str) else taken(name, value, Algorithm)
+def _algorithm(name: str, value: object) -> Method:
+    return Algorithm.named(value) if isinstance(value, str) else taken(name, value, Method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Spec:
     Args:
         task: problem, with its length.
         init: initialization, with its non-linearity.
-        algorithm: learning rate, clipping, omega; or one of the paper's names, such as "MSGD-CR".
+        algorithm: learning rate, clipping, omega; or one of the paper's names, such as "MSGD-CR"; or another `Method`.
         units: N.
         batch: sequences an update, B.
         updates: budget.
@@ -50,6 +51,8 @@ class Spec:
             by an object, such as `HoldsAt(lengths)`.
         measures: what is taken down at every check beside rho and error.
         rate: how each member's learning rate follows the checks; None leaves it as it is.
+        choose: which check's networks are the outcome, such as `Lowest("error")`; None: the last.
+        cell: what happens in a step; None is the simple cell with the initialization's non-linearity.
 
     Raises:
         ValueError: a number is out of range, more than a million tests are asked for, or an update draws more than
@@ -61,7 +64,7 @@ class Spec:
 
     task: Task = TemporalOrder()
     init: Init = BasicTanh()
-    algorithm: Annotated[Algorithm, _algorithm] = Algorithm.named("MSGD-CR")
+    algorithm: Annotated[Method, _algorithm] = Algorithm.named("MSGD-CR")
     units: Size = 50
     batch: Count = 20
     updates: Count = 10_000
@@ -71,12 +74,16 @@ class Spec:
     stop: Annotated[str | Stop, as_stop] = "below 1 %"
     measures: Annotated[tuple[Measure, ...], as_measures] = added(())
     rate: Rate | None = added(None)
+    choose: Choice | None = added(None)
+    cell: Cell | None = added(None)
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, and names where objects are asked for."""
         settle(self)
         for name, held, kind in (("init.sigma", self.init.sigma, Sigma), ("task.loss", self.task.loss, Loss)):
             plain(name, taken(name, held, kind))
+        if self.rate is not None and not hasattr(self.algorithm, "learning_rate"):
+            raise ValueError(f"rate must be None for an algorithm without a learning rate, got {self.rate}")
         if self.ends is not None:
             self.ends.afterwards(self.task)  # refuses a task that does not do
         if self.task.longest > LONGEST:
@@ -94,7 +101,12 @@ class Spec:
     @property
     def sizes(self) -> Sizes:
         """Sizes of its networks."""
-        return Sizes(self.task.inputs, self.units, self.task.outputs)
+        return Sizes(self.task.inputs, self.units, self.task.outputs, self.cell)
+
+    @property
+    def sigma(self) -> Sigma | None:
+        """The initialization's non-linearity, of the simple cell; None for networks of another."""
+        return self.init.sigma if self.cell is None else None
 
     def with_(self, **changes: Any) -> "Spec":
         """The same specification with some fields changed."""

@@ -1,6 +1,6 @@
 """What one call of an engine is given: so many members, updates and steps as there is room for, worked out by hand."""
 
-from types import SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
@@ -66,7 +66,8 @@ def test_a_call_trains_as_many_members_and_updates_as_there_is_room_for(sizes, m
         zeros = torch.zeros(K, M)
         return Trace(zeros, zeros, zeros, zeros.to(torch.uint8))
 
-    made.engine, made.update = SimpleNamespace(sgd=sgd), 1000
+    made.engine, made.update = ModuleType("noted"), 1000
+    made.engine.sgd = sgd
     trace = made.advance(updates)
     assert seen == calls
     assert trace.loss.shape == (updates, members)

@@ -13,8 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnnlab import Algorithm, BasicTanh, ElementwiseSignal, NoiselessMemorization, Spec, Store, train
+from rnnlab import (
+    LSTM,
+    AdamW,
+    Algorithm,
+    BasicTanh,
+    ElementwiseSignal,
+    Halving,
+    Lowest,
+    NoiselessMemorization,
+    Norm,
+    Spec,
+    Store,
+    train,
+)
 from rnnlab.training.store import CHECKPOINT, RUN
+from tests.own import Pieces, Quantile, SignDescent
 from tests.soak import chain, nursed
 
 # Of four members one ends at update 420, one at 700, one at 1,000 and one not at all; 128 updates are made at a time.
@@ -34,6 +48,12 @@ SEEDS = [4, 1, 2, 0]
 BATCHED = FUSED.with_(algorithm=Algorithm(learning_rate=0.05, clip=ElementwiseSignal(1.0)), updates=150, check_every=60)
 WILD = FUSED.with_(algorithm=Algorithm.named("MSGD", learning_rate=1e38))
 SPECS = {"fused": FUSED, "batched": BATCHED, "diverging": WILD, "never": FUSED.with_(stop="never")}
+SPECS["Adam with noise"] = FUSED.with_(algorithm=AdamW(clip=Norm(1.0), noise=0.1), updates=300)
+PIECES = BATCHED.with_(task=Pieces(), choose=Lowest("loss"), stop="never")  # states go on from update to update
+SPECS["Adam on pieces"] = PIECES.with_(algorithm=AdamW())
+SPECS["a rule that remembers"] = PIECES.with_(algorithm=Algorithm(clip=Quantile()), rate=Halving("loss"))
+SPECS["an LSTM that learns where to begin"] = PIECES.with_(cell=LSTM(learned_start=True), algorithm=AdamW())
+SPECS["a method of one's own"] = PIECES.with_(algorithm=SignDescent())
 
 
 @functools.cache

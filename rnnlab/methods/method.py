@@ -1,0 +1,92 @@
+"""The contract of whatever makes networks learn: a state at the start; batches in, another state and a trace out."""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Int64
+from torch import Tensor
+
+from rnnlab.descent.clipping import State
+from rnnlab.engine.contract import Answer, Gradients, Trace
+from rnnlab.network.cells import Sigma
+from rnnlab.network.losses import Loss
+from rnnlab.network.parameters import Parameters
+from rnnlab.tasks.task import Batch, Chunk
+
+
+@dataclass(frozen=True)
+class Networks:
+    """M networks in the middle of their training, with all that their gradients need.
+
+    Args:
+        parameters: of M networks; a method changes them in place.
+        loss: what their outputs are held to.
+        sigma: non-linearity of a simple cell, or None where the sizes name a cell.
+        engine: what computes gradients and updates.
+        seeds: of the members; with `update`, all that a method's own random numbers may depend on (`rnnlab.bits`).
+        update: number of the first update that is to be made.
+    """
+
+    parameters: Parameters
+    loss: Loss
+    sigma: Sigma | None
+    engine: ModuleType
+    seeds: Int64[Tensor, "M"]
+    update: int = 0
+
+    def gradients(self, batch: Batch, **how: Any) -> Gradients:
+        """Gradients of a batch's loss and all that comes with them, as `engine.batched.gradients`."""
+        return self.engine.gradients(self.parameters, batch, sigma=self.sigma, loss=self.loss, **how)
+
+    def outputs(self, batch: Batch, *, h_0: Tensor | None = None) -> Answer:
+        """What the networks answer, `M S B O`, and the states they end in, as `engine.batched.outputs`."""
+        return self.engine.outputs(self.parameters, batch, sigma=self.sigma, loss=self.loss, h_0=h_0)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """How networks learn. `Algorithm` is one: gradient descent.
+
+    What it remembers from batch to batch is all in its state, which goes into checkpoints: tensors by name, members in
+    front. A member's numbers may depend on its own parameters, state, batches and seed alone. What it takes down beside
+    loss, norm, omega and events, it names in `series`, a dictionary of (a few words, unit) by name, if it has one.
+    """
+
+    def init(self, network: Networks) -> State:
+        """What it remembers at the start."""
+
+    def advance(self, network: Networks, state: State, batches: Chunk) -> tuple[State, Trace]:
+        """Make an update by each of K batches: change `network.parameters`, return the state and what was taken down.
+
+        `Trace.of({"loss": ...})`, of shape `K M`, fills in what a method does not have.
+        """
+
+
+def advanced(method: Method, network: Networks, state: State, batches: Chunk) -> tuple[State, Trace]:
+    """What a method makes of some batches, held to its contract.
+
+    Raises:
+        ValueError: it gives back something else than a state and a trace; says what.
+    """
+    wanted, M, K = "algorithm must return its state and a Trace", network.parameters.members, len(batches)
+    answer = method.advance(network, state, batches)
+    if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Trace):
+        raise ValueError(f"{wanted}, got {type(answer).__name__} from {method}")
+    for name, x in answer[1].parts.items():
+        if not isinstance(x, Tensor) or tuple(x.shape) != (K, M):
+            raise ValueError(f"{wanted} whose {name} has shape {(K, M)}, got {x!r:.100} from {method}")
+    require_state(answer[0], M, method)
+    return answer
+
+
+def require_state(state: Any, members: int, method: Method) -> None:
+    """Refuse a state that no checkpoint could keep.
+
+    Raises:
+        ValueError: it is no dictionary of tensors with the members in front.
+    """
+    for name, x in state.items() if isinstance(state, dict) else [("state", state)]:
+        if not isinstance(x, Tensor) or x.ndim == 0 or len(x) != members:
+            rule = f"algorithm's state must be a dictionary of tensors with {members} members in front"
+            raise ValueError(f"{rule}, got {name}: {x!r:.100} from {method}")
