@@ -22,6 +22,7 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 WORDS = 4  # 32-bit words a counter yields
+_TILE = 2**17  # counters that are worked on at once
 
 
 def _multiply(a: Tensor, constant: int) -> tuple[Tensor, Tensor]:
@@ -56,6 +57,12 @@ def _checked(stream: int, start: int, count: int) -> tuple[int, int, int]:
     return stream, start, whole("count", count, at_least=0, at_most=2**40)
 
 
+def _tile(words: Tensor) -> int:
+    """Counters of each (update, seed) at a time: what is on the way to their words stays in a cache."""
+    each = words.shape[0] * words.shape[1]
+    return max(1, _TILE // max(1, each) if words.device.type == "cpu" else words.shape[2])
+
+
 def bits(seeds: Seeds, updates: Updates, *, stream: int, start: int, count: int) -> Drawn:
     """32-bit words number `start` to `start + count` of every (seed, update), as int64 in [0, 2^32).
 
@@ -78,13 +85,15 @@ def bits(seeds: Seeds, updates: Updates, *, stream: int, start: int, count: int)
     position = torch.arange(first, last, dtype=torch.int64, device=seeds.device)
     update = updates.to(seeds.device)[:, None, None]
     seed = seeds[None, :, None]
-    top = position >> 32
-    if high >> 32:  # positions end below 2**39, so their high word has room for an update's
-        top = top | update >> 32 << 8
-    counter = position & _MASK, update & _MASK, torch.full_like(update, stream), top
-    words = philox(counter, (seed & _MASK, (seed >> 32) & _MASK))
-    flat = torch.stack(torch.broadcast_tensors(*words), dim=-1).flatten(-2)  # K M 4(last - first)
-    return flat[..., start - WORDS * first :][..., :count]
+    key, which = (seed & _MASK, (seed >> 32) & _MASK), torch.full_like(update, stream)
+    words = seeds.new_empty(len(updates), len(seeds), len(position), WORDS)
+    for place, tile in zip(position.split(size := _tile(words)), words.split(size, dim=2), strict=True):
+        top = place >> 32
+        if high >> 32:  # positions end below 2**39, so their high word has room for an update's
+            top = top | update >> 32 << 8
+        for i, word in enumerate(philox((place & _MASK, update & _MASK, which, top), key)):
+            tile[..., i] = word
+    return words.flatten(-2)[..., start - WORDS * first :][..., :count]
 
 
 def integers(seeds: Seeds, updates: Updates, *, high: int, stream: int, count: int, start: int = 0) -> Drawn:

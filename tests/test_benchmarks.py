@@ -1,7 +1,9 @@
 """`make bench` times what it says, holds what was asked for, and refuses a peer that computes something else."""
 
 import json
+import os
 import re
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,9 @@ from tqdm import tqdm
 from rnnlab.engine import batched
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
-from tests.benchmarks import costs, engines, roofline
+from rnnlab.tasks.conformance import check_task
+from tests.benchmarks import costs, engines, roofline, timing, workloads
+from tests.benchmarks.corpora import CORPORA
 from tests.benchmarks.peers import PEERS, Case, Peer, check, run_engine, run_nn_rnn
 
 TINY = Case(N=6, B=2, T=10, members=2)
@@ -23,6 +27,7 @@ STORED = {
 }
 # JAX is no part of the tests' environment.
 HERE = {name: peer for name, peer in PEERS.items() if name != "jax"}
+SMALL = {name: replace(case, N=6, B=2, T=10, members=2) for name, case in workloads.CASES.items()}
 
 
 def silent():
@@ -31,6 +36,20 @@ def silent():
 
 def test_every_peer_trains_to_the_same_parameters():
     check(TINY, HERE)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_peer_of_another_workload_trains_to_the_same_parameters(name):
+    check(SMALL[name], {peer: HERE[peer] for peer in workloads.COMPARED if peer in HERE})
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_a_stand_in_for_a_corpus_is_a_task(name):
+    task = CORPORA[name](12)
+    assert check_task(task) == []
+    drawn = task.chunk(torch.arange(2), torch.arange(3), batch=4)
+    follows = drawn.inputs[:, :, 1:] == drawn.targets[:, :, :-1]  # what is to be told at a step is what the next holds
+    assert follows.all()
 
 
 def half(problem, updates):
@@ -52,9 +71,11 @@ def test_a_peer_that_computes_something_else_is_refused(run):
 def test_a_bench_holds_what_was_asked_for(monkeypatch):
     some = {name: change for name, change in engines.variants().items() if name in ("strides at run time", "avx2")}
     monkeypatch.setattr(engines, "variants", lambda: some)
-    monkeypatch.setattr(engines, "PEERS", {name: replace(peer, updates=1) for name, peer in HERE.items()})
+    for module in (engines, workloads):
+        monkeypatch.setattr(module, "PEERS", {name: replace(peer, updates=1) for name, peer in HERE.items()})
     grid = [replace(TINY, members=members) for members in (1, 16)]
-    result = json.loads(json.dumps(engines.measure(TINY, 1, grid, silent())))
+    loads = {name: SMALL[name] for name in ("addition", "characters, B 1")}
+    result = json.loads(json.dumps(engines.measure(TINY, 1, grid, loads, silent())))
     assert {"date", "machine", "versions", "case", "ms", "ratio", "cases", "roofline", "kernel"} <= result.keys()
     assert result["case"] | {"N": 6, "B": 2, "T": 10, "members": 2, "rounds": 1} == result["case"]
     ratios = {"vmap", "nn_rnn", "batched", "eager", "eager_per_core", "matmul", "memory_per_member", "first_compile_s"}
@@ -65,9 +86,15 @@ def test_a_bench_holds_what_was_asked_for(monkeypatch):
     for median, low, high in result["ms"].values():
         assert 0 < low <= median <= high
     assert result["ratio"]["eager"] == result["ms"]["eager"][0] / result["ms"]["fused"][0]
+    for load in result["workloads"].values():
+        rate = 2 * 1024**3 / load["ms"]["product"][0]
+        assert load["share"]["fused"] == pytest.approx(load["useful"] / load["ms"]["fused"][0] / rate)
+    ratios = {"addition: product", "characters, B 1: product", "characters, B 1: nn_rnn"}
+    assert ratios <= result["ratio"].keys() & result["targets"].keys()
     assert {"processor", "avx512", "cores", "caches"} == result["machine"].keys()
     assert {"python", "torch", "jax", "compiler"} == result["versions"].keys()
     printed = "\n".join(engines.table(result))
+    assert all(f"\n{name}: fused " in printed for name in loads)
     assert [name for name in HERE if f"\n{name} " not in printed or f"\n{name}, one core " not in printed] == []
 
 
@@ -96,6 +123,40 @@ def test_rounds_are_interleaved_and_the_first_does_not_count():
     assert all(high < 100 for _, _, high in times.values())  # each first one took 200 ms, over two members
 
 
+def test_useful_are_products_of_recurrent_weights_and_those_of_real_inputs_and_of_outputs_at_every_step():
+    assert costs.useful(B=2, N=5, T=3, I=4, O=7) == 2 * 3 * 2 * (3 * 5 * 5 + 2 * 5 * 4 + 3 * 5 * 7)
+
+    def counted(name):
+        return workloads.useful(engines.Trial("", run_nn_rnn, SMALL[name], updates=1))
+
+    assert counted("permutation") == 2 * 10 * 2 * 3 * 6 * 6  # symbols, and a loss at the end
+    assert counted("memorization") == 2 * (10 + 2 * 10) * 2 * (3 * 6 * 6 + 3 * 6 * 6)  # six classes
+    assert counted("characters, B 16") == 2 * 10 * 2 * (3 * 6 * 6 + 3 * 6 * 50)
+    # Two real inputs; lengths of 10 to 10, since a tenth of them is one.
+    assert counted("addition") == 2 * 10 * 2 * (3 * 6 * 6 + 2 * 6 * 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be bound to a core here")
+def test_one_core_is_that_of_all_threads_until_the_end():
+    before, bound, go_on = os.sched_getaffinity(0), [], threading.Event()
+
+    def see():
+        go_on.wait()
+        bound.append(os.sched_getaffinity(0))
+
+    seen = threading.Thread(target=see)
+    seen.start()
+    with timing.one_core():
+        bound.append(os.sched_getaffinity(0))
+        made = torch.get_num_threads()
+        go_on.set()
+        seen.join()
+    assert made == 1
+    assert bound[0] == bound[1]
+    assert len(bound[0]) == 1
+    assert os.sched_getaffinity(0) == before
+
+
 def test_a_variant_is_another_kernel_and_leaves_the_engine_its_own():
     before = kernel.library(6)
     name = "strides at run time"
@@ -104,7 +165,7 @@ def test_a_variant_is_another_kernel_and_leaves_the_engine_its_own():
     if "avx2" in engines.variants() and kernel.instruction_set() != "avx2":
         assert engines.build("avx2", 6)._name != before._name
     assert kernel.library(6)._name == before._name
-    problem = engines.problem_of(TINY)
+    problem = timing.problem_of(TINY)
     assert torch.equal(engines.run_variant(name)(problem, 3), run_engine(cpu)(problem, 3))
     assert cpu.library is kernel.library
 

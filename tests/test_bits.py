@@ -194,3 +194,12 @@ def test_the_largest_numbers_of_a_counter_are_taken(argument, most):
 def test_integers_refuse_a_range_that_is_empty_or_too_long(high):
     with pytest.raises(ValueError, match="high must be"):
         bits.integers(longs(0), longs(0), high=high, stream=0, count=1)
+
+
+@pytest.mark.parametrize("counters", [1, 6, 20])  # of 6 for each position
+def test_words_are_the_same_however_many_are_worked_on_at_once(monkeypatch, counters):
+    asked = torch.tensor([0, 2**62 + 1]), torch.tensor([0, 7, 2**40 + 3])
+    given = {"stream": 5, "start": 2**33 + 3, "count": 30}  # nine positions, whose tiles need not end with them
+    want = bits.bits(*asked, **given)
+    monkeypatch.setattr(bits, "_TILE", counters)
+    assert torch.equal(bits.bits(*asked, **given), want)

@@ -15,6 +15,7 @@ from rnnlab.engine.contract import Rules
 from rnnlab.network.parameters import Parameters
 
 Space = dict[str, Tensor]  # memory for histories, kept: fresh pages cost more than the arithmetic done on them
+_TILE = 2**16  # numbers of a history that are worked on at once: they stay in a core's second cache
 
 
 def _taken(space: Space, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -23,6 +24,12 @@ def _taken(space: Space, name: str, shape: tuple[int, ...], like: Tensor) -> Ten
     if name not in space or space[name].numel() < size:
         space[name] = like.new_empty(size)
     return space[name][:size].view(shape)
+
+
+def _tiles(history: Tensor) -> list[slice]:
+    """The steps of a history, `T M B N`, in tiles: fewer operations where a step is small, little memory for each."""
+    T, size = history.shape[0], max(1, _TILE // history[0].numel())
+    return [slice(t, min(t + size, T)) for t in range(0, T, size)]
 
 
 def _drive(parameters: Parameters, inputs: Tensor, out: Tensor) -> None:
@@ -100,20 +107,23 @@ def backward(
     carried = S == 1 and threshold is None and within is None
     n = delta[:-1] if carried else _taken(space, "n", v.shape, h)
     delta[T] = immediate[-1]
-    hs, deltas, vs, ns = h.unbind(0), delta.unbind(0), v.unbind(0), n.unbind(0)
+    deltas, vs, ns, immediates = delta.unbind(0), v.unbind(0), n.unbind(0), immediate.unbind(0)
     limit = min(threshold or 0.0, torch.finfo(delta.dtype).max)
-    for t in range(T, 0, -1):
+    tiles, derivative = reversed(_tiles(v)), rules.sigma.derivative
+    slopes = (slope for tile in tiles for slope in reversed(derivative(h[1:][tile]).unbind(0)))  # M B N
+    for t, slope in zip(range(T, 0, -1), slopes, strict=True):
         if threshold is not None:
             deltas[t].clamp_(-limit, limit)
-        torch.mul(deltas[t], rules.sigma.derivative(hs[t]), out=vs[t - 1])  # M B N
+        torch.mul(deltas[t], slope, out=vs[t - 1])
         if within is not None:
             vs[t - 1].masked_fill_(~within[:, t - 1, :, None], 0.0)
         torch.bmm(vs[t - 1], parameters.W_rec, out=ns[t - 1])
         if not carried:
             past = ns[t - 1] if within is None else torch.where(within[:, t - 1, :, None], ns[t - 1], deltas[t])
-            deltas[t - 1].copy_(past)
             if S > 1 and t > 1:
-                deltas[t - 1].add_(immediate[t - 2])
+                torch.add(past, immediates[t - 2], out=deltas[t - 1])
+            else:
+                deltas[t - 1].copy_(past)
     if within is not None:
         delta[1:].masked_fill_(~within.transpose(0, 1)[..., None], 0.0)
     return Sweep(delta, v, n)
@@ -151,9 +161,9 @@ def input_gradients(gradient: Parameters, v: Tensor, inputs: Tensor) -> None:
 
 def recurrent_gradient(gradient: Parameters, sweep: Sweep, h: Tensor, weight: Tensor | None) -> None:
     """Fill W_rec's gradient, the sum over steps of v_t^T (h_{t-1} + weight_t n_t)."""
-    W_rec = torch.zeros_like(gradient.W_rec)
-    vs, ns, hs = sweep.v.unbind(0), sweep.n.unbind(0), h.unbind(0)
-    for t, v_t in enumerate(vs):
-        x_t = hs[t] if weight is None else torch.addcmul(hs[t], ns[t], weight[t, ..., None])  # M B N
-        W_rec.baddbmm_(v_t.mT, x_t)
+    W_rec, past = torch.zeros_like(gradient.W_rec), h[:-1]
+    for tile in _tiles(sweep.v):
+        x = past[tile] if weight is None else torch.addcmul(past[tile], sweep.n[tile], weight[tile, ..., None])
+        v, x = (each.transpose(0, 1).flatten(1, 2) for each in (sweep.v[tile], x))  # M TB N
+        W_rec.baddbmm_(v.mT, x)
     gradient.W_rec.copy_(W_rec)

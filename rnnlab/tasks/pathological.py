@@ -122,16 +122,18 @@ class _Marked(Task, Protocol):
         low = draws.lengths(self.length)
         lengths = low + draws.below(low // 10, variable=_EXTRA, count=1)[..., 0]
         window = steps or range(int(lengths.max()))
-        numbers = draws.uniforms(window)
-        marks = torch.zeros_like(numbers)
+        drawn = draws.uniforms(window)
+        inputs = drawn.new_zeros(*drawn.shape, 2)
+        marks, numbers = inputs.unbind(-1)
+        numbers.copy_(drawn)
         first = draws.below(lengths // 10, variable=_POSITIONS)
         second = (lengths // 10)[..., None] + draws.below(4 * lengths // 10, variable=_POSITIONS + 1)
         a, b = draws.uniform(variable=_VALUES), draws.uniform(variable=_VALUES + 1)
         for position, value in ((first, a), (second, b)):
-            numbers = _place(numbers, position, value, window)
-            marks = _place(marks, position, 1, window)
+            _place(numbers, position, value, window)
+            _place(marks, position, 1, window)
         target = self.target(a, b)[:, :, None, :, None]
-        return Chunk(torch.stack((marks, numbers), dim=-1), target, lengths.cpu())
+        return Chunk(inputs, target, lengths.cpu())
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,17 @@ POINTS = {"batched": "batched", "vmap": "torch.func.vmap", "nn_rnn": "nn.RNN", "
 REGISTERS = 65_536  # of a multiprocessor, handed to a warp in units of 8 for each of its 32 threads
 
 
-def useful(*, B: int, N: int, T: int) -> int:
-    """Operations of an update that count: its three products, of B N by N N at each step."""
-    return 6 * B * N**2 * T
+def useful(*, B: int, N: int, T: float, I: int = 0, O: int = 0) -> float:
+    """Operations of an update that count: at each step three products of B N by N N, two by N I, three by N O.
+
+    Args:
+        B: sequences.
+        N: units.
+        T: steps, the mean where they differ.
+        I: real inputs; symbols, whose rows are gathered, are none.
+        O: outputs at every step; a loss at the last step has none.
+    """
+    return 2 * B * N * T * (3 * N + 2 * I + 3 * O)
 
 
 def moved(*, B: int, width: int, T: int) -> int:

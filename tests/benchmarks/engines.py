@@ -11,14 +11,12 @@ import itertools
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
@@ -35,29 +33,13 @@ from rnnlab.book import running
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
 from rnnlab.engine.known import KNOWN
-from tests.benchmarks import costs, roofline
+from tests.benchmarks import costs, roofline, workloads
 from tests.benchmarks.peers import PEERS, Case, Peer, Problem, Run, check, run_engine
+from tests.benchmarks.timing import Range, Target, Trial, one_thread, product, rounds_of, sample
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = [Case(members=M, T=T, N=N) for M, T, N in itertools.product((1, 4, 16, 64), (50, 100, 200), (50, 100))]
 COMPARED = {"fused": 50, "jax": 20}  # in GRID: updates of 16 members in one call, at T 100 and N 50
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a ratio was to reach: a floor in any case, an aim if possible; for costs, to stay below."""
-
-    what: str
-    floor: float
-    aim: float | None = None
-    unit: float = 1.0
-    cost: bool = False
-
-    def verdict(self, value: float) -> str:
-        """Which of the two is met."""
-        sign = -1 if self.cost else 1
-        met = [bound is not None and sign * value >= sign * bound * self.unit for bound in (self.aim, self.floor)]
-        return "aim met" if met[0] else "floor met" if met[1] else "floor missed"
 
 
 TARGETS = {
@@ -69,27 +51,8 @@ TARGETS = {
     "eager_over_batched": Target("eager loop over batched", 5, 10),
     "memory_per_member": Target("memory of a network at T 200, at most (MB)", 3, 2, unit=1e6, cost=True),
     "first_compile_s": Target("first use of the kernel, at most (s)", 10, 3, cost=True),
+    **workloads.TARGETS,
 }
-
-Range = tuple[float, float, float]
-problem_of = functools.cache(Problem)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What is timed in one call: `updates` of every member of a case."""
-
-    name: str
-    run: Run
-    case: Case
-    updates: int
-
-    def ms(self) -> float:
-        """Milliseconds of one update of one member."""
-        problem = problem_of(self.case)
-        start = time.perf_counter()
-        self.run(problem, self.updates)
-        return (time.perf_counter() - start) / (self.case.members * self.updates) * 1e3
 
 
 def trials(case: Case, peers: Mapping[str, Peer]) -> list[Trial]:
@@ -107,29 +70,6 @@ def compared(case: Case, names: Iterable[str]) -> list[Trial]:
         Trial(name, PEERS[name].run, case, max(2, min(round(COMPARED[name] * share), 8 * COMPARED[name])))
         for name in names
     ]
-
-
-def rounds_of(timed: Sequence[Trial], rounds: int, bar: tqdm) -> dict[str, Range]:
-    """Median, lowest and highest of each trial, interleaved; the first round warms up and does not count."""
-    times: dict[str, list[float]] = {trial.name: [] for trial in timed}
-    for round_ in range(rounds + 1):
-        for trial in timed:
-            ms = trial.ms()
-            bar.update()
-            if round_:
-                times[trial.name].append(ms)
-    return {name: (statistics.median(values), min(values), max(values)) for name, values in times.items()}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch, and with it our engines, on one core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def variants() -> dict[str, dict[str, object]]:
@@ -169,19 +109,6 @@ def run_variant(name: str) -> Run:
             return run_engine(cpu)(problem, updates)
 
     return run
-
-
-def sample(problem: Problem, updates: int) -> Tensor:
-    """An update's batch and nothing else."""
-    return problem.chunk(0, updates, problem.seeds).inputs
-
-
-def product(problem: Problem, updates: int) -> Tensor:
-    """Torch's product of two large matrices, `updates` times."""
-    a = torch.ones(1024, 1024)
-    for _ in range(updates):
-        a @ a
-    return a
 
 
 def on_one_core(case: Case, others: Mapping[str, Peer]) -> list[Trial]:
@@ -276,24 +203,27 @@ def ratios(case: Case, ms: dict[str, Range], one: dict[str, Range], *, product: 
     }
 
 
-def measure(case: Case, rounds: int, grid: Sequence[Case], bar: tqdm) -> dict[str, object]:
+def measure(case: Case, rounds: int, grid: Sequence[Case], loads: Mapping[str, Case], bar: tqdm) -> dict[str, object]:
     """Everything that `_build/bench.json` holds."""
     others = {name: replace(PEERS["fused"], run=run_variant(name)) for name in variants()}
     check(case, PEERS | others)
     names = [name for name in COMPARED if name in PEERS]
     for largest in grid[-1:]:
         check(largest, {name: PEERS[name] for name in names})
+    workloads.check_all(loads)
     avx2 = {name: peer for name, peer in others.items() if name == "avx2"}
     alone, together = on_one_core(case, others), trials(case, PEERS | avx2)
     sizes = [case for case in grid if case.members == 16]
-    bar.reset((rounds + 1) * (len(together) + len(alone) + len(sizes) + len(names) * len(grid)))
+    calls = len(together) + len(alone) + len(sizes) + len(names) * len(grid) + sum(map(workloads.calls, loads.values()))
+    bar.reset((rounds + 1) * calls)
     ms = rounds_of(together, rounds, bar)
     with one_thread():
         one = rounds_of(alone, rounds, bar)
         rates = [{"N": c.N, "T": c.T, **rounds_of(compared(c, ["fused"]), rounds, bar)} for c in sizes]
+    works = {name: workloads.measured(load, rounds, bar) for name, load in loads.items()}
     cases = [{**asdict(c), "ms": rounds_of(compared(c, names), rounds, bar)} for c in grid]
     ceilings = roofline.measure() | {"product": 2 * 1024**3 / one["product"][0] * 1e3}
-    ratio = ratios(case, ms, one, product=ceilings["product"])
+    ratio = ratios(case, ms, one, product=ceilings["product"]) | workloads.ratios(works)
     aimed = {name: target for name, target in TARGETS.items() if name in ratio}
     return {
         **provenance(),
@@ -310,6 +240,7 @@ def measure(case: Case, rounds: int, grid: Sequence[Case], bar: tqdm) -> dict[st
         },
         "roofline": ceilings,
         "cases": cases,
+        "workloads": works,
     }
 
 
@@ -325,6 +256,7 @@ def table(result: dict) -> Iterator[str]:
     for case in result["cases"]:
         each = ", ".join(f"{name} {ms:.3f} ms" for name, (ms, _, _) in case["ms"].items())
         yield f"M {case['members']:3} T {case['T']:3} N {case['N']:3}: {each}"
+    yield from workloads.table(result["workloads"])
 
 
 def write(result: dict, target: Path) -> None:
@@ -347,7 +279,7 @@ def main() -> None:
         print(time.perf_counter() - start)
         return
     with tqdm(unit="call", dynamic_ncols=True) as bar:
-        result = measure(Case(), arguments.rounds, GRID, bar)
+        result = measure(Case(), arguments.rounds, GRID, workloads.CASES, bar)
     print(*table(result), sep="\n")
     write(result, ROOT / "_build" / "bench.json")
     if arguments.keep:

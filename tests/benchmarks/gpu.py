@@ -78,10 +78,12 @@ def jax(problem: Problem, network: rnnlab.Parameters, chunk: rnnlab.Chunk) -> Ca
 
     jax.config.update("jax_default_matmul_precision", "highest")  # otherwise tf32 on a GPU
     algorithm = problem.algorithm
-    step = jax_update(algorithm.alpha(0), algorithm.learning_rate, algorithm.clip.threshold)
+    step = jax_update(
+        algorithm.alpha(0), algorithm.learning_rate, algorithm.clip.threshold, problem.task.loss, mixed=False
+    )
     pieces = network.W_rec, network.W_in, network.b, network.W_out, network.b_out
     weights = tuple(jnp.asarray(p.cpu().numpy()) for p in pieces)
-    batches = jnp.asarray(chunk.inputs.cpu().numpy()), jnp.asarray(chunk.targets[:, :, 0].cpu().numpy())
+    batches = tuple(jnp.asarray(x.cpu().numpy()) for x in (chunk.inputs, chunk.targets, chunk.lengths))
 
     def call() -> None:
         ended = jax.block_until_ready(step(weights, batches))

@@ -13,6 +13,9 @@ import rnnlab
 from rnnlab.engine import batched
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.network.cells import Sigma
+from rnnlab.network.losses import Loss
+from rnnlab.tasks.pathological import TASKS
+from tests.benchmarks.corpora import CORPORA
 
 TANH = rnnlab.Tanh()
 
@@ -30,10 +33,14 @@ class Case:
 
 
 class Problem:
-    """Networks and batches of a case, the same for everybody."""
+    """Networks and batches of a case, the same for everybody.
+
+    Large ones begin with a spectral radius below 1: beyond it, rounding grows to other parameters in three updates.
+    """
 
     def __init__(self, case: Case) -> None:
-        self.case, self.task, self.init = case, rnnlab.TemporalOrder(case.T), rnnlab.BasicTanh()
+        self.case, self.task = case, (TASKS | CORPORA)[case.task](case.T)
+        self.init = rnnlab.BasicTanh() if case.N <= 100 else rnnlab.SmartTanh()
         self.sizes = rnnlab.Sizes(self.task.inputs, case.N, self.task.outputs)
         self.seeds = torch.arange(case.members)
         self.algorithm = rnnlab.Algorithm.named(case.algorithm)
@@ -102,9 +109,18 @@ def run_eager(problem: Problem, updates: int) -> Tensor:
     return torch.stack(trained)
 
 
+def error(loss: Loss, y: Tensor, targets: Tensor) -> Tensor:
+    """A loss of one member's outputs, `S B O`, as torch has it."""
+    if not loss.real_targets:
+        return nn.functional.cross_entropy(y.flatten(0, 1), targets.flatten().long())
+    squared = isinstance(loss, rnnlab.SquaredError)
+    of_one = nn.functional.mse_loss if squared else nn.functional.binary_cross_entropy_with_logits
+    return of_one(y, targets, reduction="sum") / targets[..., 0].numel()
+
+
 def run_nn_rnn(problem: Problem, updates: int) -> Tensor:
     """`torch.nn.RNN` with clipping and without omega: less work than the others do."""
-    algorithm, trained = problem.algorithm, []
+    algorithm, loss, trained = problem.algorithm, problem.task.loss, []
     for m in range(problem.case.members):
         start = problem.start.select([m])
         rnn = nn.RNN(problem.sizes.inputs, problem.sizes.units)
@@ -124,10 +140,11 @@ def run_nn_rnn(problem: Problem, updates: int) -> Tensor:
         optimizer = torch.optim.SGD(weights, lr=algorithm.learning_rate)
         for k in range(updates):
             batch = problem.chunk(k, 1, problem.seeds[m : m + 1])[0]
-            u = nn.functional.one_hot(batch.inputs[0].long(), problem.sizes.inputs).float()
+            u = batch.inputs[0]
+            u = u if u.is_floating_point() else nn.functional.one_hot(u.long(), problem.sizes.inputs).float()
             optimizer.zero_grad()
-            y = read(rnn(u)[1][0])
-            nn.functional.cross_entropy(y, batch.targets[0, 0].long()).backward()
+            every, last = rnn(u)
+            error(loss, read(every if loss.every_step else last), batch.targets[0]).backward()
             nn.utils.clip_grad_norm_(weights, algorithm.clip.threshold)
             optimizer.step()
         trained.append(torch.cat([p.detach().flatten() for p in weights]))
@@ -174,36 +191,58 @@ def run_vmap(problem: Problem, updates: int) -> Tensor:
 
 
 @functools.cache
-def jax_update(alpha: float, rate: float, threshold: float) -> Callable:
-    """`jit(vmap(scan))`: all updates of all members in one call, the backward sweep and omega written by hand."""
+def jax_update(alpha: float, rate: float, threshold: float, loss: Loss, mixed: bool) -> Callable:
+    """`jit(vmap(scan))`: all updates of all members in one call, the backward sweep and omega written by hand.
+
+    Where lengths are mixed, steps beyond a member's own change nothing.
+    """
     import jax
     import jax.numpy as jnp
 
     def update(weights: tuple, batch: tuple) -> tuple:
         W_rec, W_in, b, W_out, b_out = weights
-        symbols, target = batch  # T B, B
-        B = target.shape[0]
-        drive = (W_in.T + b)[symbols]  # T B N
+        inputs, targets, length = batch  # T B (I), S B (O), ()
+        (T, B), I = inputs.shape[:2], W_in.shape[1]
+        real = jnp.issubdtype(inputs.dtype, jnp.floating)
+        drive = inputs @ W_in.T + b if real else (W_in.T + b)[inputs]  # T B N
+        within = jnp.arange(T) < length
 
-        def forward(h, drive_t):
-            h = jnp.tanh(h @ W_rec.T + drive_t)
+        def kept(t, new, old):
+            return jnp.where(within[t], new, old) if mixed else new
+
+        def forward(h, step):
+            t, drive_t = step
+            h = kept(t, jnp.tanh(h @ W_rec.T + drive_t), h)
             return h, h
 
-        def backward(delta, h):
-            v = delta * (1 - h * h)
+        def backward(later, step):
+            t, h, immediate_t = step
+            delta = later if immediate_t is None else later + immediate_t
+            v = kept(t, delta * (1 - h * h), 0.0)
             n = v @ W_rec
-            return n, (delta, v, n)
+            return kept(t, n, delta), (delta, v, n)
 
         start = jnp.zeros((B, b.shape[0]))
-        last, h = jax.lax.scan(forward, start, drive)
-        dy = (jax.nn.softmax(last @ W_out.T + b_out) - jax.nn.one_hot(target, b_out.shape[0])) / B
-        _, (delta, v, n) = jax.lax.scan(backward, dy @ W_out, h, reverse=True)
+        last, h = jax.lax.scan(forward, start, (jnp.arange(T), drive))
+        read = h if loss.every_step else last[None]  # S B N
+        y = read @ W_out.T + b_out
+        if loss.real_targets:
+            dy = 2 * (y - targets) if isinstance(loss, rnnlab.SquaredError) else jax.nn.sigmoid(y) - targets
+        else:
+            dy = jax.nn.softmax(y) - jax.nn.one_hot(targets, b_out.shape[0])
+        dy = dy / (B * (length if loss.every_step else 1))
+        if mixed and loss.every_step:
+            dy = jnp.where(within[:, None, None], dy, 0.0)
+        immediate = dy @ W_out
+        later, each = (jnp.zeros_like(start), immediate) if loss.every_step else (immediate[0], None)
+        _, (delta, v, n) = jax.lax.scan(backward, later, (jnp.arange(T), h, each), reverse=True)
         d2, n2 = (delta**2).sum(-1), (n**2).sum(-1)
-        live = d2 >= 1e-20
+        live = (d2 >= 1e-20) & within[:, None]
         c = jnp.where(live, (n2 / d2 - 1) / d2, 0.0) * (4 * alpha / live.sum())
         x = jnp.concatenate((start[None], h[:-1])) + c[..., None] * n
-        flat, one_hot = v.reshape(-1, v.shape[-1]), jax.nn.one_hot(symbols.reshape(-1), W_in.shape[1])
-        grads = (flat.T @ x.reshape(flat.shape), flat.T @ one_hot, flat.sum(0), dy.T @ last, dy.sum(0))
+        flat, u = v.reshape(-1, v.shape[-1]), inputs.reshape(-1, I) if real else jax.nn.one_hot(inputs.reshape(-1), I)
+        grad_out = jnp.einsum("sbo,sbn->on", dy, read)
+        grads = (flat.T @ x.reshape(flat.shape), flat.T @ u, flat.sum(0), grad_out, dy.sum((0, 1)))
         norm = jnp.sqrt(sum((g**2).sum() for g in grads))
         scale = rate * jnp.minimum(1.0, threshold / norm)
         return tuple(w - scale * g for w, g in zip(weights, grads, strict=True)), None
@@ -216,12 +255,13 @@ def run_jax(problem: Problem, updates: int) -> Tensor:
     import jax.numpy as jnp
 
     algorithm, network = problem.algorithm, problem.start
-    step = jax_update(algorithm.alpha(0), algorithm.learning_rate, algorithm.clip.threshold)
     weights = tuple(
         jnp.asarray(p.numpy()) for p in (network.W_rec, network.W_in, network.b, network.W_out, network.b_out)
     )
     chunk = problem.chunk(0, updates, problem.seeds)
-    batches = jnp.asarray(chunk.inputs.numpy()), jnp.asarray(chunk.targets[:, :, 0].numpy())  # K M T B, K M B
+    mixed = bool((chunk.lengths < chunk.inputs.shape[2]).any())
+    step = jax_update(algorithm.alpha(0), algorithm.learning_rate, algorithm.clip.threshold, problem.task.loss, mixed)
+    batches = tuple(jnp.asarray(x.numpy()) for x in (chunk.inputs, chunk.targets, chunk.lengths))
     ended = step(weights, batches)
     return torch.cat([torch.from_numpy(np.array(w)).flatten(1) for w in ended], dim=1)
 

@@ -13,7 +13,7 @@ from rnnlab.descent.algorithm import ALGORITHMS, Algorithm
 from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
 from rnnlab.descent.schedules import InverseTime
-from rnnlab.engine import batched, reference
+from rnnlab.engine import batched, phases, reference
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.network.cells import Linear, Sigmoid, Tanh
 from rnnlab.network.losses import Softmax, SquaredError
@@ -141,6 +141,17 @@ def test_reference_and_batched_agree(shape, loss, sigma):
         given = {"sigma": sigma, "loss": loss, "omega": omega, "alpha": 0.7, "signal_threshold": signal, "h_0": h_0}
         want, got = (engine.gradients(network, batch, **given) for engine in (reference, batched))
         for name in ("theta", "states", "delta", "loss", "omega"):
+            torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])  # of seven
+def test_a_history_in_tiles_of_any_number_of_steps_has_the_same_gradients(monkeypatch, steps):
+    monkeypatch.setattr(phases, "_TILE", steps * 2 * 3 * 4)
+    for loss, omega, mixed in itertools.product(LOSSES, (None, Code()), (False, True)):
+        network, batch = random_case(2, 7, 3, 4, loss=loss, mixed=mixed)
+        given = {"sigma": Tanh(), "loss": loss, "omega": omega, "alpha": 0.7}
+        want, got = (engine.gradients(network, batch, **given) for engine in (reference, batched))
+        for name in ("theta", "states", "delta", "omega"):
             torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=1e-10, atol=1e-10)
 
 
