@@ -1,6 +1,8 @@
-"""What this machine is."""
+"""What this machine is, and whether somebody looks at it."""
 
 import functools
+import os
+import sys
 from pathlib import Path
 
 
@@ -11,3 +13,20 @@ def processor() -> dict[str, str]:
     first = told.read_text(encoding="utf8").split("\n\n")[0] if told.exists() else ""
     lines = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel executes this."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def watched() -> bool:
+    """Whether somebody looks: in a terminal or a notebook, but where `RNNLAB_BAR` is "off", as in published pages."""
+    return os.environ.get("RNNLAB_BAR") != "off" and (sys.stderr.isatty() or in_notebook())
+
+
+def say(line: str) -> None:
+    """One line on the standard error for whoever looks."""
+    if watched():
+        print(f"rnnlab: {line}", file=sys.stderr, flush=True)

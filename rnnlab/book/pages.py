@@ -16,7 +16,8 @@ import xarray
 
 from rnnlab.book import checks, claims
 from rnnlab.book.checks import choice, choices, device, flag, integer, integers, number, numbers  # noqa: F401 - for pages
-from rnnlab.training.progress import bar, in_notebook  # noqa: F401 - for pages
+from rnnlab.machine import in_notebook
+from rnnlab.training.progress import bar  # noqa: F401 - for pages
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 

@@ -7,6 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from rnnlab import machine
 from rnnlab.descent.algorithm import Algorithm
 from rnnlab.descent.omega import Omega
 from rnnlab.engine import batched, known
@@ -23,9 +24,17 @@ def choose(*, sigma: Sigma | None, loss: Loss, algorithm: Algorithm, sizes: Size
     """The fastest engine that knows all of these: `cpu` or `cuda`, fused, where it fits; `batched` everywhere else."""
     fused = {"cpu": cpu, "cuda": cuda}.get(device.type)
     rules = Rules(cell_of(sizes, sigma), loss, algorithm)
-    if fused is None or not known.fits(rules) or (fused is cuda and not cuda.holds(rules, sizes)):
+    if fused is None:
+        return batched
+    if reason := known.unknown(rules) or ([] if fused is cpu or cuda.holds(rules, sizes) else [repr(sizes)]):
+        _say(", ".join(reason))
         return batched
     return fused if _works(fused, sizes.units) else batched
+
+
+@functools.cache
+def _say(parts: str) -> None:
+    machine.say(f"by the batched engine, since the faster one does not know {parts}")
 
 
 def gradients(

@@ -24,10 +24,17 @@ KNOWN: dict[str, tuple[type, ...]] = {
 _LEAST = 2.0**-149  # of float32: what is positive stays so
 
 
+def unknown(rules: Rules) -> list[str]:
+    """Which of these are not known, as they are written."""
+    told = {kind: part for kind, part in rules.parts.items() if part is not None}
+    parts: list[object] = [part for kind, part in told.items() if type(part) not in KNOWN[kind]]
+    parts += [rules.cell] if rules.cell not in parts and rules.cell.learned_start else []
+    return [repr(part) for part in (*parts, *rules.algorithm.penalties)]
+
+
 def fits(rules: Rules) -> bool:
     """Whether all of these are known."""
-    known = all(type(part) in KNOWN[kind] for kind, part in rules.parts.items())
-    return known and not (rules.cell.learned_start or rules.algorithm.penalties)
+    return not unknown(rules)
 
 
 def numbers(rules: Rules) -> dict[str, int]:

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rnnlab.machine import watched
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -64,10 +66,4 @@ def watching(progress: Watch, label: str) -> Callable[[Progress], None] | None:
     if progress not in (None, True):
         said = "progress must be a function of a Progress, True or None for a bar, or False for none"
         raise ValueError(f"{said}, got {progress!r:.100}")
-    return bar(label, delay=1.0) if sys.stderr.isatty() or in_notebook() else None
-
-
-def in_notebook() -> bool:
-    """Whether a notebook's kernel executes this."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+    return bar(label, delay=1.0) if watched() else None

@@ -5,9 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from rnnlab import L2, LSTM, Algorithm, ElementwiseSignal, Simple, Sizes, Softmax, Tanh
 from rnnlab.descent.clipping import Event
-from rnnlab.engine import cuda
+from rnnlab.engine import batched, cuda
+from rnnlab.engine.choosing import choose
 from rnnlab.engine.cpu import kernel
 from rnnlab.engine.known import KNOWN
 
@@ -45,3 +48,24 @@ def test_the_gpus_kernels_ask_for_no_part_by_a_name_that_is_not_in_the_list():
     assert all(asked[kind] <= set(NAMES[kind]) for kind in KNOWN)
     for kind, names in asked.items():  # one may be what is left when all others were asked for
         assert len(names) >= len(NAMES[kind]) - 1, kind
+
+
+def test_what_is_not_known_is_said_as_it_is_written_and_once(capsys, monkeypatch):
+    monkeypatch.delenv("RNNLAB_BAR", raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    given = {"loss": Softmax(), "device": torch.device("cpu")}
+    unknown = Algorithm(clip=ElementwiseSignal(2.0), penalties=(L2(0.125),))
+    for _ in range(2):
+        assert choose(sigma=Tanh(), algorithm=unknown, sizes=Sizes(2, 3, 4), **given) is batched
+        assert (
+            choose(sigma=None, algorithm=Algorithm(), sizes=Sizes(2, 3, 4, LSTM(learned_start=True)), **given)
+            is batched
+        )
+        start = Sizes(2, 3, 4, Simple(Tanh(), learned_start=True))
+        assert choose(sigma=None, algorithm=Algorithm(), sizes=start, **given) is batched
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3
+    assert "ElementwiseSignal(threshold=2.0" in said[0]
+    assert "L2(strength=0.125" in said[0]
+    assert said[1].endswith("does not know LSTM(forget=True, forget_bias=1.0, learned_start=True)")
+    assert said[2].endswith("does not know Simple(sigma=Tanh(), learned_start=True)")

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from rnnlab.machine import processor
+from rnnlab.machine import processor, say
 from rnnlab.naming import digest
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
@@ -226,6 +226,7 @@ def _library(width: int) -> tuple[ctypes.CDLL, Path]:
         for path in kept:  # there may be folders in which nothing is executed
             if library := _opened(Path(shutil.copy(path, folder))):
                 return library, path
+        say("compiling the kernel for networks of this size, once and for all, in a few seconds")
         made = _compiled(width, Path(folder))
         path = _keep(made)
         library = _opened(path) or _opened(made)
