@@ -1,5 +1,6 @@
 """Sweeps: specifications over any axes, trained and gathered in one labelled dataset; and what a store has of them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import chain
@@ -15,7 +16,7 @@ from rnnlab.sweeps.summaries import answers, due
 from rnnlab.training.ensembles import Device
 from rnnlab.training.progress import Progress, Watch, watching
 from rnnlab.training.records import dataset, merged, totals
-from rnnlab.training.specs import Spec
+from rnnlab.training.specs import Spec, named
 from rnnlab.training.store import RUN, Kept, Store
 from rnnlab.values import Count, Seconds, Seeds, as_seeds, checked
 
@@ -71,13 +72,13 @@ def run(
         OSError: the store cannot be written to at the start.
     """
     specs, every = grid(base, **axes), as_seeds(seeds)
-    jobs = _jobs(specs, every, chunk or len(every))
+    held, jobs = _jobs(specs, every, chunk or len(every), store)
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     taken, left = ([], jobs) if known is None else answers(known, jobs, store)
-    work, done, results = sum(job.work for job in jobs), [], []
+    work, done, results = sum(job.work for job, _ in held) + sum(job.work for job in jobs), [], []
     made, networks, solved, told = 0, 0, 0, watching(progress, "steps of all networks")
     with closing(results_by(left, executor, how)) as trained:  # also if progress is interrupted
-        for job, result in chain(taken, trained):
+        for job, result in chain(held, taken, trained):
             done.append(job)
             thin = known is not None and "theta" in result
             results.append(totals(result).drop_vars("theta") if thin else result)
@@ -91,12 +92,38 @@ def run(
     return runs.assign(spec=runs["spec"].isel(seed=0, drop=True))
 
 
-def _jobs(specs: xarray.DataArray, seeds: list[int], size: int) -> list[Job]:
-    """The ensembles of all cells."""
-    parts = [seeds[first : first + size] for first in range(0, len(seeds), size)]
+def _jobs(
+    specs: xarray.DataArray, seeds: list[int], size: int, store: Store | None
+) -> tuple[list[tuple[Job, xarray.Dataset]], list[Job]]:
+    """What a store has finished of all cells, seed by seed; and ensembles of what is left, begun ones as they are."""
+    kept: dict[str, list[tuple[str, int, list[int]]]] = {}
+    for name, header, members in store.begun() if store else ():
+        if not header["start"]:
+            kept.setdefault(_at_any_budget(header["spec"]), []).append((name, header["update"], members))
+    held, jobs = [], []
     cells = map(specs.__getitem__, np.ndindex(specs.shape))
-    named = [({str(name): label.item() for name, label in cell.coords.items()}, cell.item()) for cell in cells]
-    return [Job(names, spec, part) for names, spec in named for part in parts]
+    for cell in cells:
+        spec, left = cell.item(), list(seeds)
+        labelled = {str(name): label.item() for name, label in cell.coords.items()}
+        for name, update, members in kept.get(_at_any_budget(named(spec)), ()):
+            some = [seed for seed in left if seed in members]
+            ended = store is not None and some and name.endswith(f"-{spec.updates:012}.{RUN}")
+            file = store.read(name) if ended else None  # type: ignore[union-attr]
+            if file is not None:
+                held.append((Job(labelled, spec, some), dataset(file.header, file.arrays).sel(seed=some)))
+            elif len(some) == len(members) <= size and update < spec.updates:
+                jobs.append(Job(labelled, spec, members))  # goes on from there
+            else:
+                continue
+            left = [seed for seed in left if seed not in some]
+        jobs += [Job(labelled, spec, left[first : first + size]) for first in range(0, len(left), size)]
+    return held, jobs
+
+
+def _at_any_budget(canonical: str) -> str:
+    """A specification's canonical JSON but for its budget."""
+    said = json.loads(canonical or '{"spec": {}}')
+    return json.dumps(said | {"spec": {name: part for name, part in said["spec"].items() if name != "updates"}})
 
 
 def _over(axes: Mapping[Any, Sequence], specs: Sequence[Spec], results: Sequence[xarray.Dataset]) -> xarray.Dataset:

@@ -202,6 +202,15 @@ class Store:
         kept = (self.read(path.name) for path in self.folder.glob(f"{name}-*") if _NAME.fullmatch(path.name))
         return sorted((file for file in kept if file), key=lambda file: -int(file.header.get("update", 0)))
 
+    def begun(self) -> list[tuple[str, dict[str, Any], list[int]]]:
+        """Name, header and seeds of each of its trainings, the furthest first; sums are not looked at."""
+        found = []
+        for path in self.files():
+            with suppress(Exception), np.load(path, allow_pickle=False) as archive:  # whatever reading it may raise
+                words, seeds = json.loads(archive["rnnlab"].tobytes()), archive["seeds"].tolist()
+                found.append((path.name, dict(words["header"]), seeds))
+        return sorted(found, key=lambda one: -int(one[1].get("update", 0)))
+
     def read(self, name: str) -> File | None:
         """A file of the store, or None where there is none; a damaged one is named in a warning and set aside."""
         path = self.folder / name

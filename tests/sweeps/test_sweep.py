@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray
 
-from rnnlab import INITS, Algorithm, Spec, Store, TemporalOrder, ThreeBitTemporalOrder, train, wilson
+from rnnlab import INITS, Algorithm, Spec, Start, Store, TemporalOrder, ThreeBitTemporalOrder, train, wilson
 from rnnlab.statistics import success
 from rnnlab.sweeps import executors
 from rnnlab.sweeps.axes import grid
@@ -301,3 +301,43 @@ def test_success_is_of_events_alone(event):
         success(runs, event=event)
     with pytest.raises(ValueError, match=r"^runs must have a dimension seed, got \{"):
         success(runs.isel(seed=0))
+
+
+def test_a_store_is_gone_on_from_seed_by_seed_whichever_ensembles_they_were_trained_in(tmp_path, trained):
+    axes, store = {**TINY, "length": [10], "device": "cpu"}, Store(tmp_path)
+    spec = BASE.with_(updates=20, stop="never")
+
+    def asked(budget, seeds, **how):
+        """What a sweep with the store comes to, which is what one without comes to; and what was trained for it."""
+        trained.clear()
+        kept = run(spec.with_(updates=budget), **axes, seeds=seeds, store=store, **how)
+        new = list(trained)
+        plain = run(spec.with_(updates=budget), **axes, seeds=seeds)
+        for name in plain.data_vars:
+            xarray.testing.assert_equal(kept[name], plain[name])
+        return new
+
+    cells = len(TINY["init"]) * len(CALM)
+    assert asked(20, 3) == [[0, 1, 2]] * cells
+    assert asked(20, 5) == [[3, 4]] * cells
+    assert asked(20, [4, 0, 2]) == []
+    assert asked(20, 5, chunk=1) == []
+    assert sorted(asked(40, 6)) == sorted([[0, 1, 2], [3, 4], [5]] * cells)
+    assert len(store.files()) == cells * (2 + 3)
+
+
+def test_of_a_store_nothing_counts_that_was_damaged_or_trained_from_elsewhere(tmp_path, trained):
+    axes, store = {**TINY, "length": [10], "device": "cpu", "seeds": 2}, Store(tmp_path)
+    spec = BASE.with_(updates=20, stop="never", init=TINY["init"]["sigmoid"])
+    whole = train(spec, seeds=2, device="cpu")
+    start = Start(whole["theta"].values, 10)
+    train(spec, seeds=2, start=start, device="cpu", store=store)
+    alone = {**axes, "init": {"sigmoid": spec.init}, "algorithm": {"MSGD-CR": spec.algorithm}}
+    run(spec, **alone, store=store)
+    assert len(trained) == 1
+    for path in store.files():
+        path.write_bytes(path.read_bytes()[:-70] + bytes(70))
+    trained.clear()
+    with pytest.warns(UserWarning, match="set aside"):
+        run(spec, **alone, store=store)
+    assert len(trained) == 1

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from rnnlab import INITS, Algorithm, Spec, Store, TemporalOrder, ThreeBitTemporalOrder, sweeps
+from rnnlab import INITS, Algorithm, Spec, Store, TemporalOrder, ThreeBitTemporalOrder, sweeps, train
 from rnnlab.__main__ import main
 from rnnlab.sweeps.summaries import read_summary, write_summary
 from rnnlab.training.progress import Progress
@@ -212,15 +212,15 @@ def test_gather_keeps_every_axis_by_which_trainings_differ(tmp_path):
 
 
 def test_what_keeps_trainings_from_one_grid_is_named(tmp_path):
-    one = {"init": {"it": INITS["sigmoid"]()}, "length": [10], "device": "cpu", "store": Store(tmp_path / "seeds")}
-    calm = {**one, "algorithm": {"MSGD": ALGORITHMS["MSGD"]}}
+    store = Store(tmp_path / "seeds")
+    spec = BASE.with_(init=INITS["sigmoid"](), task=TemporalOrder(10), algorithm=ALGORITHMS["MSGD"])
     for seeds in (1, 2):
-        sweeps.run(BASE, **calm, seeds=seeds)
+        train(spec, seeds=seeds, device="cpu", store=store)
     twice = "seed 0 of sigmoid, MSGD, 10 twice"
     with pytest.raises(
         ValueError, match=rf"{twice}, trained beside other seeds: (\[0\] and \[0, 1\]|\[0, 1\] and \[0\])\."
     ):
-        sweeps.gather(one["store"])
+        sweeps.gather(store)
 
 
 def test_a_summary_keeps_outcomes_and_provenance_exactly_and_series_to_eleven_bits(swept, tmp_path):
