@@ -1,11 +1,11 @@
-"""Parts that a user brings from outside the package: a method, a clipping rule that remembers, a finite corpus."""
+"""Parts that a user brings from outside the package: one of each kind."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 
-from rnnlab import Bernoulli, Chunk, Norm, Skip, Trace, bits
+from rnnlab import Addition, BasicTanh, Bernoulli, Chunk, Code, Norm, Skip, Trace, bits
 from rnnlab.tasks.task import Task
 
 
@@ -81,3 +81,83 @@ class Pieces(Task):
             lengths,
             begins,
         )
+
+
+@dataclass(frozen=True)
+class Softsign:
+    """a / (1 + |a|)."""
+
+    gamma: ClassVar = 1.0
+
+    def __call__(self, a):
+        return a / (1 + a.abs())
+
+    def derivative(self, h):
+        return (1 - h.abs()) ** 2
+
+    def apply_(self, a):
+        return a.div_(1 + a.abs())
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """Orthogonal recurrent weights."""
+
+    gain: float = 0.95
+    name: ClassVar = "orthogonal"
+    sigma: ClassVar = Softsign()
+
+    def parameters(self, sizes, seeds, *, dtype=torch.float32):
+        network = BasicTanh().parameters(sizes, seeds, dtype=torch.float64)
+        network.W_rec.copy_(self.gain * torch.linalg.qr(network.W_rec).Q)
+        return network.to(dtype)
+
+
+@dataclass(frozen=True)
+class LogRatio(Code):
+    """Mean of the squared logarithm of |n|/|d|."""
+
+    def value(self, d2, n2, live):
+        q = torch.where(live, n2, 1.0) / torch.where(live, d2, 1.0)
+        return q.log().square().sum(dim=(1, 2)) / 4 / live.sum(dim=(1, 2)).clamp(min=1)
+
+    def coefficient(self, d2, n2):
+        return (n2 / d2).log() / n2
+
+    def scale(self, live):
+        return 1 / live.sum(dim=(1, 2)).clamp(min=1).double()
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A weight that grows from 0."""
+
+    value: float = 2.0
+    period: int = 100
+
+    def __call__(self, update):
+        return self.value * min(1.0, update / self.period)
+
+
+@dataclass(frozen=True)
+class AbsoluteError:
+    """The absolute error at the last step."""
+
+    every_step: ClassVar = False
+    real_targets: ClassVar = True
+
+    def value(self, y, targets, counted):
+        return (y - targets).abs().sum(dim=(1, 3)).mean(dim=1)
+
+    def gradient(self, y, targets, counted):
+        return (y - targets).sign() / y.shape[2]
+
+    def wrong(self, y, targets, counted):
+        return ~((y - targets).abs() <= 0.2).all(dim=(1, 3))
+
+
+@dataclass(frozen=True)
+class RobustAddition(Addition):
+    """Addition by the absolute error."""
+
+    loss: ClassVar = AbsoluteError()

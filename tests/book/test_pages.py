@@ -333,3 +333,15 @@ def test_the_reference_has_every_module_that_has_public_names():
     package = BOOK.parent / "rnnlab"
     modules = {".".join(("rnnlab", *path.relative_to(package).with_suffix("").parts)) for path in package.rglob("*.py")}
     assert sorted(listed) == sorted(["rnnlab", *(m for m in modules if not m.endswith(("__init__", "__main__")))])
+
+
+def test_a_part_of_ones_own_takes_no_more_lines_than_the_page_says():
+    text = (BOOK / "6_lab" / "your_own.md").read_text(encoding="utf8")
+    assert "at most fifteen lines each" in text
+    cells = re.findall(r"```{code-cell} python3\n(.*?)```", text, re.DOTALL)
+    tree = ast.parse("\n".join(line for cell in cells for line in cell.splitlines() if not line.startswith(":tags:")))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert len(classes) == 9
+    for node in classes:
+        lines = ast.unparse(node).splitlines()
+        assert len([line for line in lines if line.strip()]) <= 15, node.name

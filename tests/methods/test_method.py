@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab import Algorithm, Ensemble, Halving, Lowest, Spec, Store, TemporalOrder, Trace, train
+from rnnlab import Algorithm, Ensemble, Halving, Lowest, Sizes, Spec, Store, TemporalOrder, Trace, train
+from rnnlab.engine import batched, reference
 from rnnlab.methods.method import Method
-from tests.own import Quantile, SignDescent
+from tests.own import LogRatio, Orthogonal, Quantile, RobustAddition, SignDescent
 
 SPEC = Spec(
     task=TemporalOrder(10),
@@ -196,3 +197,14 @@ def test_a_rule_that_gives_back_another_state_is_refused(last, back):
     said = f"clip must give back a state of {{'norms': (3, {last})}}, got {back} from Forgetting"
     with pytest.raises(ValueError, match=re.escape(said)):
         train(SPEC.with_(algorithm=Algorithm(clip=Forgetting(last=last))), **HOW)
+
+
+def test_parts_of_ones_own_have_the_derivatives_that_autograd_finds():
+    task, sizes = RobustAddition(10), Sizes(2, 6, 1)
+    network = Orthogonal(0.7).parameters(sizes, [0, 1], dtype=torch.float64)
+    batch = task.chunk(torch.arange(2), torch.arange(1), batch=5)[0]
+    given = {"loss": task.loss, "sigma": Orthogonal.sigma, "omega": LogRatio(), "alpha": 0.7}
+    want, got = reference.gradients(network, batch, **given), batched.gradients(network, batch, **given)
+    for name in ("theta", "delta", "loss", "omega"):
+        torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=1e-10, atol=1e-12)
+    assert want.omega.min() > 0.01

@@ -28,7 +28,7 @@ from rnnlab import (
     train,
 )
 from rnnlab.training.store import CHECKPOINT, RUN
-from tests.own import Pieces, Quantile, SignDescent
+from tests.own import LogRatio, Orthogonal, Pieces, Quantile, RobustAddition, SignDescent, WarmUp
 from tests.soak import chain, nursed
 
 # Of four members one ends at update 420, one at 700, one at 1,000 and one not at all; 128 updates are made at a time.
@@ -53,6 +53,8 @@ PIECES = BATCHED.with_(task=Pieces(), choose=Lowest("loss"), stop="never")  # st
 SPECS["Adam on pieces"] = PIECES.with_(algorithm=AdamW())
 SPECS["a rule that remembers"] = PIECES.with_(algorithm=Algorithm(clip=Quantile()), rate=Halving("loss"))
 SPECS["an LSTM that learns where to begin"] = PIECES.with_(cell=LSTM(learned_start=True), algorithm=AdamW())
+OWN = Algorithm(0.05, Quantile(), LogRatio(), WarmUp())
+SPECS["all parts of one's own"] = BATCHED.with_(task=RobustAddition(10), init=Orthogonal(), algorithm=OWN)
 SPECS["a method of one's own"] = PIECES.with_(algorithm=SignDescent())
 
 
