@@ -239,10 +239,13 @@ every_page = pytest.mark.parametrize("page", [BOOK / path for path in PAGES], id
 
 
 @every_page
-def test_parameters_are_literals(page):
+def test_parameters_are_literals_and_say_of_which_type(page):
+    """Papermill's --help-notebook tells it."""
     for statement in ast.parse(parameters(page)).body:
-        assert isinstance(statement, ast.Assign | ast.AnnAssign), ast.unparse(statement)
-        ast.literal_eval(statement.value)
+        assert isinstance(statement, ast.AnnAssign), ast.unparse(statement)
+        value = ast.literal_eval(statement.value)
+        kind = f"list[{type(value[0]).__name__}]" if isinstance(value, list) else type(value).__name__
+        assert ast.unparse(statement.annotation) == kind, ast.unparse(statement)
 
 
 @every_page
@@ -278,7 +281,7 @@ def test_a_page_refuses_a_parameter_that_it_does_not_have_before_it_computes(pag
     names, cells = ast.parse(parameters(page)).body, [cell.source for cell in code_cells(page)]
     checks = next(i for i, source in enumerate(cells) if re.search(r"^(pages\.)?given\(\s*globals\(\),", source, re.M))
     assert checks == cells.index(parameters(page)) + 1, "nothing runs between the parameters and their checks"
-    said = f"seed is no parameter of this page, which has {', '.join(n.targets[0].id for n in names)}; got 3"
+    said = f"seed is no parameter of this page, which has {', '.join(n.target.id for n in names)}; got 3"
     with matplotlib.rc_context(), pytest.raises(ValueError, match=r"^seed is no") as refusal:
         exec("\n".join(cells[: checks + 1]), {})
     assert sorted(re.split(r"\W+", str(refusal.value))) == sorted(re.split(r"\W+", f"{said}{near(names)}"))
@@ -286,7 +289,7 @@ def test_a_page_refuses_a_parameter_that_it_does_not_have_before_it_computes(pag
 
 
 def near(names) -> str:
-    return "; did you mean seeds?" if "seeds" in {name.targets[0].id for name in names} else ""
+    return "; did you mean seeds?" if "seeds" in {name.target.id for name in names} else ""
 
 
 def test_the_same_word_means_the_same_on_all_pages():
@@ -314,7 +317,7 @@ def test_a_page_checks_what_it_says(page):
 @every_page
 def test_a_page_that_trains_lets_its_reader_choose_the_device(page):
     source = "\n".join(cell.source for cell in code_cells(page))
-    names = {statement.targets[0].id for statement in ast.parse(parameters(page)).body if hasattr(statement, "targets")}
+    names = {statement.target.id for statement in ast.parse(parameters(page)).body}
     trains = any(
         isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"train", "Ensemble"}
         for node in ast.walk(ast.parse(source))
