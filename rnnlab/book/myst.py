@@ -152,9 +152,10 @@ def _others(page: Path) -> str:
     """The pages that may have been meant."""
     from difflib import get_close_matches
 
-    book = Path(page.parts[0]) if page.parts[0] == "book" else page.parent
-    pages = [p.as_posix() for p in sorted(book.rglob("*.md"))] if book.is_dir() else []
-    near = get_close_matches(page.as_posix(), pages, n=3) or pages[:10]
+    book = Path("book") if page.parts[0] == "book" or page.parent == Path() else page.parent
+    pages = {path.as_posix(): path.stem for path in sorted(book.rglob("*.md"))} if book.is_dir() else {}
+    close = get_close_matches(page.stem, pages.values(), n=3)
+    near = [path for path, stem in pages.items() if stem in close] or list(pages)[:10]
     return f"; there is {', '.join(near)}" if near else f"; from elsewhere than a checkout, write {SCHEME}PATH"
 
 
