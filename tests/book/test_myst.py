@@ -335,7 +335,7 @@ def test_a_missing_page_is_named_with_one_that_may_have_been_meant(checkout):
     with pytest.raises(FileNotFoundError, match=r"no page 'book/part/pge\.md' in .*; there is book/part/page\.md"):
         MystHandler.read("book/part/pge.md")
     with pytest.raises(FileNotFoundError, match=r"no page 'page' in .*; there is book/part/page\.md$"):
-        open_page(Path("page"))
+        myst.open_page(Path("page"))
     with pytest.raises(FileNotFoundError, match=r"no page 'nowhere/x\.md' in .*; from elsewhere .* myst://PATH"):
         MystHandler.read("myst://nowhere/x.md")
 
