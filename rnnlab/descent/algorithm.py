@@ -120,11 +120,11 @@ class Algorithm:
         Returns:
             The gradients' norms before clipping, and an `Event` for each member.
         """
-        before = network.to(g.dtype)
+        before, kept = network.to(g.dtype), {name: network.views[name].clone() for name in self.frozen}
         for penalty in self.penalties:
             extra = penalty.gradient(before)
             g = g if extra is None else g + extra
-        for name in self.frozen:
+        for name in kept:
             Parameters(g, network.sizes).views[name].zero_()
         held = {name: x for name, x in state.items() if name.startswith(_CLIP)}
         own = {name.removeprefix(_CLIP): x for name, x in held.items()}
@@ -134,6 +134,8 @@ class Algorithm:
         self._step(network, step, state)
         for penalty in self.penalties:
             penalty.hold_(network)
+        for name, x in kept.items():  # whatever a guard, a decay or a penalty did to it
+            network.views[name].copy_(x)
         return norm, events
 
     def _step(self, network: Parameters, g: Tensor, state: State) -> None:
@@ -182,10 +184,7 @@ class AdamW(Algorithm):
         second.mul_(self.beta2).add_(g * g, alpha=1 - self.beta2)
         bias1, bias2 = (1 - torch.pow(beta, steps.double()[:, None]) for beta in (self.beta1, self.beta2))
         step = (first / bias1.to(g.dtype)) / ((second / bias2.to(g.dtype)).sqrt() + self.eps)
-        decayed = Parameters(self.decay * network.theta, network.sizes)
-        for name in self.frozen:
-            decayed.views[name].zero_()
-        network.theta.sub_(step + decayed.theta, alpha=self.learning_rate)
+        network.theta.sub_(step + self.decay * network.theta, alpha=self.learning_rate)
 
 
 ALGORITHMS = ("MSGD", "MSGD-C", "MSGD-CR", "MSGD-R")

@@ -102,7 +102,7 @@ class LargestSingularValue:
         """Cut the singular values of those members that have larger ones."""
         W_rec = network.W_rec
         sound = W_rec.where(W_rec.isfinite().flatten(1).all(dim=1)[:, None, None], 0.0)
-        beyond = torch.linalg.eigvalsh(sound.mT @ sound)[:, -1] > self.most**2
+        beyond = torch.linalg.svdvals(sound)[:, 0] > self.most
         if beyond.any():
             U, S, V = torch.linalg.svd(W_rec[beyond], full_matrices=False)
             W_rec[beyond] = U * S.clamp(max=self.most)[:, None] @ V
