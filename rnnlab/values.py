@@ -26,6 +26,7 @@ _WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a s
 # What to write where one of these is asked for.
 _SUCH = {"Algorithm": "Algorithm.named('MSGD-CR')", "Clip": "Norm(1.0)", "Guard": "Shrink()", "Init": "SmartTanh()"}
 _SUCH |= {"Loss": "Softmax()", "Omega": "Code()", "Schedule": "Constant(4.0)", "Sigma": "Tanh()"}
+_SUCH |= {"Cell": "LSTM()", "Penalty": "L2(0.01)"}
 _SUCH |= {"Spec": "Spec(updates=1000)", "Task": "TemporalOrder(50)"}
 
 

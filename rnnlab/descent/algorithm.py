@@ -12,7 +12,7 @@ from rnnlab.descent.penalties import Penalty
 from rnnlab.descent.schedules import Constant, Schedule
 from rnnlab.naming import added, outside
 from rnnlab.network.parameters import Parameters
-from rnnlab.values import UNFIT, Positive, Spread, fit, positive, refusal, taken, value
+from rnnlab.values import UNFIT, Positive, Spread, fit, refusal, taken, value
 
 if TYPE_CHECKING:
     from rnnlab.engine.contract import Trace
@@ -143,9 +143,9 @@ class Algorithm:
 
 
 def _below_one(name: str, given: Any) -> float:
-    if (number := positive(name, given, zero=True)) >= 1:
+    if (number := fit(given, float)) is UNFIT or not 0 <= number < 1:
         raise refusal(name, "a number from 0 to below 1", given)
-    return number
+    return number + 0.0
 
 
 @value
