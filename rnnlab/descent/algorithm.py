@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _CLIP = "clip."  # what a clipping rule remembers stands under its names with this before them
 
 
+def _remembered(state: State) -> State:
+    """What a clipping rule remembers, by its own names."""
+    return {name.removeprefix(_CLIP): x for name, x in state.items() if name.startswith(_CLIP)}
+
+
 def _schedule(name: str, given: Any) -> Schedule:
     return Constant(given) if fit(given, float) is not UNFIT else taken(name, given, Schedule)
 
@@ -106,8 +111,16 @@ class Algorithm:
         )
 
     def state(self, parameters: Parameters) -> State:
-        """What goes on from update to update, at the start."""
-        return {_CLIP + name: x for name, x in self.clip.init(parameters).items()}
+        """What goes on from update to update, at the start.
+
+        Raises:
+            ValueError: what a clipping rule remembers is not of each member.
+        """
+        own = {_CLIP + name: x for name, x in self.clip.init(parameters).items()}
+        for name, x in own.items():
+            if not isinstance(x, Tensor) or x.shape[:1] != (parameters.members,):
+                raise refusal(name, f"a tensor with an axis of {parameters.members} members in front", x)
+        return own
 
     def descend(self, network: Parameters, g: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """Make the step of a gradient, omega's part included: penalties, clipping with its guard, step.
@@ -126,11 +139,9 @@ class Algorithm:
             g = g if extra is None else g + extra
         for name in kept:
             Parameters(g, network.sizes).views[name].zero_()
-        held = {name: x for name, x in state.items() if name.startswith(_CLIP)}
-        own = {name.removeprefix(_CLIP): x for name, x in held.items()}
-        step, norm, events, own = apply(self.clip, g, before, own)
+        step, norm, events, own = apply(self.clip, g, before, _remembered(state))
         for name, x in own.items():
-            held[_CLIP + name].copy_(x)
+            state[_CLIP + name].copy_(x)
         self._step(network, step, state)
         for penalty in self.penalties:
             penalty.hold_(network)
@@ -206,7 +217,8 @@ def check_steady(algorithm: Algorithm, network: Parameters) -> None:
         factors = torch.stack([omega.coefficient(d2, 2 * d2) for _ in range(200)])
         if not torch.equal(factors, factors[:1].expand_as(factors)):
             raise ValueError(f"omega must answer equal signals equally, as it can keep no state, got {omega}")
-    own, state = any(outside(type(part)) for part in (clip, clip.guard) if part is not None), clip.init(network)
+    own = any(outside(type(part)) for part in (clip, clip.guard) if part is not None)
+    state = _remembered(algorithm.state(network))
     first: list[tuple[Tensor, ...]] = []
     for k in range(200 * own):
         factor, some = (1e-6, 1.0, 1e6, math.nan)[k % 4], network.select(slice(2))

@@ -72,6 +72,28 @@ def test_adamw_makes_the_steps_of_torchs_own(how, frozen, clip, engine):
     assert (trace.events == Event.CLIPPED).any() == (clip != NoClip())
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("guard", [Skip(), Shrink(0.5)])
+def test_a_guards_gradient_enters_adams_moments_as_any_other_does(guard, engine):
+    network, chunk = begun(2), batches(4, 2)
+    chunk.inputs[1, 1] = math.inf  # no gradient: 0 times infinity
+    start = network.clone()
+    trace = descend(engine, network, chunk, AdamW(0.1, Norm(1e6, guard)))
+    assert trace.events.tolist() == [[0, 0], [0, int(Event.GUARDED)], [0, 0], [0, 0]]
+    for m in range(2):
+        theta = start.theta[m].clone().requires_grad_()
+        torchs = torch.optim.AdamW([theta], lr=0.1)
+        for k in range(4):
+            g = torch.zeros_like(theta)
+            if (k, m) != (1, 1):
+                g, _, _ = slope(theta.detach(), chunk.inputs[k, m], chunk.targets[k, m])
+            elif guard != Skip():
+                g[: N * N] = 0.5 * theta.detach()[: N * N]
+            theta.grad = g
+            torchs.step()
+        torch.testing.assert_close(network.theta[m], theta.detach(), **SAME)
+
+
 @dataclass(frozen=True)
 class AutoClip(Clip):
     """A rule from outside: each norm is held at a quantile of the last ones, itself among them."""
