@@ -160,7 +160,7 @@ def test_reference_and_batched_agree_on_sequences_with_lengths_and_starts_of_the
         begins=torch.tensor([[True, False, True], [False, True, False]]),
     )
     h_0 = torch.full((M, B, N), 0.25, dtype=torch.float64)
-    for start, signal in itertools.product((None, h_0), (None, 0.01)):
+    for start, signal in ((None, 0.01), (h_0, None)):
         given = {"loss": loss, "omega": omega, "alpha": 0.7, "signal_threshold": signal, "h_0": start}
         want, got = (engine.gradients(network, batch, **given) for engine in (reference, batched))
         assert omega is None or want.omega.abs().min() > 0
