@@ -135,7 +135,11 @@ def disturbances(seeds: Seeds, updates: Updates, *, count: int, start: int = 0) 
 
     Numbers 2 i and 2 i + 1 are the cosine's and the sine's of words 2 i and 2 i + 1 of the stream `NOISE`; none is
     beyond 5.8 standard deviations.
+
+    Raises:
+        ValueError: as `bits`.
     """
+    _, start, count = _checked(NOISE, start, count)
     first, last = start // 2, -(-(start + count) // 2)
     words = bits(seeds, updates, stream=NOISE, start=2 * first, count=2 * (last - first)) >> 8
     u, angle = (words[..., 0::2] + 1).double() * 2.0**-24, words[..., 1::2].double() * (2 * math.pi * 2.0**-24)

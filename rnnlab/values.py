@@ -33,6 +33,7 @@ _SUCH = {
     "Init": "SmartTanh()",
 }
 _SUCH |= {"Loss": "Softmax()", "Omega": "Code()", "Schedule": "Constant(4.0)", "Sigma": "Tanh()"}
+_SUCH |= {"Cell": "LSTM()", "Penalty": "L2(0.01)"}
 _SUCH |= {"Spec": "Spec(updates=1000)", "Task": "TemporalOrder(50)"}
 
 

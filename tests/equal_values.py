@@ -13,10 +13,17 @@ from rnnlab.naming import form
 positive = st.floats(2.0**-60, 2.0**60) | st.integers(1, 2**53)
 weight = st.just(0.0) | positive
 limit = positive | st.just(float("inf"))
+share = st.floats(2.0**-60, 1.0) | st.just(1)
+below_one = st.just(0) | st.floats(0.0, 1 - 2.0**-53)
+names = st.lists(st.sampled_from(["W_rec", "W_in", "b", "b_out"]), min_size=1, max_size=3).map(tuple)
+some_cell = st.builds(rnnlab.Leaky, share) | st.builds(rnnlab.LSTM, st.booleans(), share)
+penalties = st.tuples(st.builds(rnnlab.L2, positive, names), st.builds(rnnlab.LargestSingularValue, positive))
 guard = st.none() | st.builds(rnnlab.Shrink, positive, limit) | st.builds(rnnlab.Skip, limit)
 length = st.integers(10, 200) | st.tuples(st.integers(10, 20), st.integers(21, 30))
 count = st.integers(1, 10**4)
 clips = [(kind, {"threshold": positive, "guard": guard}) for kind in (rnnlab.Norm, rnnlab.Elementwise)]
+ALGORITHM = {"learning_rate": positive, "alpha": weight, "clip": st.builds(rnnlab.Norm, positive, guard)}
+ALGORITHM |= {"penalties": penalties, "noise": weight, "frozen": names}
 CASES = [
     *clips,
     (rnnlab.ElementwiseSignal, {"threshold": positive, "guard": guard}),
@@ -26,17 +33,23 @@ CASES = [
     *((kind, {"bound": positive}) for kind in (rnnlab.Code, rnnlab.Eq9, rnnlab.Eq10AsPrinted)),
     (rnnlab.Constant, {"value": weight}),
     (rnnlab.InverseTime, {"value": weight, "period": count}),
-    (rnnlab.Algorithm, {"learning_rate": positive, "alpha": weight, "clip": st.builds(rnnlab.Norm, positive, guard)}),
+    (rnnlab.Algorithm, ALGORITHM),
+    (rnnlab.AdamW, ALGORITHM | {"beta1": below_one, "beta2": below_one, "eps": positive, "decay": weight}),
+    *((kind, {"strength": positive, "of": names}) for kind in (rnnlab.L1, rnnlab.L2)),
+    (rnnlab.LargestSingularValue, {"most": positive}),
     (rnnlab.SigmoidInit, {"std": positive}),
     (rnnlab.BasicTanh, {"std": positive}),
     (rnnlab.SmartTanh, {"std": positive, "rho": positive, "nonzeros": count}),
     (rnnlab.SquaredError, {"wrong_above": positive}),
-    *((kind, {}) for kind in (rnnlab.Softmax, rnnlab.Softmax, rnnlab.Tanh, rnnlab.Sigmoid, rnnlab.Linear)),
+    *((kind, {}) for kind in (rnnlab.Softmax, rnnlab.Bernoulli, rnnlab.Tanh, rnnlab.Sigmoid, rnnlab.Linear)),
+    (rnnlab.Simple, {}),
+    (rnnlab.Leaky, {"leak": share}),
+    (rnnlab.LSTM, {"forget_bias": weight}),
     *((kind, {"length": length}) for kind in rnnlab.TASKS.values()),
     (rnnlab.NoiselessMemorization, {"length": length, "values": st.integers(2, 128), "positions": count}),
     (rnnlab.HoldsAt, {"lengths": st.tuples(count), "sequences": st.integers(1, 1000)}),
     (rnnlab.Halving, {}),
-    (rnnlab.Sizes, dict.fromkeys(("inputs", "units", "outputs"), count)),
+    (rnnlab.Sizes, dict.fromkeys(("inputs", "units", "outputs"), count) | {"cell": st.none() | some_cell}),
     (
         rnnlab.Spec,
         dict.fromkeys(("units", "batch", "updates", "check_every"), count)

@@ -51,6 +51,8 @@ length = (
     | st.sampled_from([0, 9, True, (10,), (10, 10), (12, 11), (9, 12), (10, 12, 14), (10.0, 12)])
 )
 seeds = THINGS | NUMBERS | st.sampled_from([0, True, "3", [1, 1], [-1], [1.5], [2**63], [None], 10**12, 2**63])
+below_one = not_negative | st.sampled_from([1, 1.0, 1.5])
+names = THINGS | NUMBERS | st.sampled_from(["b", (3,), ["b", None], ("b", 2.0)])
 flag = THINGS | st.sampled_from([0, 1, "True"])
 
 
@@ -60,6 +62,7 @@ def but(strategy, *allowed):
 
 
 some_thing = but(thing, None)  # where None is allowed
+sigma = thing | st.just(rnnlab.Tanh) | st.just(rnnlab.Norm())
 
 
 class Open(rnnlab.Norm):
@@ -100,16 +103,34 @@ W_rec, h = torch.eye(3).expand(2, 3, 3).clone(), torch.zeros(2, 4, 3)
 matrices, states = tensors(shape=(2, 3, 3)), tensors(shape=(2, 4, 3))
 some_start = some_thing | st.just(rnnlab.Start(network.theta.numpy()[:1], 0))
 guard = part(rnnlab.Skip, None) | st.sampled_from([rnnlab.Code(), rnnlab.Norm()])
+ALGORITHM = {
+    "learning_rate": positive,
+    "clip": part(rnnlab.Norm) | st.sampled_from([Open(), rnnlab.Code(), rnnlab.Skip()]),
+    "omega": part(rnnlab.Code, None) | st.just(rnnlab.Norm()),
+    "alpha": st.sampled_from([None, "4", "Constant", b"", [], {}, (), object, NAN, math.inf, -1.5, 1j, True])
+    | st.sampled_from([rnnlab.Constant, rnnlab.Code(), lambda update: 4.0]),
+    "penalties": but(thing, (), []) | st.sampled_from([rnnlab.L2(0.1), (3,), [rnnlab.L2], (rnnlab.Norm(),), (None,)]),
+    "noise": not_negative,
+    "frozen": but(names, (), []),
+}
 SHORT = {1: [9, (9, 12)], 10: []}
 CASES = [
-    (rnnlab.Sizes, {"inputs": 6, "units": 5, "outputs": 4}, dict.fromkeys(("inputs", "units", "outputs"), count)),
+    (
+        rnnlab.Sizes,
+        {"inputs": 6, "units": 5, "outputs": 4},
+        dict.fromkeys(("inputs", "units", "outputs"), count)
+        | {"cell": some_thing | st.sampled_from([rnnlab.LSTM, rnnlab.Tanh()])},
+    ),
+    (rnnlab.Simple, {}, {"sigma": sigma, "learned_start": flag}),
+    (rnnlab.Leaky, {}, {"leak": positive | st.sampled_from([1.5, 2]), "sigma": sigma, "learned_start": flag}),
+    (rnnlab.LSTM, {}, {"forget": flag, "forget_bias": finite | st.just(True), "learned_start": flag}),
     (
         rnnlab.Parameters,
         {"theta": network.theta, "sizes": sizes},
         {"theta": tensors(shape=(2, sizes.P)), "sizes": thing},
     ),
     (rnnlab.Parameters.zeros, {"sizes": sizes, "members": 2}, {"sizes": thing, "members": count}),
-    (rnnlab.spectral_radius, {"W_rec": W_rec}, {"W_rec": tensors((2, 3, 4), (2, 0, 3), shape=(2, 3, 3))}),
+    (rnnlab.spectral_radius, {"W_rec": W_rec}, {"W_rec": tensors((3,), shape=(2, 3, 3))}),
     *(
         (clip, {}, {"threshold": positive, "guard": guard, "signal_threshold": some_thing})
         for clip in (rnnlab.Norm, rnnlab.Elementwise)
@@ -126,17 +147,14 @@ CASES = [
         )
         for clip in (clipping.clip_norm, clipping.clip_elementwise)
     ),
+    (rnnlab.Algorithm, {}, ALGORITHM),
     (
-        rnnlab.Algorithm,
+        rnnlab.AdamW,
         {},
-        {
-            "learning_rate": positive,
-            "clip": part(rnnlab.Norm) | st.sampled_from([Open(), rnnlab.Code(), rnnlab.Skip()]),
-            "omega": part(rnnlab.Code, None) | st.just(rnnlab.Norm()),
-            "alpha": st.sampled_from([None, "4", "Constant", b"", [], {}, (), object, NAN, math.inf, -1.5, 1j, True])
-            | st.sampled_from([rnnlab.Constant, rnnlab.Code(), lambda update: 4.0]),
-        },
+        ALGORITHM | {"beta1": below_one, "beta2": below_one, "eps": positive, "decay": not_negative},
     ),
+    *((kind, {"strength": 0.1}, {"strength": positive, "of": names | st.just(())}) for kind in (rnnlab.L1, rnnlab.L2)),
+    (rnnlab.LargestSingularValue, {"most": 1.0}, {"most": positive}),
     (
         rnnlab.Algorithm.named,
         {"name": "MSGD-CR"},
@@ -150,7 +168,8 @@ CASES = [
     *((form, {}, {"bound": positive}) for form in (rnnlab.Code, rnnlab.Eq9, rnnlab.Eq10AsPrinted)),
     (rnnlab.Constant, {}, {"value": not_negative}),
     (rnnlab.InverseTime, {}, {"value": not_negative, "period": update}),
-    (rnnlab.SquaredError, {}, {"wrong_above": positive}),
+    (rnnlab.SquaredError, {}, {"wrong_above": positive, "every_step": flag, "over_steps": choice}),
+    *((loss, {}, {"every_step": flag, "over_steps": choice}) for loss in (rnnlab.Softmax, rnnlab.Bernoulli)),
     (rnnlab.SigmoidInit, {}, {"std": positive}),
     (rnnlab.BasicTanh, {}, {"std": positive}),
     (rnnlab.SmartTanh, {}, {"std": positive, "nonzeros": update, "rho": positive, "sparse": choice}),

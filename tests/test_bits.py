@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnlab import bits
+from tests.chance import Z, assert_from, assert_uncorrelated
 
 ANSWERS = [  # Salmon et al. 2011, known-answer tests of Philox4x32-10: counter, key, words
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
@@ -102,7 +103,7 @@ def test_a_window_computes_its_own_words_and_no_others(monkeypatch):
 
 
 def test_purposes_and_variables_share_one_numbering_of_streams():
-    assert (bits.TRAIN, bits.CHECK, bits.TEST, bits.INIT, bits.FRESH) == (0, 16, 32, 48, 64)
+    assert (bits.TRAIN, bits.CHECK, bits.TEST, bits.INIT, bits.FRESH, bits.NOISE) == (0, 16, 32, 48, 64, 80)
 
 
 def test_orders_are_by_the_words_of_each_member():
@@ -203,3 +204,47 @@ def test_words_are_the_same_however_many_are_worked_on_at_once(monkeypatch, coun
     want = bits.bits(*asked, **given)
     monkeypatch.setattr(bits, "_TILE", counters)
     assert torch.equal(bits.bits(*asked, **given), want)
+
+
+def test_disturbances_are_the_cosine_and_the_sine_of_pairs_of_words_of_their_own_purpose():
+    words = [int(w) >> 8 for w in bits.bits(longs(9), longs(4), stream=80, start=0, count=8).flatten()]
+    want = []
+    for u, turn in zip(words[::2], words[1::2], strict=True):
+        radius, angle = math.sqrt(-2 * math.log((u + 1) / 2**24)), 2 * math.pi * turn / 2**24
+        want += [radius * math.cos(angle), radius * math.sin(angle)]
+    got = bits.disturbances(longs(9), longs(4), count=8)
+    assert got.dtype == torch.float64
+    assert got.flatten().tolist() == pytest.approx(want, rel=1e-13, abs=1e-15)
+
+
+@given(start=st.integers(0, 40), count=st.integers(0, 40))
+def test_a_window_of_disturbances_is_that_part_of_the_whole(start, count):
+    whole = bits.disturbances(longs(7, 8), longs(0, 2**33), count=80)
+    window = bits.disturbances(longs(7, 8), longs(0, 2**33), start=start, count=count)
+    assert torch.equal(window, whole[..., start : start + count])
+
+
+def test_disturbances_depend_on_seed_and_update_and_not_on_company():
+    together = bits.disturbances(longs(1, 2, 3), longs(0, 1), count=6)
+    assert torch.equal(together[1, 1], bits.disturbances(longs(2), longs(1), count=6)[0, 0])
+    assert len(together.flatten(0, 1).unique(dim=0)) == 6
+
+
+def test_disturbances_are_normal_and_independent_of_each_other():
+    z = bits.disturbances(longs(0, 1), longs(0, 7), count=100_000)  # update, seed, number
+    n = z.numel()
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs(float((z**power).mean()) - moment) < Z * math.sqrt(variance / n)
+    assert_from(z, torch.special.ndtr)
+    assert float(z.abs().max()) <= math.sqrt(48 * math.log(2))  # of the least u, 2^-24
+    # A pair shares its radius, and pairs their seed or their update.
+    lags = [(z[..., :-lag], z[..., lag:]) for lag in (1, 2, 4)]
+    for one, other in ((z[..., 0::2], z[..., 1::2]), (z[0], z[1]), (z[:, 0], z[:, 1]), *lags):
+        assert_uncorrelated(one, other)
+        assert_uncorrelated(one**2, other**2)
+
+
+def test_disturbances_refuse_what_bits_refuse():
+    for wrong in ({"count": -1}, {"count": 2**41}, {"count": 1, "start": -2}, {"count": 1, "start": 2**40 + 2}):
+        with pytest.raises(ValueError, match=r"^(start|count) must be"):
+            bits.disturbances(longs(0), longs(0), **wrong)

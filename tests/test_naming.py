@@ -13,9 +13,10 @@ import torch
 
 import rnnlab
 from rnnlab import naming, statistics, sweeps
-from rnnlab.descent.algorithm import Algorithm
+from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Skip
 from rnnlab.descent.omega import Eq9, Eq10AsPrinted
+from rnnlab.descent.penalties import L1, L2, LargestSingularValue
 from rnnlab.descent.schedules import InverseTime
 from rnnlab.naming import UnnamedError
 from rnnlab.network.inits import SigmoidInit, SmartTanh
@@ -316,6 +317,25 @@ def test_a_field_that_came_later_is_said_only_where_it_is_not_at_its_default():
     assert set(said) == {"before", "class"}
     assert naming.form(Grown(later=())) == said
     assert naming.form(Grown(later=(4,))) == said | {"later": [4]}
+
+
+ADDED = [
+    {"penalties": (L2(0.1),)},
+    {"penalties": (L1(0.1, of=("W_in", "W_rec")), LargestSingularValue(0.9))},
+    {"penalties": (LargestSingularValue(0.9), L1(0.1, of=("W_in", "W_rec")))},
+    {"noise": 0.25},
+    {"frozen": ("b",)},
+]
+
+
+def test_what_an_algorithm_got_later_is_said_where_it_is_asked_for_and_comes_back_from_the_name():
+    names = set()
+    for kind in (Algorithm, AdamW):
+        specs = [TINY.with_(algorithm=kind(**given)) for given in ({}, *ADDED)]
+        assert [Spec.from_canonical(spec.canonical()) for spec in specs] == specs
+        assert not {"penalties", "noise", "frozen"} & naming.form(kind()).keys()
+        names |= {spec.id(0) for spec in specs}
+    assert len(names) == 2 * (1 + len(ADDED))
 
 
 def test_equal_values_of_the_packages_classes_are_named_alike_whatever_numbers_they_are_made_of():

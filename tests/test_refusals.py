@@ -32,10 +32,20 @@ grid = {"init": {"a": rnnlab.BasicTanh()}, "algorithm": {"b": rnnlab.Algorithm()
 def assert_(held):
     assert held
 
-def gradients(inputs=good.inputs, targets=good.targets, lengths=good.lengths, **given):
-    batch = rnnlab.Batch(inputs, targets, lengths)
+def gradients(
+    inputs=good.inputs, targets=good.targets, lengths=good.lengths, *, begins=None, cell=None, **given
+):
+    batch, own = rnnlab.Batch(inputs, targets, lengths, begins), rnnlab.Sizes(6, 5, 4, cell)
+    theta = network if cell is None else rnnlab.Parameters.zeros(own, 2)
     for engine in (reference, batched):
-        engine.gradients(network, batch, **({"sigma": rnnlab.Tanh(), "loss": task.loss} | given))
+        engine.gradients(theta, batch, **({"sigma": rnnlab.Tanh(), "loss": task.loss} | given))
+
+def sgd(algorithm=rnnlab.Algorithm(), *, begins=None, cell=None, **given):
+    chunk, given = task.chunk(seeds, torch.arange(1), batch=3), {"sigma": rnnlab.Tanh(), "loss": task.loss} | given
+    chunk = rnnlab.Chunk(chunk.inputs, chunk.targets, chunk.lengths, begins)
+    for engine in (reference, batched):
+        own = rnnlab.Parameters.zeros(rnnlab.Sizes(6, 5, 4, cell), 2)
+        engine.sgd(own, chunk, algorithm=algorithm, **given)
 
 def step(jacobian, *shape):
     jacobian(torch.zeros(2, 4, 4), torch.zeros(shape or (2, 4)), sigma=rnnlab.Tanh())
@@ -64,6 +74,60 @@ CASES = {
     "gradients(lengths=ones * 11)": "ValueError: lengths must hold 2 numbers of steps from 1 to 10, got [11, 11]",
     "gradients(lengths=ones * 0)": "ValueError: lengths must hold 2 numbers of steps from 1 to 10, got [0, 0]",
     "gradients(h_0=torch.zeros(2, 3, 4))": "ValueError: h_0 must have shape (2, 3, 5), got (2, 3, 4)",
+    "gradients(cell=rnnlab.LSTM())": "ValueError: sigma must be None, since the sizes say LSTM(forget=True, ",
+    "gradients(sigma=None)": "ValueError: sigma must be the simple cell's non-linearity, got None",
+    "gradients(sigma=None, cell=rnnlab.LSTM())": "no error",
+    "gradients(sigma=None, cell=rnnlab.Leaky(0.5, rnnlab.Sigmoid()))": "no error",
+    "gradients(sigma=None, cell=rnnlab.LSTM(), omega=rnnlab.Code())": "ValueError: omega must be None for a cell other "
+    "than the simple one, got Code(bound=1e-20)",
+    "gradients(sigma=None, cell=rnnlab.Leaky(), omega=rnnlab.Eq9())": "ValueError: omega must be None for a cell other",
+    "gradients(sigma=None, cell=rnnlab.Simple(), omega=rnnlab.Code())": "no error",
+    "gradients(sigma=None, cell=rnnlab.LSTM(), h_0=torch.zeros(2, 3, 5))": "ValueError: h_0 must have shape (2, 3, 10)",
+    "gradients(lengths=torch.full((2, 3), 10))": "no error",
+    "gradients(lengths=torch.full((2, 4), 10))": "ValueError: lengths must have shape (2,) or (2, 3), on the CPU, got",
+    "gradients(lengths=torch.tensor([[1, 0, 1]] * 2))": "ValueError: lengths must hold 2 numbers of steps from 1 to 10",
+    "gradients(begins=torch.ones(2, 2).bool())": "ValueError: begins must have shape (2, 3), on the CPU, got (2, 2), c",
+    "gradients(begins=torch.ones(2, 3))": "ValueError: begins must be of dtype bool, got torch.float32",
+    "gradients(begins=[True])": "ValueError: begins must be a tensor of real numbers, got [True]",
+    "sgd()": "no error",
+    "sgd(begins=torch.ones(1, 2, 3).bool())": "no error",
+    "sgd(begins=torch.ones(1, 2, 1).bool())": "ValueError: begins must have shape (1, 2, 3), on the CPU, got (1, 2, 1)",
+    "sgd(rnnlab.Algorithm(noise=0.1))": "ValueError: seeds must be given where there is noise, got noise=0.1",
+    "sgd(rnnlab.Algorithm(noise=0.1), seeds=seeds)": "no error",
+    "sgd(rnnlab.Algorithm(noise=0.1), seeds=seeds[:1])": "ValueError: seeds must be a tensor of 2 seeds, one for each "
+    "member, in int64, got torch.int64 of shape (1,)",
+    "sgd(rnnlab.Algorithm(noise=0.1), seeds=[0, 1])": "ValueError: seeds must be a tensor of 2 seeds, one for each",
+    "sgd(rnnlab.Algorithm(noise=0.1), seeds=seeds.int())": "ValueError: seeds must be a tensor of 2 seeds, one for eac",
+    "sgd(rnnlab.Algorithm(frozen=('b', 'W_rek')))": "ValueError: frozen must name parameters, of ['W_rec', 'W_in', 'b'",
+    "sgd(rnnlab.Algorithm(frozen=('h_0',)))": "ValueError: frozen must name parameters, of ['W_rec', 'W_in', 'b', 'W_o",
+    "sgd(rnnlab.Algorithm(frozen=('h_0',)), sigma=None, cell=rnnlab.LSTM(learned_start=True))": "no error",
+    "sgd(rnnlab.Algorithm(penalties=(rnnlab.L2(0.1, ('c',)),)))": "ValueError: of must name parameters, of ['W_rec', '",
+    "sgd(rnnlab.Algorithm(omega=rnnlab.Code()), sigma=None, cell=rnnlab.LSTM())": "ValueError: omega must be None for",
+    "sgd(rnnlab.AdamW(), state={})": "ValueError: state must be as it began, with 'first_moment' of shape (2, 84), got",
+    "sgd(begins=torch.ones(1, 2, 3).bool(), state={'h': ones})": "ValueError: state must be as it began, with 'h' of s",
+    "sgd(begins=torch.ones(1, 2, 3).bool(), state={})": "no error",
+    "rnnlab.Algorithm(penalties=rnnlab.L2(0.1))": "ValueError: penalties must be a tuple of penalties, such as (L2(0.0",
+    "rnnlab.Algorithm(penalties=(rnnlab.L2(0.1), 3))": "ValueError: penalties[1] must be a Penalty, such as L2(0.01), ",
+    "rnnlab.Algorithm(frozen='b')": "ValueError: frozen must be a tuple of names of parameters, such as ('b', 'b_out')",
+    "assert_(rnnlab.AdamW(penalties=[], noise=0, frozen=[]) == rnnlab.AdamW())": "no error",
+    "assert_(rnnlab.Algorithm(frozen=['b', 'W_in', 'b']).frozen == ('W_in', 'b'))": "no error",
+    "rnnlab.Algorithm(noise=-0.1)": "ValueError: noise must be a finite number, at least 0, got -0.1",
+    "rnnlab.AdamW(beta1=1)": "ValueError: beta1 must be a number from 0 to below 1, got 1",
+    "rnnlab.AdamW(beta2=-0.5)": "ValueError: beta2 must be a number from 0 to below 1, got -0.5",
+    "rnnlab.AdamW(eps=0)": "ValueError: eps must be a positive, finite number, got 0",
+    "rnnlab.L1(0.1, of='W_rec')": "ValueError: of must be a tuple of names of parameters, such as ('W_rec',), got 'W_r",
+    "rnnlab.L1(0.1, of=())": "ValueError: of must be a tuple of names of parameters, such as ('W_rec',), got ()",
+    "rnnlab.LargestSingularValue(0)": "ValueError: most must be a positive, finite number, got 0",
+    "rnnlab.Leaky(0)": "ValueError: leak must be a positive number, at most 1, got 0",
+    "rnnlab.Leaky(1.5)": "ValueError: leak must be a positive number, at most 1, got 1.5",
+    "rnnlab.Leaky(0.5, 'tanh')": "ValueError: sigma must be a Sigma, such as Tanh(), got 'tanh'",
+    "rnnlab.LSTM(forget=1)": "ValueError: forget must be True or False, got 1",
+    "rnnlab.LSTM(forget_bias='1')": "ValueError: forget_bias must be a finite number, got '1'",
+    "rnnlab.Sizes(6, 5, 4, rnnlab.LSTM)": "ValueError: cell must be a Cell, such as LSTM() or None, got <class 'rnnlab",
+    "rnnlab.Sizes(6, 5, 4, rnnlab.Tanh())": "ValueError: cell must be a Cell, such as LSTM() or None, got Tanh()",
+    "rnnlab.Softmax(over_steps='max')": "ValueError: over_steps must be 'mean' or 'sum', got 'max'",
+    "rnnlab.Bernoulli(every_step=1)": "ValueError: every_step must be True or False, got 1",
+    "rnnlab.SmartTanh().parameters(rnnlab.Sizes(6, 5, 4, rnnlab.LSTM()), [0])": "ValueError: init must be another for",
     "rnnlab.Parameters(torch.zeros(2, 7), sizes)": "ValueError: theta must have shape (members, 84)",
     "rnnlab.Parameters(torch.zeros(2, 84, dtype=torch.int64), sizes)": "ValueError: theta must be of a floating dtype",
     "rnnlab.Sizes(6, 0, 4)": "ValueError: units must be a positive integer, got 0",

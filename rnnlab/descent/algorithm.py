@@ -12,7 +12,7 @@ from rnnlab.descent.penalties import Penalty
 from rnnlab.descent.schedules import Constant, Schedule
 from rnnlab.naming import added, outside
 from rnnlab.network.parameters import Parameters
-from rnnlab.values import UNFIT, Positive, Spread, fit, positive, refusal, taken, value
+from rnnlab.values import UNFIT, Positive, Spread, fit, refusal, taken, value
 
 if TYPE_CHECKING:
     from rnnlab.engine.contract import Trace
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from rnnlab.tasks.task import Chunk
 
 _CLIP = "clip."  # what a clipping rule remembers stands under its names with this before them
+
+
+def _remembered(state: State) -> State:
+    """What a clipping rule remembers, by its own names."""
+    return {name.removeprefix(_CLIP): x for name, x in state.items() if name.startswith(_CLIP)}
 
 
 def _schedule(name: str, given: Any) -> Schedule:
@@ -106,8 +111,16 @@ class Algorithm:
         )
 
     def state(self, parameters: Parameters) -> State:
-        """What goes on from update to update, at the start."""
-        return {_CLIP + name: x for name, x in self.clip.init(parameters).items()}
+        """What goes on from update to update, at the start.
+
+        Raises:
+            ValueError: what a clipping rule remembers is not of each member.
+        """
+        own = {_CLIP + name: x for name, x in self.clip.init(parameters).items()}
+        for name, x in own.items():
+            if not isinstance(x, Tensor) or x.shape[:1] != (parameters.members,):
+                raise refusal(name, f"a tensor with an axis of {parameters.members} members in front", x)
+        return own
 
     def descend(self, network: Parameters, g: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """Make the step of a gradient, omega's part included: penalties, clipping with its guard, step.
@@ -120,13 +133,13 @@ class Algorithm:
         Returns:
             The gradients' norms before clipping, and an `Event` for each member.
         """
-        before = network.to(g.dtype)
+        before, kept = network.to(g.dtype), {name: network.views[name].clone() for name in self.frozen}
         for penalty in self.penalties:
             extra = penalty.gradient(before)
             g = g if extra is None else g + extra
-        for name in self.frozen:
+        for name in kept:
             Parameters(g, network.sizes).views[name].zero_()
-        held = {name.removeprefix(_CLIP): x for name, x in state.items() if name.startswith(_CLIP)}
+        held = _remembered(state)
         step, norm, events, own = apply(self.clip, g, before, dict(held))
         shapes = ({name: tuple(x.shape) for name, x in one.items()} for one in (held, own))
         if (given := next(shapes)) != (back := next(shapes)):
@@ -136,6 +149,8 @@ class Algorithm:
         self._step(network, step, state)
         for penalty in self.penalties:
             penalty.hold_(network)
+        for name, x in kept.items():  # whatever a guard, a decay or a penalty did to it
+            network.views[name].copy_(x)
         return norm, events
 
     def _step(self, network: Parameters, g: Tensor, state: State) -> None:
@@ -143,9 +158,9 @@ class Algorithm:
 
 
 def _below_one(name: str, given: Any) -> float:
-    if (number := positive(name, given, zero=True)) >= 1:
+    if (number := fit(given, float)) is UNFIT or not 0 <= number < 1:
         raise refusal(name, "a number from 0 to below 1", given)
-    return number
+    return number + 0.0
 
 
 @value
@@ -184,10 +199,7 @@ class AdamW(Algorithm):
         second.mul_(self.beta2).add_(g * g, alpha=1 - self.beta2)
         bias1, bias2 = (1 - torch.pow(beta, steps.double()[:, None]) for beta in (self.beta1, self.beta2))
         step = (first / bias1.to(g.dtype)) / ((second / bias2.to(g.dtype)).sqrt() + self.eps)
-        decayed = Parameters(self.decay * network.theta, network.sizes)
-        for name in self.frozen:
-            decayed.views[name].zero_()
-        network.theta.sub_(step + decayed.theta, alpha=self.learning_rate)
+        network.theta.sub_(step + self.decay * network.theta, alpha=self.learning_rate)
 
 
 ALGORITHMS = ("MSGD", "MSGD-C", "MSGD-CR", "MSGD-R")
@@ -209,7 +221,8 @@ def check_steady(algorithm: Algorithm, network: Parameters) -> None:
         factors = torch.stack([omega.coefficient(d2, 2 * d2) for _ in range(200)])
         if not torch.equal(factors, factors[:1].expand_as(factors)):
             raise ValueError(f"omega must answer equal signals equally, as it can keep no state, got {omega}")
-    own, state = any(outside(type(part)) for part in (clip, clip.guard) if part is not None), clip.init(network)
+    own = any(outside(type(part)) for part in (clip, clip.guard) if part is not None)
+    state = _remembered(algorithm.state(network))
     first: list[tuple[Tensor, ...]] = []
     for k in range(200 * own):
         factor, some = (1e-6, 1.0, 1e6, math.nan)[k % 4], network.select(slice(2))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnlab.network.parameters import Parameters
-from rnnlab.values import Positive, plain, value
+from rnnlab.values import Positive, value
 
 
 @runtime_checkable
@@ -24,8 +24,7 @@ class Penalty(Protocol):
 def _names(name: str, given: object) -> tuple[str, ...]:
     if not isinstance(given, tuple | list) or not given or not all(isinstance(one, str) for one in given):
         raise ValueError(f"{name} must be a tuple of names of parameters, such as ('W_rec',), got {given!r:.100}")
-    plain(name, tuple(given))
-    return tuple(given)
+    return tuple(sorted(set(given)))
 
 
 Names = Annotated[tuple[str, ...], _names]
@@ -102,7 +101,7 @@ class LargestSingularValue:
         """Cut the singular values of those members that have larger ones."""
         W_rec = network.W_rec
         sound = W_rec.where(W_rec.isfinite().flatten(1).all(dim=1)[:, None, None], 0.0)
-        beyond = torch.linalg.eigvalsh(sound.mT @ sound)[:, -1] > self.most**2
+        beyond = torch.linalg.svdvals(sound)[:, 0] > self.most
         if beyond.any():
             U, S, V = torch.linalg.svd(W_rec[beyond], full_matrices=False)
             W_rec[beyond] = U * S.clamp(max=self.most)[:, None] @ V

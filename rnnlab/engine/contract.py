@@ -17,7 +17,7 @@ from rnnlab.network.cells import Cell, Sigma, Simple
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.task import Batch, Chunk
-from rnnlab.values import exactly
+from rnnlab.values import exactly, refusal
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,14 @@ def sgd(updates: Callable[[Parameters, Chunk, Rules, State], Trace]) -> Callable
         threshold, cell = algorithm.clip.signal_threshold, cell_of(parameters.sizes, sigma)
         rules = Rules(cell, loss, algorithm, alphas, threshold, seeds=seeds, first_update=first_update)
         check(parameters, chunk, rules)
-        state = algorithm.state(parameters) if state is None else state
-        if chunk.begins is not None and CARRIED not in state:
-            shape = *chunk.begins.shape[1:], parameters.sizes.width
-            state[CARRIED] = torch.zeros(shape, dtype=parameters.theta.dtype, device=parameters.theta.device)
+        begun = algorithm.state(parameters)
+        state = dict(begun) if state is None else state
+        if chunk.begins is not None:
+            begun[CARRIED] = parameters.theta.new_zeros(*chunk.begins.shape[1:], parameters.sizes.width)
+            state.setdefault(CARRIED, begun[CARRIED])
+        for name, x in begun.items():
+            if name not in state or state[name].shape != x.shape:
+                raise refusal("state", f"as it began, with {name!r} of shape {tuple(x.shape)}", state.get(name))
         return updates(parameters, chunk, rules, state)
 
     return _called(call, updates)
@@ -290,11 +294,15 @@ def _check_algorithm(rules: Rules, parameters: Parameters) -> None:
     algorithm, dtype = rules.algorithm, parameters.theta.dtype
     if algorithm.omega is not None and not isinstance(rules.cell, Simple):
         raise ValueError(f"omega must be None for a cell other than the simple one, got {algorithm.omega}")
-    named = {*algorithm.frozen, *(one for penalty in algorithm.penalties for one in getattr(penalty, "of", ()))}
-    if unknown := named.difference(parameters.views):
-        raise ValueError(f"parameters must be among {list(parameters.views)}, got {min(unknown)!r}")
+    named = [("frozen", algorithm.frozen), *(("of", getattr(one, "of", ())) for one in algorithm.penalties)]
+    for name, those in named:
+        if unknown := set(those).difference(parameters.views):
+            raise ValueError(f"{name} must name parameters, of {list(parameters.views)}, got {min(unknown)!r}")
     if algorithm.noise and rules.seeds is None:
         raise ValueError(f"seeds must be given where there is noise, got noise={algorithm.noise}")
+    M, seeds = parameters.members, rules.seeds
+    if seeds is not None and not (isinstance(seeds, Tensor) and seeds.shape == (M,) and seeds.dtype == torch.int64):
+        raise refusal("seeds", f"a tensor of {M} seeds, one for each member, in int64", seeds)
     most, least = torch.finfo(dtype).max, torch.finfo(dtype).tiny / torch.finfo(dtype).eps
     numbers = {"learning_rate": algorithm.learning_rate, "alpha": max(map(abs, rules.alphas), default=0)}
     numbers["factor"] = getattr(algorithm.clip.guard, "factor", 0)

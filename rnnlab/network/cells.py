@@ -7,7 +7,7 @@ from typing import Annotated, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from rnnlab.values import Finite, positive, refusal, value
+from rnnlab.values import UNFIT, Finite, fit, refusal, value
 
 
 @runtime_checkable
@@ -155,7 +155,7 @@ class Simple(_Cell):
 
 
 def _leak(name: str, given: object) -> float:
-    if (leak := positive(name, given)) > 1:
+    if (leak := fit(given, float)) is UNFIT or not 0 < leak <= 1:
         raise refusal(name, "a positive number, at most 1", given)
     return leak
 

@@ -50,6 +50,10 @@ class _Read:
         pairs = counted.sum(dim=(1, 2), keepdim=True) if self.over_steps == "mean" else counted.shape[-1]
         return counted.to(like.dtype) / pairs
 
+    def _weighted(self, slopes: Outputs, counted: Counted) -> Outputs:
+        """Slopes of counted pairs, each with its share; padding may hold anything."""
+        return slopes.where(counted[..., None], 0.0) * self._share(counted, slopes)[..., None]
+
 
 @value
 class Softmax(_Read):
@@ -74,7 +78,7 @@ class Softmax(_Read):
         """Softmax minus one-hot, weighted as in `value`."""
         p = y.softmax(dim=-1)
         p.scatter_add_(-1, targets.long()[..., None], torch.full_like(p[..., :1], -1.0))
-        return p * self._share(counted, y)[..., None]
+        return self._weighted(p, counted)
 
     def wrong(self, y: Outputs, targets: Classes, counted: Counted) -> Bool[Tensor, "M B"]:
         """A sequence is wrong if its most probable class is wrong at any counted step, or an output is not finite."""
@@ -101,11 +105,12 @@ class SquaredError(_Read):
 
     def value(self, y: Outputs, targets: Outputs, counted: Counted) -> Float[Tensor, "M"]:
         """Squared error of each member, in squared units of the target."""
-        return ((y - targets).square().sum(dim=-1) * self._share(counted, y)).sum(dim=(1, 2))
+        error = (y - targets).square().sum(dim=-1).where(counted, 0.0)
+        return (error * self._share(counted, y)).sum(dim=(1, 2))
 
     def gradient(self, y: Outputs, targets: Outputs, counted: Counted) -> Outputs:
         """Twice the deviation, weighted as in `value`."""
-        return 2 * (y - targets) * self._share(counted, y)[..., None]
+        return self._weighted(2 * (y - targets), counted)
 
     def wrong(self, y: Outputs, targets: Outputs, counted: Counted) -> Bool[Tensor, "M B"]:
         """A sequence is wrong if its squared error exceeds `wrong_above`, or is not a number."""
@@ -135,7 +140,7 @@ class Bernoulli(_Read):
 
     def gradient(self, y: Outputs, targets: Outputs, counted: Counted) -> Outputs:
         """Probability minus target, weighted as in `value`."""
-        return (y.sigmoid() - targets) * self._share(counted, y)[..., None]
+        return self._weighted(y.sigmoid() - targets, counted)
 
     def wrong(self, y: Outputs, targets: Outputs, counted: Counted) -> Bool[Tensor, "M B"]:
         """A sequence is wrong if an output is on the wrong side of 1/2 at any counted step, or is not finite."""

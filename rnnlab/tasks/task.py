@@ -152,11 +152,15 @@ class Draws:
         """A number uniform on [0, 1) per sequence."""
         return self._drawn(bits.uniforms, self._own(variable), count=self.batch)
 
-    def places(self, size: Count) -> Int64[Tensor, "K M B"]:
+    def places(self, size: int) -> Int64[Tensor, "K M B"]:
         """Which of `size` items each sequence is: each once an epoch, in an order drawn for this seed and this epoch.
 
         Epochs follow each other without a gap: the last batch of one that `batch` does not divide begins the next.
+
+        Raises:
+            ValueError: `size` is not a positive integer.
         """
+        size = whole("size", size)
         first = self.updates.to("cpu")[:, None] * self.batch + torch.arange(self.batch, dtype=torch.int64, device="cpu")
         epochs, within = first // size, (first % size)[:, None].expand(-1, len(self.seeds), -1)
         kinds, which = epochs.unique(return_inverse=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from rnnlab.descent.algorithm import Algorithm, check_steady
+from rnnlab.descent.algorithm import AdamW, Algorithm, check_steady
 from rnnlab.descent.clipping import Norm, Skip
 from rnnlab.descent.omega import Code
+from rnnlab.descent.penalties import L1
 from rnnlab.descent.schedules import Constant, InverseTime
 from rnnlab.network.parameters import Parameters, Sizes
 
@@ -62,6 +63,29 @@ class OwnSkip(Skip):
         return torch.full_like(g, float(next(ASKED) >= self.after))
 
 
+@dataclass(frozen=True)
+class Remembering(Norm):
+    """A rule from outside whose threshold follows the norms that it was shown; one that hides some of it is none."""
+
+    hidden: bool = False
+
+    def init(self, network):
+        return {"mean": torch.ones(network.members)}
+
+    def shorten(self, g, norm, network, state):
+        mean = (state["mean"] + norm.nan_to_num(1)) / 2
+        factor = (mean / norm).clamp(max=1) / (1 + next(ASKED) * self.hidden)
+        return g * factor[:, None], factor < 1, {"mean": mean}
+
+
+@dataclass(frozen=True)
+class Shared(Norm):
+    """One that remembers a number for all members."""
+
+    def init(self, network):
+        return {"mean": torch.ones(())}
+
+
 ASKED = itertools.count()
 
 
@@ -85,6 +109,7 @@ def network():
         {"omega": Own()},
         {"clip": OwnNorm(1.0)},
         {"clip": Norm(1.0, OwnSkip())},
+        {"clip": Remembering()},
         {"clip": Norm(1.0, None), "omega": Own(), "alpha": Falling()},
     ],
 )
@@ -103,6 +128,7 @@ def test_what_answers_the_same_when_asked_again_is_taken(parts):
         ({"clip": OwnNorm(1.0, after=198)}, "clip"),
         ({"clip": OwnNorm(1.0, None, after=197)}, "clip"),
         ({"clip": Norm(1.0, OwnSkip(after=199))}, "clip"),
+        ({"clip": Remembering(hidden=True)}, "clip"),
     ],
 )
 def test_what_answers_otherwise_within_two_hundred_times_is_refused(parts, named):
@@ -118,3 +144,33 @@ def test_defaults_are_the_papers():
     assert (InverseTime().value, InverseTime().period, Constant().value) == (4.0, 1000, 4.0)
     assert InverseTime()(999) == 4.0
     assert InverseTime()(1000) == 2.0
+
+
+def test_what_goes_on_is_of_each_member_and_a_rules_own_stands_under_its_name():
+    some = network()
+    assert Algorithm().state(some) == {}
+    state = AdamW(clip=Remembering()).state(some)
+    assert {name: tuple(x.shape) for name, x in state.items()} == {
+        "clip.mean": (3,),
+        "first_moment": (3, some.sizes.P),
+        "second_moment": (3, some.sizes.P),
+        "steps": (3,),
+    }
+    assert state["steps"].dtype == torch.int64
+    assert all(not x.any() for name, x in state.items() if name != "clip.mean")
+    for ask in (Algorithm.state, check_steady):
+        with pytest.raises(ValueError, match=r"^clip.mean must be a tensor with an axis of 3 members in front, got"):
+            ask(Algorithm(clip=Shared()), some)
+
+
+def test_names_of_parameters_are_a_set():
+    assert Algorithm(frozen=("b", "W_in", "b")) == Algorithm(frozen=("W_in", "b"))
+    assert L1(0.1, ("b", "W_in", "b")) == L1(0.1, ("W_in", "b"))
+
+
+def test_adamws_defaults_are_those_of_torchs_own():
+    torchs = torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).defaults
+    mine = AdamW()
+    assert (mine.learning_rate, mine.beta1, mine.beta2) == (torchs["lr"], *torchs["betas"])
+    assert (mine.eps, mine.decay) == (torchs["eps"], torchs["weight_decay"])
+    assert mine.clip == Algorithm().clip

@@ -1,6 +1,7 @@
 """Clipping rules against their definitions, and guards against gradients that are not numbers."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnlab.descent.clipping import (
+    Clip,
     Elementwise,
     ElementwiseSignal,
     Event,
@@ -185,3 +187,45 @@ def test_gradients_whose_norm_has_no_finite_reciprocal_are_rescaled_too(dtype):
     want = torch.tensor([[24.0, -32.0], [0.0, 10.0]], dtype=torch.float64) * least
     clipped = clip_norm(g.to(dtype), 40 * least).double()
     torch.testing.assert_close(clipped / least, want / least, rtol=0, atol=1)
+
+
+@dataclass(frozen=True)
+class Counting(Norm):
+    """A rule from outside that halves each gradient once more, and says which it changed."""
+
+    def init(self, network):
+        return {"seen": torch.zeros(network.members, dtype=torch.int64)}
+
+    def shorten(self, g, norm, network, state):
+        seen = state["seen"] + 1
+        return g / 2 ** seen[:, None], norm > 1, {"seen": seen}
+
+
+@dataclass(frozen=True)
+class Rule(Clip):
+    """One that says nothing of what it remembers."""
+
+    guard = signal_threshold = None
+
+    def shorten(self, g, norm, network, state):
+        return g, norm > 1, state
+
+
+def test_a_rule_is_handed_what_it_remembers_and_hands_it_back_and_the_guard_sees_what_came():
+    network = Parameters.zeros(Sizes(1, 1, 1), 2, dtype=torch.float64)
+    network.W_rec.fill_(3.0)
+    g, rule = torch.full((2, 5), 4.0, dtype=torch.float64), Counting(guard=Shrink(0.5))
+    g[1, 2] = math.nan
+    state = rule.init(network)
+    for times in (1, 2):
+        clipped, norm, events, state = applied(rule, g, network, state)
+        assert clipped.tolist() == [[4 / 2**times] * 5, [1.5, 0, 0, 0, 0]]
+        assert norm[0].item() == pytest.approx(80**0.5, rel=1e-15)
+        assert events.tolist() == [Event.CLIPPED, Event.GUARDED]
+        assert state["seen"].tolist() == [times, times]
+
+
+def test_a_rule_that_says_nothing_of_it_remembers_nothing():
+    assert isinstance(Rule(), Clip)
+    for rule in (Rule(), NoClip(), Norm(), Elementwise(), ElementwiseSignal()):
+        assert rule.init(Parameters.zeros(Sizes(1, 1, 1), 2)) == {}

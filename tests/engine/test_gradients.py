@@ -1,6 +1,7 @@
 """What an engine returns, against finite differences, autograd, torch.nn.RNN and one another."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Event, NoCli
 from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
 from rnnlab.descent.schedules import InverseTime
 from rnnlab.engine import batched, phases, reference
+from rnnlab.engine.contract import alive
 from rnnlab.engine.cpu import fused as cpu
-from rnnlab.network.cells import Linear, Sigmoid, Tanh
-from rnnlab.network.losses import Softmax, SquaredError
+from rnnlab.network.cells import Linear, Sigmoid, Simple, Tanh
+from rnnlab.network.losses import Bernoulli, Softmax, SquaredError
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, TemporalOrder
 from rnnlab.tasks.task import Batch, Chunk
@@ -40,7 +42,7 @@ def random_case(M, T, B, N, *, loss, symbols=True, mixed=False, I=5, O=3):
         inputs=torch.randint(0, I, (M, T, B), generator=generator, dtype=torch.uint8 if I <= 256 else torch.int16)
         if symbols
         else torch.randn(M, T, B, I, dtype=torch.float64, generator=generator),
-        targets=values if isinstance(loss, SquaredError) else classes,
+        targets={SquaredError: values, Bernoulli: values.sigmoid()}.get(type(loss), classes),
         lengths=torch.tensor([max(1, T - m) if mixed else T for m in range(M)]),
     )
     return Parameters(theta, sizes), batch
@@ -153,6 +155,30 @@ def test_a_history_in_tiles_of_any_number_of_steps_has_the_same_gradients(monkey
         want, got = (engine.gradients(network, batch, **given) for engine in (reference, batched))
         for name in ("theta", "states", "delta", "omega"):
             torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("omega", OMEGAS)
+@pytest.mark.parametrize("kind", [Softmax, SquaredError, Bernoulli])
+@pytest.mark.parametrize(("every", "over"), [(False, "mean"), (True, "mean"), (True, "sum")])
+def test_reference_and_batched_agree_on_sequences_with_lengths_and_starts_of_their_own(every, over, kind, omega):
+    loss, (M, T, B, N) = kind(every_step=every, over_steps=over), SHAPES["usual"]
+    plain, batch = random_case(M, T, B, N, loss=loss)
+    sizes = replace(plain.sizes, cell=Simple(Sigmoid(), learned_start=True))
+    network = Parameters(torch.cat((plain.theta, plain.theta[:, :N]), dim=1), sizes)
+    batch = replace(
+        batch,
+        lengths=torch.tensor([[5, 1, 3], [2, 4, 2]]),
+        begins=torch.tensor([[True, False, True], [False, True, False]]),
+    )
+    h_0 = torch.full((M, B, N), 0.25, dtype=torch.float64)
+    for start, signal in ((None, 0.01), (h_0, None)):
+        given = {"loss": loss, "omega": omega, "alpha": 0.7, "signal_threshold": signal, "h_0": start}
+        want, got = (engine.gradients(network, batch, **given) for engine in (reference, batched))
+        assert omega is None or want.omega.abs().min() > 0
+        for name in ("theta", "states", "delta", "loss", "omega"):
+            torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=1e-10, atol=1e-10)
+        counted = alive(batch.lengths, T) if every else torch.ones(M, 1, B, dtype=torch.bool)
+        torch.testing.assert_close(got.outputs[counted], want.outputs[counted], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("task", [TemporalOrder((10, 15)), Addition(12), NoiselessMemorization((3, 6), 2, 2)])

@@ -1,12 +1,12 @@
 """Non-linearities and parameters against numbers worked out by hand."""
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
 
-from rnnlab.network.cells import Linear, Sigma, Sigmoid, Tanh
+from rnnlab.network.cells import LSTM, Cell, Leaky, Linear, Sigma, Sigmoid, Simple, Tanh
 from rnnlab.network.inits import Init, SmartTanh
 from rnnlab.network.losses import Bernoulli, Loss, Softmax, SquaredError
 from rnnlab.network.parameters import Parameters, Sizes, spectral_radius
@@ -36,6 +36,7 @@ def test_a_non_linearity_its_derivative_and_its_steepest_slope(sigma, h, slope, 
         *((cell, Sigma) for cell, *_ in CELLS),
         *((loss, Loss) for loss in (Softmax(), SquaredError(), Bernoulli())),
         (SmartTanh(), Init),
+        *((cell, Cell) for cell in (Simple(), Leaky(), LSTM())),
     ],
 )
 def test_parts_are_values_of_their_kind(part, kind):
@@ -93,3 +94,45 @@ def test_the_spectral_radius_is_that_of_each_matrix_and_nan_for_one_that_is_not_
     assert rho[:2].tolist() == pytest.approx([2.0, 4.0], rel=1e-12)
     assert math.isnan(rho[2])
     assert spectral_radius(W[None, :2]).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("cell", "gates", "width"), [(Simple(), 1, 3), (Leaky(), 1, 3), (LSTM(), 4, 6), (LSTM(forget=False), 3, 6)]
+)
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_cell_says_its_parameters_and_the_width_of_its_state(cell, gates, width, learned):
+    sizes = Sizes(2, 3, 5, replace(cell, learned_start=learned))
+    start = {"h_0": (width,)} if learned else {}
+    own = {"W_rec": (3 * gates, 3), "W_in": (3 * gates, 2), "b": (3 * gates,)}
+    assert list(sizes.shapes.items()) == [*own.items(), *start.items(), ("W_out", (5, 3)), ("b_out", (5,))]
+    assert sizes.width == width
+    assert sum([gates * 9, gates * 6, gates * 3, learned * width, 15, 5]) == sizes.P
+    starts = [0]
+    for shape in sizes.shapes.values():
+        starts.append(starts[-1] + math.prod(shape))
+    assert list(sizes.starts.values()) == starts[:-1]
+    theta = torch.arange(2 * sizes.P, dtype=torch.float64).reshape(2, sizes.P)
+    for name, x in Parameters(theta, sizes).views.items():
+        assert x.shape == (2, *sizes.shapes[name])
+        assert x[1].flatten().tolist() == list(range(sizes.P, 2 * sizes.P))[sizes.starts[name] :][: x[1].numel()]
+        x.zero_()
+    assert not theta.any()
+
+
+def test_the_simple_cell_is_the_one_that_sizes_without_a_cell_have():
+    assert Sizes(2, 3, 5).shapes == Sizes(2, 3, 5, Simple()).shapes
+    assert Sizes(2, 3, 5).width == 3
+
+
+@pytest.mark.parametrize("leak", [0, -0.5, 1.0000001, math.inf, math.nan])
+def test_a_leak_that_is_no_share_is_refused(leak):
+    assert Leaky(1).leak == 1.0
+    with pytest.raises(ValueError, match=r"^leak must be a positive"):
+        Leaky(leak)
+
+
+@pytest.mark.parametrize("bias", [math.inf, math.nan])
+def test_a_bias_that_is_no_finite_number_is_refused(bias):
+    assert LSTM(forget_bias=-3).forget_bias == -3.0
+    with pytest.raises(ValueError, match=r"^forget_bias must be a finite number, got"):
+        LSTM(forget_bias=bias)

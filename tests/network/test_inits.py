@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab.network.cells import Sigmoid, Tanh
+from rnnlab.network.cells import LSTM, Leaky, Sigmoid, Tanh
 from rnnlab.network.inits import INITS, BasicTanh, SigmoidInit, SmartTanh
 from rnnlab.network.parameters import Sizes, spectral_radius
 from tests.chance import assert_distributed, assert_from, assert_uncorrelated
@@ -105,3 +105,30 @@ def test_spectral_radius_of_a_rotation_is_one_and_of_nan_is_nan():
     W = torch.tensor([[[0.0, -1.0], [1.0, 0.0]], [[math.nan, 0.0], [0.0, 1.0]]])
     assert spectral_radius(W)[0].item() == pytest.approx(1.0)
     assert math.isnan(spectral_radius(W)[1].item())
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_an_lstm_begins_with_all_weights_normal_and_its_forget_gates_open(learned):
+    sizes = Sizes(6, 20, 4, LSTM(forget_bias=2.5, learned_start=learned))
+    network = BasicTanh().parameters(sizes, range(10), dtype=torch.float64)
+    for weights in (network.W_rec, network.W_in, network.W_out):
+        n = weights.numel()
+        assert abs(float(weights.std()) / 0.1 - 1) < 5 / math.sqrt(2 * n)
+        assert abs(float(weights.mean())) < 0.5 / math.sqrt(n)
+    assert network.b.tolist() == [[0.0] * 20 + [2.5] * 20 + [0.0] * 40] * 10
+    assert not network.b_out.any()
+    assert not learned or not network.views["h_0"].any()
+    assert not BasicTanh().parameters(Sizes(6, 20, 4, LSTM(forget=False)), [0]).b.any()
+    assert not BasicTanh().parameters(Sizes(6, 20, 4, Leaky()), [0]).b.any()
+
+
+def test_smart_tanh_refuses_a_cell_of_gates_and_takes_a_leaky_one():
+    for cell in (LSTM(), LSTM(forget=False)):
+        with pytest.raises(ValueError, match=r"init must be another for a cell of several gates.*, got SmartTanh\("):
+            SmartTanh().parameters(Sizes(6, 20, 4, cell), [0])
+    plain, leaky = (SmartTanh().parameters(Sizes(6, 20, 4, cell), [3]) for cell in (None, Leaky()))
+    assert torch.equal(plain.theta, leaky.theta)
+
+
+def test_a_recurrent_matrix_of_several_gates_has_no_spectral_radius():
+    assert spectral_radius(torch.ones(2, 8, 2)).isnan().all()
