@@ -124,17 +124,22 @@ class Algorithm:
         for penalty in self.penalties:
             extra = penalty.gradient(before)
             g = g if extra is None else g + extra
-        for name in self.frozen:
-            Parameters(g, network.sizes).views[name].zero_()
+        g = self._still(g, network)
         held = {name: x for name, x in state.items() if name.startswith(_CLIP)}
         own = {name.removeprefix(_CLIP): x for name, x in held.items()}
         step, norm, events, own = apply(self.clip, g, before, own)
         for name, x in own.items():
             held[_CLIP + name].copy_(x)
-        self._step(network, step, state)
+        self._step(network, self._still(step, network), state)
         for penalty in self.penalties:
             penalty.hold_(network)
         return norm, events
+
+    def _still(self, x: Tensor, network: Parameters) -> Tensor:
+        """x, `M P`, made 0 for the parameters that stay as they are: a guard, too, has something for W_rec."""
+        for name in self.frozen:
+            Parameters(x, network.sizes).views[name].zero_()
+        return x
 
     def _step(self, network: Parameters, g: Tensor, state: State) -> None:
         network.theta.sub_(g, alpha=self.learning_rate)
@@ -182,10 +187,7 @@ class AdamW(Algorithm):
         second.mul_(self.beta2).add_(g * g, alpha=1 - self.beta2)
         bias1, bias2 = (1 - torch.pow(beta, steps.double()[:, None]) for beta in (self.beta1, self.beta2))
         step = (first / bias1.to(g.dtype)) / ((second / bias2.to(g.dtype)).sqrt() + self.eps)
-        decayed = Parameters(self.decay * network.theta, network.sizes)
-        for name in self.frozen:
-            decayed.views[name].zero_()
-        network.theta.sub_(step + decayed.theta, alpha=self.learning_rate)
+        network.theta.sub_(step + self._still(self.decay * network.theta, network), alpha=self.learning_rate)
 
 
 ALGORITHMS = ("MSGD", "MSGD-C", "MSGD-CR", "MSGD-R")
