@@ -137,21 +137,25 @@ class Algorithm:
         for penalty in self.penalties:
             extra = penalty.gradient(before)
             g = g if extra is None else g + extra
-        for name in kept:
-            Parameters(g, network.sizes).views[name].zero_()
         held = _remembered(state)
-        step, norm, events, own = apply(self.clip, g, before, dict(held))
+        step, norm, events, own = apply(self.clip, self._still(g, network), before, dict(held))
         shapes = ({name: tuple(x.shape) for name, x in one.items()} for one in (held, own))
         if (given := next(shapes)) != (back := next(shapes)):
             raise ValueError(f"clip must give back a state of {given}, got {back} from {self.clip}")
         for name, x in own.items():
             held[name].copy_(x)
-        self._step(network, step, state)
+        self._step(network, self._still(step, network), state)
         for penalty in self.penalties:
             penalty.hold_(network)
-        for name, x in kept.items():  # whatever a guard, a decay or a penalty did to it
+        for name, x in kept.items():  # whatever a decay or a penalty did to it
             network.views[name].copy_(x)
         return norm, events
+
+    def _still(self, x: Tensor, network: Parameters) -> Tensor:
+        """x, `M P`, made 0 for the parameters that stay as they are: a guard, too, has something for W_rec."""
+        for name in self.frozen:
+            Parameters(x, network.sizes).views[name].zero_()
+        return x
 
     def _step(self, network: Parameters, g: Tensor, state: State) -> None:
         network.theta.sub_(g, alpha=self.learning_rate)

@@ -51,6 +51,8 @@ def settings(rules: Rules) -> dict[str, float]:
         "guard_limit": getattr(guard, "limit", 0.0),
         "guard_factor": getattr(guard, "factor", 0.0),
         "bound": getattr(algorithm.omega, "bound", 0.0),
+        **{name: getattr(algorithm, name, 0.0) for name in ("beta1", "beta2", "eps", "decay")},
+        "noise": algorithm.noise,
     }
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import rnnlab
-from rnnlab.engine.contract import Rules
+from rnnlab.engine.contract import CARRIED, Rules
 from rnnlab.engine.cuda import fused as cuda
 from rnnlab.engine.cuda import kernels, passes
 from tests.benchmarks import costs
@@ -36,7 +36,11 @@ GPUS = {90: ("H200", 132, 1.98e9), 80: ("A100", 108, 1.41e9)}  # multiprocessors
 
 @dataclass(frozen=True)
 class Case:
-    """A kernel: for which architecture, task and sizes, in which precision, with how many registers at most."""
+    """A kernel: for which architecture, task and sizes, in which precision, with how many registers at most.
+
+    With `more`, by all that may be asked for besides: Adam's steps, noise, a parameter that stays, a length of each
+    sequence's own, states that are carried.
+    """
 
     arch: int = 90
     task: str = "temporal order"
@@ -45,6 +49,7 @@ class Case:
     B: int = 20
     precision: str = "ieee"
     limit: int | None = None
+    more: bool = False
 
 
 class Absent:
@@ -79,11 +84,19 @@ def compiled(case: Case):
     algorithm = rnnlab.Algorithm.named(case.algorithm)
     network = rnnlab.Parameters.zeros(rnnlab.Sizes(task.inputs, case.N, task.outputs), 2)
     chunk = task.chunk(torch.arange(2), torch.arange(2), batch=case.B)
+    rules = Rules(rnnlab.Simple(rnnlab.Tanh()), task.loss, algorithm, [algorithm.alpha(0)] * 2)
+    state = algorithm.state(network)
+    if case.more:
+        with_noise = rnnlab.AdamW(clip=algorithm.clip, omega=algorithm.omega, noise=0.1, frozen=("b",))
+        rules, state = replace(rules, algorithm=with_noise, seeds=torch.arange(2)), with_noise.state(network)
+        begins = torch.ones(2, 2, case.B, dtype=torch.bool)
+        chunk = replace(chunk, lengths=chunk.lengths[..., None].expand_as(begins), begins=begins)
+        state |= {CARRIED: network.theta.new_zeros(2, case.B, case.N)}
     driver.set_active(Absent(case.arch))
     try:
         cuda.PRECISION, cuda.REGISTERS, cuda._launch = case.precision, case.limit, warm_up
         cuda._interpreted = lambda: True  # so that parameters may lie here
-        cuda._train(network, chunk, Rules(rnnlab.Simple(rnnlab.Tanh()), task.loss, algorithm, [algorithm.alpha(0)] * 2))
+        cuda._train(network, chunk, rules, state)
     finally:
         cuda.PRECISION, cuda.REGISTERS, cuda._launch, cuda._interpreted = kept
     return kernels[0]

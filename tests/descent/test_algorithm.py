@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rnnlab.descent.algorithm import AdamW, Algorithm, check_steady
-from rnnlab.descent.clipping import Norm, Skip
+from rnnlab.descent.clipping import Event, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code
 from rnnlab.descent.penalties import L1
 from rnnlab.descent.schedules import Constant, InverseTime
@@ -174,3 +174,18 @@ def test_adamws_defaults_are_those_of_torchs_own():
     assert (mine.learning_rate, mine.beta1, mine.beta2) == (torchs["lr"], *torchs["betas"])
     assert (mine.eps, mine.decay) == (torchs["eps"], torchs["weight_decay"])
     assert mine.clip == Algorithm().clip
+
+
+@pytest.mark.parametrize("kind", [Algorithm, AdamW])
+def test_frozen_parameters_stay_as_they_are_where_the_guard_fires_too(kind):
+    network = Parameters(torch.ones(2, Sizes(2, 3, 1).P), Sizes(2, 3, 1))
+    g = torch.full_like(network.theta, 0.5)
+    g[1, -1] = torch.nan
+    algorithm = kind(learning_rate=0.1, clip=Norm(100.0, Shrink(0.5)), frozen=("W_rec", "b"))
+    state = algorithm.state(network)
+    _, events = algorithm.descend(network, g.clone(), state)
+    assert events.tolist() == [Event.NONE, Event.GUARDED]
+    assert bool((network.W_rec == 1).all() and (network.b == 1).all())
+    assert bool((network.W_in[0] < 1).all() and (network.W_out[0] < 1).all())
+    if kind is AdamW:
+        assert not Parameters(state["first_moment"], network.sizes).W_rec.any()

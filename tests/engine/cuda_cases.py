@@ -8,20 +8,28 @@ checks of `conftest`, which wrap every function, would hide the kernels' source 
 import itertools
 import math
 import os
+from dataclasses import replace
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 
 import rnnlab
-from rnnlab.descent.algorithm import Algorithm
+from rnnlab import bits
+from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Elementwise, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code
+from rnnlab.descent.penalties import L2
 from rnnlab.descent.schedules import InverseTime
 from rnnlab.engine import batched, reference
+from rnnlab.engine.choosing import choose
 from rnnlab.engine.cuda import fused as cuda
-from rnnlab.network.cells import Linear, Sigmoid, Tanh
+from rnnlab.engine.cuda import passes
+from rnnlab.engine.cuda.plan import Plan
+from rnnlab.network.cells import LSTM, Linear, Sigmoid, Simple, Tanh
 from rnnlab.network.inits import BasicTanh, SmartTanh
-from rnnlab.network.losses import Softmax
+from rnnlab.network.losses import Bernoulli, Softmax, SquaredError
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
 from rnnlab.tasks.task import Batch, Chunk
@@ -64,17 +72,17 @@ ALL = [[values[i] for values, i in zip(FACTORS, case, strict=True)] for case in 
 def there(batch):
     """The batch on the device, numbers in float32."""
     moved = [x.to(DEVICE, torch.float32 if x.is_floating_point() else x.dtype) for x in (batch.inputs, batch.targets)]
-    return Batch(*moved, batch.lengths)
+    return Batch(*moved, batch.lengths, batch.begins)
 
 
 def chunk_there(chunk):
-    return Chunk(chunk.inputs.to(DEVICE), chunk.targets.to(DEVICE), chunk.lengths)
+    return Chunk(chunk.inputs.to(DEVICE), chunk.targets.to(DEVICE), chunk.lengths, chunk.begins)
 
 
 def agree(network, batch, *, bound, h_0=None, **given):
     """Every field of the gradients is that of the reference, to `bound` times the largest entry, or times 1."""
     rounded, sent = network.to(torch.float32), there(batch)
-    exact = Batch(sent.inputs.cpu(), sent.targets.cpu(), sent.lengths)
+    exact = Batch(sent.inputs.cpu(), sent.targets.cpu(), sent.lengths, sent.begins)
     want = reference.gradients(rounded.to(torch.float64), exact, h_0=None if h_0 is None else h_0.double(), **given)
     got = cuda.gradients(rounded.to(DEVICE), sent, h_0=None if h_0 is None else h_0.to(DEVICE), **given)
     for name in ("theta", "states", "delta", "loss", "omega", "outputs"):
@@ -126,6 +134,89 @@ def test_updates_are_those_of_the_reference(task, clip):
         torch.testing.assert_close(getattr(got, name).cpu().double(), getattr(want, name), rtol=1e-4, atol=1e-6)
 
 
+def drawn_chunk(K, M, T, B, *, loss, symbols, own, carried, I=4, O=3):
+    """Batches without a task; with `own`, a length of each sequence's own; with `carried`, sequences that go on."""
+    g, S = torch.Generator().manual_seed(M + 10 * T + 100 * B), T if loss.every_step else 1
+    classes, values = torch.randint(0, O, (K, M, S, B), generator=g), torch.rand(K, M, S, B, O, generator=g)
+    u = torch.randint(0, I, (K, M, T, B), generator=g) if symbols else torch.randn(K, M, T, B, I, generator=g)
+    lengths = torch.randint(1, T + 1, (K, M, B) if own else (K, M), generator=g)
+    begins = torch.rand(K, M, B, generator=g) < 0.4 if carried else None
+    return Chunk(u, values if loss.real_targets else classes, lengths, begins)
+
+
+@pytest.mark.parametrize("kind", [Softmax, SquaredError, Bernoulli])
+@pytest.mark.parametrize("every_step", [False, True])
+def test_sequences_with_lengths_of_their_own_of_which_some_go_on_agree_too(kind, every_step):
+    loss, (M, T, B, N), bound = kind(every_step, "sum" if every_step else "mean"), (2, 4, 3, 5), EPSILON * 11 * 5
+    network, _ = random_case(M, T, B, N, loss=Softmax(), I=4)
+    batch = drawn_chunk(1, M, T, B, loss=loss, symbols=every_step, own=True, carried=True)[0]
+    h_0 = torch.randn(M, B, N, generator=torch.Generator().manual_seed(1)) / 2
+    given = {"sigma": Sigmoid() if every_step else Tanh(), "loss": loss}
+    agree(network, batch, bound=bound, h_0=h_0, omega=Code(), alpha=0.7, **given)
+    network, sent, start = network.to(DEVICE, torch.float32), there(batch), h_0.to(DEVICE)
+    g, (y, h) = cuda.gradients(network, sent, h_0=start, **given), cuda.outputs(network, sent, h_0=start, **given)
+    torch.testing.assert_close(y, g.outputs, rtol=0, atol=bound)  # cut into other blocks
+    assert torch.equal(h, g.states[:, -1])
+
+
+# symbols, lengths of their own, carried, read at every step, over steps, kind of loss, frozen, noise, method, clip
+MORE = [[False, True]] * 4 + [["mean", "sum"], [Softmax, SquaredError, Bernoulli], [(), ("W_rec", "b_out")], [0.0, 0.3]]
+MORE += [[Algorithm, AdamW], [NoClip(), Norm(0.1), Norm(0.1, Shrink(0.5, limit=1e-3)), Elementwise(0.01)]]
+FEW = covering([*itertools.product(*(range(len(values)) for values in MORE))])
+FEW = [[values[i] for values, i in zip(MORE, case, strict=True)] for case in FEW]
+
+
+@pytest.mark.parametrize("case", FEW, ids=lambda case: named(tuple(case)))
+def test_updates_by_all_that_may_be_asked_for_are_those_of_the_reference(case):
+    symbols, own, carried, every_step, over_steps, kind, frozen, noise, method, clip = case
+    loss, sizes, seeds = kind(every_step, over_steps), Sizes(4, 5, 3), torch.tensor([7, 2**62 + 2**33 + 3])
+    algorithm = method(0.01, clip, Code(), 0.5, noise=noise, frozen=frozen)
+    start = torch.randn(2, sizes.P, generator=torch.Generator().manual_seed(1)) * 0.4
+    chunk = drawn_chunk(2, 2, 4, 3, loss=loss, symbols=symbols, own=own, carried=carried)
+    given = {"sigma": Tanh(), "loss": loss, "algorithm": algorithm, "first_update": 2**32 - 1}
+    exact, ours = Parameters(start.double(), sizes), Parameters(start.clone().to(DEVICE), sizes)
+    states = [algorithm.state(network) for network in (exact, ours)]
+    for network, state in zip((exact, ours), states, strict=True):
+        if "steps" in state:  # of members that are not as far as each other
+            state["steps"] += torch.tensor([0, 1000], device=network.theta.device)
+    want = reference.sgd(exact, chunk, seeds=seeds, state=states[0], **given)
+    got = cuda.sgd(ours, chunk_there(chunk), seeds=seeds.to(DEVICE), state=states[1], **given)
+    torch.testing.assert_close(ours.theta.cpu().double(), exact.theta, rtol=0, atol=1e-5)
+    assert torch.equal(got.events.cpu(), want.events)
+    for name in ("loss", "norm", "omega"):
+        torch.testing.assert_close(getattr(got, name).cpu().double(), getattr(want, name), rtol=1e-4, atol=1e-6)
+    assert states[1].keys() == states[0].keys()
+    for name, x in states[0].items():
+        error = (states[1][name].cpu().to(x) - x).abs().max().item()
+        assert error <= 5e-6 * x.abs().max().item(), name  # 1 - 0.999 in float32 would be wrong by 1e-5 of itself
+    for name in frozen:
+        assert torch.equal(ours.views[name].cpu(), Parameters(start, sizes).views[name])
+
+
+@triton.jit
+def _drawn(states, out, seeds, updates, COUNT: tl.constexpr, plan: tl.constexpr):
+    seed, update, q = tl.load(seeds), tl.load(updates), tl.arange(0, COUNT)
+    drawn = passes.words(seed, update, q)
+    for j in tl.static_range(4):
+        tl.store(out + 4 * q + j, drawn[j].to(tl.int64))
+    passes.disturb(states, seed, update, 0.5, 3, plan)
+
+
+@pytest.mark.parametrize(
+    ("seed", "update", "symbols"), [(0, 2**32 - 1, True), (7, 2**32, False), (2**63 - 1, 2**56 - 1, True)]
+)
+def test_noise_is_that_of_the_package_and_its_words_are_to_the_bit(seed, update, symbols):
+    told = {"N": 21, "I": 2, "O": 1, "P": 1, "B": 17, **dict.fromkeys(("W_rec", "W_in", "b", "W_out", "b_out"), 0)}
+    plan = Plan(**told, symbols=symbols, sigma="Tanh", loss="Softmax", every=False)
+    seeds, updates = (torch.tensor([x], dtype=torch.int64, device=DEVICE) for x in (seed, update))
+    states, out = torch.full((4, 17, plan.NP), 2.0, device=DEVICE), torch.zeros(256, dtype=torch.int64, device=DEVICE)
+    _drawn[(1,)](states, out, seeds, updates, 64, plan)
+    assert torch.equal(out, bits.bits(seeds, updates, stream=bits.NOISE, start=0, count=256)[0, 0])
+    want = 0.5 * bits.disturbances(seeds, updates, count=3 * 17 * 21)[0, 0].view(3, 17, 21) + (0 if symbols else 2)
+    torch.testing.assert_close(states[1:, :, :21].double(), want, rtol=0, atol=1e-5)
+    assert bool((states[0] == 2).all() and (states[:, :, 21:] == 2).all())
+
+
 def test_a_gradient_that_is_not_a_number_fires_the_guard_or_ends_the_member():
     task, sizes = TemporalOrder(10), Sizes(6, 5, 4)
     chunk = chunk_there(task.chunk(torch.arange(3), torch.arange(1), batch=3))
@@ -167,21 +258,28 @@ def test_a_gradient_beyond_the_guards_limit_is_not_trusted(guard, event):
 
 
 def trained(members, *, algorithm, chunk, updates, task, units):
-    """Parameters and traces of some networks, which learn, diverge or need the guard."""
+    """Parameters, state and traces of some networks, which learn, diverge or need the guard.
+
+    Where there is noise, sequences have lengths of their own, and all but a few go on.
+    """
     sizes = Sizes(task.inputs, units, task.outputs)
     network = SmartTanh().parameters(sizes, members)
     wild = torch.tensor([m % 3 == 1 for m in members])
     network.W_rec[wild] *= 40  # explodes where unclipped, and fires the guard where not
     network.W_out[torch.tensor([m % 7 == 5 for m in members])] = math.inf
     network, traces = network.to(DEVICE), []
+    state = algorithm.state(network) | {"h": torch.zeros(len(members), 5, units, device=DEVICE)}
     for first in range(0, updates, chunk):
         numbers = torch.arange(first, min(first + chunk, updates), device=DEVICE)
         batches = task.chunk(torch.tensor(members, device=DEVICE), numbers, batch=5)
-        batches = Chunk(batches.inputs, batches.targets, batches.lengths.cpu())
+        batches, lengths = Chunk(batches.inputs, batches.targets, batches.lengths.cpu()), batches.lengths.cpu()
+        if algorithm.noise:
+            own = lengths[..., None] - torch.arange(5)
+            batches = replace(batches, lengths=own, begins=own % 4 == 0)
         given = {"sigma": Tanh(), "loss": task.loss, "algorithm": algorithm, "first_update": first}
-        traces.append(cuda.sgd(network, batches, **given))
+        traces.append(cuda.sgd(network, batches, seeds=torch.tensor(members), state=state, **given))
     series = (torch.cat([getattr(trace, name) for trace in traces]) for name in ("loss", "norm", "omega", "events"))
-    return [network.theta.T, *series]
+    return [network.theta.T, *(x.reshape(len(members), -1).T for x in state.values()), *series]
 
 
 if INTERPRETED:
@@ -191,9 +289,13 @@ else:
     ALONE = ((0, 1), (1, 2), (5, 4), (405, 64))
 
 
-@pytest.mark.parametrize("name", ["MSGD", "MSGD-CR"])
+ALGORITHMS = {name: Algorithm.named(name, learning_rate=0.1) for name in ("MSGD", "MSGD-CR")}
+ALGORITHMS["AdamW"] = AdamW(0.01, Norm(1.0), noise=0.1, frozen=("b",))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_member_ends_with_the_same_bits_alone_and_in_company_in_chunks_of_any_size(name):
-    given = {"algorithm": Algorithm.named(name, learning_rate=0.1), **SCALE}
+    given = {"algorithm": ALGORITHMS[name], **SCALE}
     together = trained(list(range(COMPANY)), chunk=2, **given)
     seen = set(together[-1].unique().tolist())
     assert ({Event.NONE, Event.DIVERGED} if name == "MSGD" else {Event.CLIPPED, Event.GUARDED}) <= seen
@@ -265,3 +367,32 @@ def test_what_the_kernel_does_not_know_is_refused_by_name():
     long = batch.inputs[:, :1].to(DEVICE).expand(1, 2**24, 1)
     with pytest.raises(ValueError, match="inputs must have at most 16777214 steps here, got 16777216"):
         cuda.outputs(wide.to(DEVICE, torch.float32), Batch(long, batch.targets.to(DEVICE), batch.lengths), **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("first_moment", lambda x: x[:1]),
+        ("second_moment", torch.Tensor.double),
+        ("steps", torch.Tensor.int),
+        ("h", lambda x: x.mT.contiguous().mT),
+    ],
+)
+def test_a_state_that_the_kernel_cannot_go_on_from_is_refused_by_name(name, wrong):
+    network = Parameters(torch.zeros(2, Sizes(4, 5, 3).P, device=DEVICE), Sizes(4, 5, 3))
+    chunk = drawn_chunk(1, 2, 4, 3, loss=Softmax(), symbols=True, own=False, carried=True)
+    state = AdamW().state(network) | {"h": torch.zeros(2, 3, 5, device=DEVICE)}
+    given = {"sigma": Tanh(), "loss": Softmax(), "algorithm": AdamW(), "state": state | {name: wrong(state[name])}}
+    with pytest.raises(ValueError, match=rf"state\['{name}'\] must be contiguous"):
+        cuda.sgd(network, chunk_there(chunk), **given)
+
+
+def test_what_the_kernels_know_is_theirs_and_all_else_is_for_the_batched_engine():
+    given = {"sigma": Tanh(), "loss": Bernoulli(True, "sum"), "sizes": Sizes(6, 50, 4), "device": torch.device("cuda")}
+    known = AdamW(clip=Norm(1.0), omega=Code(), noise=0.1, frozen=("b",))
+    assert choose(algorithm=known, **given) is cuda
+    assert choose(algorithm=known, **given | {"sizes": Sizes(6, 50, 4, Simple()), "sigma": None}) is cuda
+    assert choose(algorithm=replace(known, penalties=(L2(0.1),)), **given) is batched
+    assert choose(algorithm=known, **given | {"sizes": Sizes(6, 129, 4)}) is batched
+    for cell in (Simple(learned_start=True), LSTM()):
+        assert choose(algorithm=known, **given | {"sizes": Sizes(6, 50, 4, cell), "sigma": None}) is batched

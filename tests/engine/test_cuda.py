@@ -47,7 +47,7 @@ def passed(done):
 
 
 @needs_interpreter
-@pytest.mark.parametrize(("chosen", "cases"), [("gradients_agree", 28), ("not gradients_agree", 31)])
+@pytest.mark.parametrize(("chosen", "cases"), [("gradients_agree", 28), ("not gradients_agree", 60)])
 def test_in_the_interpreter_the_kernels_do_what_the_reference_does(chosen, cases):
     assert passed(run("-k", chosen, TRITON_INTERPRET="1")) >= cases
 

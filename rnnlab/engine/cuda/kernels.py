@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from rnnlab.descent.clipping import Event
-from rnnlab.engine.cuda.passes import backward, dot, forward, lay_out, matrix, score, slope, store, zeros
+from rnnlab.engine.cuda.passes import backward, disturb, dot, forward, lay_out, matrix, score, slope, store, zeros
 
 _CLIPPED = tl.constexpr(int(Event.CLIPPED))
 _GUARDED = tl.constexpr(int(Event.GUARDED))
@@ -65,7 +65,14 @@ def _collect_outputs(states, errors, gradient, L, plan: tl.constexpr):
 
 
 @triton.jit
-def _norm(gradient, plan: tl.constexpr):
+def _entries(start, still, p, plan: tl.constexpr):
+    """Entries `p`, or 0 for parameters that stay as they are."""
+    x = tl.load(start + p, mask=p < plan.P, other=0.0)
+    return x if still is None else tl.where(tl.load(still + p, mask=p < plan.P, other=1) == 0, x, 0.0)
+
+
+@triton.jit
+def _norm(gradient, still, plan: tl.constexpr):
     """Joint norm of all parameters' gradients, summed in float64, where squares neither over- nor underflow.
 
     And that times 2^-10, which is finite if the gradients are.
@@ -74,14 +81,41 @@ def _norm(gradient, plan: tl.constexpr):
     squares = tl.zeros((FLAT,), tl.float64)
     for first in range(0, plan.P, plan.FLAT):
         p = first + tl.arange(0, plan.FLAT)
-        g = tl.load(gradient + p, mask=p < plan.P, other=0.0).to(tl.float64)
+        g = _entries(gradient, still, p, plan).to(tl.float64)
         squares += g * g
     norm = tl.sqrt(tl.sum(squares, 0))
     return norm.to(tl.float32), (norm * 0.0009765625).to(tl.float32)
 
 
 @triton.jit
-def _descend(theta, gradient, norm, smaller, rate, threshold, guard_limit, guard_factor, plan: tl.constexpr):
+def _power(x, n):
+    """x to the power n, a whole number."""
+    result = 1 + 0 * x
+    while n > 0:
+        result = tl.where(n % 2 == 1, result * x, result)
+        x, n = x * x, n // 2
+    return result
+
+
+@triton.jit
+def _adam(g, w, moment1, moment2, p, n, adam, plan: tl.constexpr):
+    """The direction of Adam's step number n, weight decay included; moments change. `adam` is in float64."""
+    beta1, beta2 = tl.load(adam), tl.load(adam + 1)
+    eps, decay = tl.load(adam + 2).to(tl.float32), tl.load(adam + 3).to(tl.float32)
+    first = beta1.to(tl.float32) * tl.load(moment1 + p, mask=p < plan.P, other=0.0) + (1 - beta1).to(tl.float32) * g
+    second = tl.load(moment2 + p, mask=p < plan.P, other=0.0)
+    second = beta2.to(tl.float32) * second + (1 - beta2).to(tl.float32) * (g * g)
+    tl.store(moment1 + p, first, mask=p < plan.P)
+    tl.store(moment2 + p, second, mask=p < plan.P)
+    bias1, bias2 = (1 - _power(beta1, n)).to(tl.float32), (1 - _power(beta2, n)).to(tl.float32)
+    return first / bias1 / (tl.sqrt(second / bias2) + eps) + decay * w
+
+
+@triton.jit
+def _descend(
+    theta, gradient, still, moment1, moment2, n, adam,
+    norm, smaller, rate, threshold, guard_limit, guard_factor, plan: tl.constexpr,
+):  # fmt: skip
     """The clipped and guarded step; an `Event`."""
     FLAT: tl.constexpr = plan.FLAT
     finite = smaller < float("inf")
@@ -90,21 +124,26 @@ def _descend(theta, gradient, norm, smaller, rate, threshold, guard_limit, guard
     scale = tl.where(clipped, threshold / norm, 1.0)
     # A factor that no float holds, of a step that may be one: its root, twice.
     small, root = clipped & (guarded == 0) & finite & (scale < _TINY), tl.sqrt(threshold) / (32 * tl.sqrt(smaller))
-    scale, rate = tl.where(small, root, scale), tl.where(small, rate * root, rate)
+    scale, again = tl.where(small, root, scale), tl.where(small, root, 1.0)
+    if plan.method != "AdamW":
+        rate, again = rate * again, 1.0
     beyond = tl.zeros((FLAT,), tl.int32)
     for first in range(0, plan.P, plan.FLAT):
         p = first + tl.arange(0, plan.FLAT)
         w = tl.load(theta + p, mask=p < plan.P, other=0.0)
-        g = tl.load(gradient + p, mask=p < plan.P, other=0.0)
+        free = w if still is None else _entries(theta, still, p, plan)
+        g = _entries(gradient, still, p, plan)
         if plan.clip == "Elementwise":
             beyond = tl.maximum(beyond, (tl.abs(g) > threshold).to(tl.int32))
             g = tl.where(g > threshold, threshold, tl.where(g < -threshold, -threshold, g))
-        new = w - rate * (scale * g)
+        g = scale * g
         if plan.guard == "Shrink":
-            new = tl.where(guarded, tl.where(p < plan.W_in, w - rate * (guard_factor * w), w), new)
+            g = tl.where(guarded, tl.where(p < plan.W_in, guard_factor * free, 0.0), g)
         elif plan.guard == "Skip":
-            new = tl.where(guarded, w, new)
-        tl.store(theta + p, new, mask=p < plan.P)
+            g = tl.where(guarded, 0.0, g)
+        if plan.method == "AdamW":
+            g = _adam(again * g, free, moment1, moment2, p, n, adam, plan)
+        tl.store(theta + p, w - rate * g, mask=p < plan.P)
     event = tl.where(clipped | (tl.max(beyond, 0) > 0), _CLIPPED, 0)
     if plan.guard == "NoneType":
         return tl.where(finite, event, _DIVERGED)
@@ -113,17 +152,24 @@ def _descend(theta, gradient, norm, smaller, rate, threshold, guard_limit, guard
 
 # Nothing is compiled for the values of these: how many members and updates there are, and where a member's data lie,
 # must not change a member's bits.
-_GIVEN = ["theta", "inputs", "targets", "lengths", "alphas", "h_0", "outputs", "losses", "norms", "omegas", "events"]
-_NUMBERS = ["K", "M", "T", "rate", "threshold", "guard_limit", "guard_factor", "bound"]
+_GIVEN = ["theta", "inputs", "targets", "lengths", "each", "begins", "h_0"]
+_GIVEN += ["outputs", "losses", "norms", "omegas", "events"]
+_TOLD = [*_GIVEN, "pairs", "alphas", "still", "moment1", "moment2", "steps", "adam", "seeds", "updates"]
+_NUMBERS = ["K", "M", "T", "rate", "threshold", "guard_limit", "guard_factor", "bound", "noise"]
 
 
-@triton.jit(do_not_specialize=_NUMBERS, do_not_specialize_on_alignment=_GIVEN)
+@triton.jit(do_not_specialize=_NUMBERS, do_not_specialize_on_alignment=_TOLD)
 def train(
-    theta, inputs, targets, lengths, alphas, h_0,
+    theta, inputs, targets, lengths, each, begins, h_0,
+    pairs, alphas, still, moment1, moment2, steps, adam, seeds, updates,
     weights, states, delta, n, c, errors, gradient, outputs, losses, norms, omegas, events,
-    K, M, T, rate, threshold, guard_limit, guard_factor, bound, plan: tl.constexpr,
+    K, M, T, rate, threshold, guard_limit, guard_factor, bound, noise, plan: tl.constexpr,
 ):  # fmt: skip
-    """K updates of one network; with `plan.keep`, its gradient alone."""
+    """K updates of one network; with `plan.keep`, its gradient alone.
+
+    `each` is the length of each sequence, where it has its own; `begins`, where states are carried, which begin;
+    `still`, which parameters stay as they are. What is not asked for is None.
+    """
     m = tl.program_id(0).to(tl.int64)
     step: tl.constexpr = plan.B * plan.NP
     S = T if plan.every else 1
@@ -138,32 +184,45 @@ def train(
     outputs += m * S * plan.B * plan.O
     if h_0 is not None:
         h_0 += m * plan.B * plan.N
+    if plan.method == "AdamW":
+        moment1 += m * plan.P
+        moment2 += m * plan.P
     for k in range(K):
         i = k * M + m
         L = tl.load(lengths + i)
         u = inputs + i * T * plan.input_size
         target = targets + i * S * plan.target_size
+        own = each if each is None else each + i * plan.B
+        begun = begins if begins is None else begins + i * plan.B
         lay_out(theta, u, weights, states, L, plan)
+        if plan.noise:
+            disturb(states, tl.load(seeds + m), tl.load(updates + k), noise, L, plan)
         for first in range(0, plan.B, plan.ROWS):
-            forward(u, weights, h_0, states, first, L, plan)
-        score(theta, target, states, outputs, errors, losses + i, L, plan)
+            forward(u, weights, h_0, begun, own, states, first, L, plan)
+        score(theta, target, own, tl.load(pairs + i), states, outputs, errors, losses + i, L, plan)
         live, Omega = 0, 0.0
         for first in range(0, plan.B, plan.ROWS):
-            alive, value = backward(theta, states, errors, delta, n, c, first, L, bound, plan)
+            alive, value = backward(theta, own, states, errors, delta, n, c, first, L, bound, plan)
             live += alive
             Omega += value
         tl.debug_barrier()
-        pairs = tl.maximum(live, 1).to(tl.float32) if plan.omega == "Code" else plan.B * 1.0
-        tl.store(omegas + i, Omega / pairs)
-        pull = tl.load(alphas + k) * ((4 if plan.omega == "Code" else 2) / pairs)
+        over = tl.maximum(live, 1).to(tl.float32) if plan.omega == "Code" else plan.B * 1.0
+        tl.store(omegas + i, Omega / over)
+        pull = tl.load(alphas + k) * ((4 if plan.omega == "Code" else 2) / over)
         _collect(u, states, delta, n, c, gradient, pull, L, plan)
         _collect_outputs(states, errors, gradient, L, plan)
-        norm, smaller = _norm(gradient, plan)
+        norm, smaller = _norm(gradient, still, plan)
         tl.store(norms + i, norm)
         if not plan.keep:
-            event = _descend(theta, gradient, norm, smaller, rate, threshold, guard_limit, guard_factor, plan)
+            n_adam = tl.load(steps + m) + k + 1 if plan.method == "AdamW" else 0
+            event = _descend(
+                theta, gradient, still, moment1, moment2, n_adam, adam,
+                norm, smaller, rate, threshold, guard_limit, guard_factor, plan,
+            )  # fmt: skip
             tl.store(events + i, event.to(tl.uint8))
         tl.debug_barrier()
+    if plan.method == "AdamW":
+        tl.store(steps + m, tl.load(steps + m) + K)
 
 
 @triton.jit(do_not_specialize=["T"], do_not_specialize_on_alignment=_GIVEN)
@@ -177,7 +236,7 @@ def prepare(theta, inputs, lengths, weights, states, T, plan: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["T"], do_not_specialize_on_alignment=_GIVEN)
-def respond(theta, inputs, lengths, h_0, weights, states, outputs, T, plan: tl.constexpr):
+def respond(theta, inputs, lengths, each, begins, h_0, weights, states, outputs, T, plan: tl.constexpr):
     """States and outputs of ROWS sequences of one network."""
     m, first = tl.program_id(0).to(tl.int64), tl.program_id(1) * plan.ROWS
     theta += m * plan.P
@@ -187,8 +246,12 @@ def respond(theta, inputs, lengths, h_0, weights, states, outputs, T, plan: tl.c
     outputs += m * (T if plan.every else 1) * plan.B * plan.O
     if h_0 is not None:
         h_0 += m * plan.B * plan.N
+    if each is not None:
+        each += m * plan.B
+    if begins is not None:
+        begins += m * plan.B
     L = tl.load(lengths + m)
-    forward(inputs, weights, h_0, states, first, L, plan)
+    forward(inputs, weights, h_0, begins, each, states, first, L, plan)
     rows, columns = (first + tl.arange(0, plan.ROWS))[:, None], tl.arange(0, plan.OP)[None, :]
     units = tl.arange(0, plan.NP)[None, :]
     W_out_T = matrix(theta + plan.W_out, 1, plan.N, plan.N, plan.O, plan.NP, plan.OP)
@@ -197,4 +260,7 @@ def respond(theta, inputs, lengths, h_0, weights, states, outputs, T, plan: tl.c
         h = tl.load(states + ((t + 1) * plan.B + rows) * plan.NP + units, mask=rows < plan.B, other=0.0)
         row = (t if plan.every else 0) * plan.B + rows
         y = dot(h, W_out_T, plan) + b_out
-        tl.store(outputs + row * plan.O + columns, y, mask=(rows < plan.B) & (columns < plan.O))
+        inside = rows < plan.B
+        if each is not None and plan.every:
+            inside = inside & (t < tl.load(each + rows, mask=inside, other=0))
+        tl.store(outputs + row * plan.O + columns, y, mask=inside & (columns < plan.O))

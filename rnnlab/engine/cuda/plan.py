@@ -31,6 +31,8 @@ class Plan:
     sigma: str
     loss: str
     every: bool
+    method: str = "Algorithm"
+    noise: bool = False
     omega: str = "NoneType"
     clip: str = "NoClip"
     guard: str = "NoneType"
@@ -48,7 +50,7 @@ class Plan:
     @property
     def target_size(self) -> int:
         """Numbers in one step's targets."""
-        return self.B * (self.O if self.loss == "SquaredError" else 1)
+        return self.B * (1 if self.loss == "Softmax" else self.O)
 
     @property
     def warps(self) -> int:
@@ -60,7 +62,7 @@ class Plan:
 def memory(plan: Plan, theta: Tensor, *, K: int, T: int) -> dict[str, Tensor]:
     """What a launch for these networks writes, by the names and in the order that the kernel has for it.
 
-    Uninitialized, but for outputs: those beyond a member's own length are 0.
+    Uninitialized, but for outputs: those beyond a sequence's own length are 0.
     """
     M, S, take = theta.shape[0], T if plan.every else 1, theta.new_empty
     delta = take(M, T + 1, plan.B, plan.NP)
