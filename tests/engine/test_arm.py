@@ -10,8 +10,7 @@ import pytest
 
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
-from rnnlab.engine.known import KNOWN
-from rnnlab.network.losses import Softmax
+from rnnlab.network.losses import Bernoulli
 from rnnlab.tasks.pathological import NoiselessMemorization, TemporalOrder
 from tests.engine import test_cpu
 from tests.engine.test_gradients import LOSSES, SIGMAS
@@ -24,8 +23,7 @@ pytestmark = pytest.mark.skipif(not (COMPILER and EMULATOR), reason="needs aarch
 
 def extents(job, kind):
     """Bytes behind each pointer of a job; 0 where there is none."""
-    whole, every = job.K - 1, job.loss == KNOWN["loss"].index(Softmax)
-    outputs = (job.T if every else 1) * job.B
+    whole, outputs = job.K - 1, (job.T if job.every_step else 1) * job.B
     number, target = job.symbols or 4 * job.I, job.classes or 4 * job.O
     theta = 4 * (job.N * (job.N + job.I + 1 + job.O) + job.O)
     states = 4 * job.B * job.N * (job.T + 1 if kind == "train" else 1)
@@ -34,13 +32,19 @@ def extents(job, kind):
         "theta": theta,
         "inputs": whole * job.input_stride * (job.symbols or 4) + job.T * job.B * number,
         "targets": whole * job.target_stride * (job.classes or 4) + outputs * target,
-        "lengths": 8 * traces,
+        "lengths": 8 * (whole * job.length_stride + (job.B if job.each_length else 1)),
         "alpha": 4 * job.K,
         "loss_out": 4 * traces,
         "norm_out": 4 * traces,
         "omega_out": 4 * traces,
         "events": traces,
         "h_0": 4 * job.B * job.N,
+        "begins": whole * job.begin_stride + job.B,
+        "ends": 4 * job.B * job.N,
+        "first_moment": theta,
+        "second_moment": theta,
+        "steps": 8,
+        "seed": 8,
         "gradient": theta,
         "states": states,
         "delta": states,
@@ -132,6 +136,16 @@ def test_on_arm_the_kernel_agrees_with_the_reference_to_rounding(shape, loss, si
 
 def test_on_arm_large_networks_agree_too():
     test_cpu.test_large_networks_agree_too()
+
+
+@pytest.mark.parametrize("loss", test_cpu.NINE, ids=repr)
+def test_on_arm_sequences_of_their_own_lengths_agree_with_the_reference(loss):
+    test_cpu.test_sequences_of_their_own_lengths_that_go_on_agree_with_the_reference_to_rounding("wide", loss)
+
+
+@pytest.mark.parametrize("algorithm", test_cpu.DEMANDING.values(), ids=test_cpu.DEMANDING)
+def test_on_arm_demanding_updates_are_those_of_the_reference(algorithm):
+    test_cpu.test_demanding_updates_are_those_of_the_reference(Bernoulli(every_step=True), algorithm, goes_on=True)
 
 
 @pytest.mark.parametrize("task", [TemporalOrder((10, 15)), NoiselessMemorization((3, 6), 2, 2)])

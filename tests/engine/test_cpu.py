@@ -12,17 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnnlab.descent.algorithm import Algorithm
+from rnnlab import bits
+from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code
-from rnnlab.descent.schedules import InverseTime
-from rnnlab.engine import batched, reference
+from rnnlab.descent.penalties import L2
+from rnnlab.descent.schedules import Constant, InverseTime
+from rnnlab.engine import batched, known, reference
 from rnnlab.engine.choosing import choose
+from rnnlab.engine.contract import Rules
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
-from rnnlab.network.cells import Sigmoid, Tanh
+from rnnlab.network.cells import LSTM, Linear, Sigmoid, Simple, Tanh
 from rnnlab.network.inits import BasicTanh, SmartTanh
-from rnnlab.network.losses import Softmax
+from rnnlab.network.losses import Bernoulli, Softmax, SquaredError
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
 from rnnlab.tasks.task import Batch, Chunk
@@ -60,6 +63,82 @@ def test_the_kernel_agrees_with_the_reference_to_rounding(shape, loss, sigma):
             right, ours = getattr(want, name), getattr(got, name).double()
             bound = EPSILON * (N + 6) * (T + 1) * max(1.0, right.abs().max().item())
             assert (ours - right).abs().max().item() <= bound, (name, omega, symbols, mixed)
+
+
+READ = [{}, {"every_step": True}, {"every_step": True, "over_steps": "sum"}]
+NINE = [kind(**read) for kind in (Softmax, SquaredError, Bernoulli) for read in READ]
+
+
+def some(K, M, T, B, N, *, loss, symbols=True, I=5, O=3):
+    """Networks and a chunk in float32, whose sequences have lengths of their own, and do not all begin."""
+    generator = torch.Generator().manual_seed(M + 10 * T + 100 * B + 1000 * N + 7 * K)
+    sizes, steps = Sizes(I, N, O), (K, M, T if loss.every_step else 1, B)
+    network = Parameters(torch.randn(M, sizes.P, generator=generator) * 1.2 / N**0.5, sizes)
+    targets = {
+        Softmax: torch.randint(0, O, steps, generator=generator),
+        SquaredError: torch.randn(*steps, O, generator=generator),
+        Bernoulli: torch.randint(0, 2, (*steps, O), generator=generator).float(),
+    }
+    chunk = Chunk(
+        torch.randint(0, I, (K, M, T, B), generator=generator, dtype=torch.uint8)
+        if symbols
+        else torch.randn(K, M, T, B, I, generator=generator),
+        targets[type(loss)],
+        torch.randint(1, T + 1, (K, M, B), generator=generator),
+        torch.rand(K, M, B, generator=generator) < 0.4,
+    )
+    return network, chunk
+
+
+def in_float64(batch):
+    """The same numbers in float64."""
+    return replace(batch, **{k: x.double() for k, x in batch.parts.items() if x.is_floating_point()})
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, "wide"])
+@pytest.mark.parametrize("loss", NINE, ids=repr)
+def test_sequences_of_their_own_lengths_that_go_on_agree_with_the_reference_to_rounding(shape, loss):
+    """To the same bounds, of every loss; what is beyond a sequence's length may be anything."""
+    M, T, B, N = {**SHAPES, "wide": (2, 4, 7, 33)}[shape]
+    for sigma, (omega, symbols) in itertools.product(SIGMAS, [*zip(OMEGAS, [True, False] * 2, strict=True)]):
+        network, chunk = some(1, M, T, B, N, loss=loss, symbols=symbols)
+        batch = Batch(**{name: x[0] for name, x in chunk.parts.items()})
+        h_0, given = torch.full((M, B, N), 0.25), {"sigma": sigma, "loss": loss}
+        more = {"omega": omega, "alpha": 0.7}
+        want = reference.gradients(network.to(torch.float64), in_float64(batch), h_0=h_0.double(), **given, **more)
+        if not symbols:
+            batch.inputs[torch.arange(T)[:, None] >= batch.lengths[:, None]] = math.inf
+        got = cpu.gradients(network, batch, h_0=h_0, **given, **more)
+        for name in ("theta", "states", "delta", "loss", "omega", "outputs"):
+            right, ours = getattr(want, name), getattr(got, name).double()
+            bound = EPSILON * (N + 6) * (T + 1) * max(1.0, right.abs().max().item())
+            assert (ours - right).abs().max().item() <= bound, (name, sigma, omega, symbols)
+        y, h = cpu.outputs(network, batch, h_0=h_0, **given)
+        torch.testing.assert_close(y.double(), got.outputs.double(), rtol=0, atol=0)
+        assert torch.equal(h, got.states[:, -1])
+
+
+@pytest.mark.parametrize("loss", NINE, ids=repr)
+@pytest.mark.parametrize("O", [1, 16, 37, 88])
+def test_a_loss_of_many_outputs_far_from_zero_agrees_too(loss, O):
+    """Rows of whole vectors and of others; outputs so large that a class, or off, is certain."""
+    network, chunk = some(1, 2, 3, 4, 6, loss=loss, O=O)
+    network.b_out.copy_(torch.linspace(-60, 60, O))
+    batch, given = chunk[0], {"sigma": Tanh(), "loss": loss}
+    want = reference.gradients(network.to(torch.float64), in_float64(batch), **given)
+    got = cpu.gradients(network, batch, **given)
+    torch.testing.assert_close(got.loss.double(), want.loss, rtol=1e-6, atol=1e-6)
+    scale = want.theta.abs().max().item()
+    torch.testing.assert_close(got.theta.double(), want.theta, rtol=0, atol=1e-6 * max(1.0, scale))
+
+
+def test_a_bernoulli_loss_keeps_the_digits_of_what_is_all_but_certain():
+    network = Parameters.zeros(Sizes(1, 1, 1), 1)
+    network.b_out.fill_(-20.0)  # off, which is right: the loss is ln(1 + e^-20)
+    batch = Batch(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), torch.ones(1, dtype=torch.int64))
+    g = cpu.gradients(network, batch, sigma=Tanh(), loss=Bernoulli())
+    assert g.loss.item() == pytest.approx(math.log1p(math.exp(-20)), rel=1e-6)
+    assert g.theta[0, -1].item() == pytest.approx(1 / (1 + math.exp(20)), rel=1e-6)
 
 
 def test_large_networks_agree_too():
@@ -135,6 +214,201 @@ def test_its_updates_are_those_of_the_batched_engine(task, clip):
     assert torch.equal(traces[1].events, traces[0].events)
     for name in ("loss", "norm", "omega"):
         torch.testing.assert_close(getattr(traces[1], name), getattr(traces[0], name), rtol=1e-4, atol=1e-6)
+
+
+DEMANDING = {
+    "noise": Algorithm(learning_rate=0.01, noise=0.3),
+    "frozen": Algorithm(learning_rate=0.1, frozen=("b", "W_out"), clip=Norm(0.05), omega=Code(), alpha=Constant(0.5)),
+    "adam": AdamW(
+        learning_rate=0.02, eps=1e-3, clip=Norm(0.05), omega=Code(), alpha=Constant(0.5), frozen=("W_in", "b_out")
+    ),
+    "adam, elementwise, noise": AdamW(learning_rate=0.02, eps=1e-3, clip=Elementwise(0.01), noise=0.3, decay=0.1),
+}
+
+
+@pytest.mark.parametrize("loss", NINE, ids=repr)
+@pytest.mark.parametrize("algorithm", DEMANDING.values(), ids=DEMANDING)
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_demanding_updates_are_those_of_the_reference(loss, algorithm, goes_on):
+    """With all that goes on from update to update; what is frozen stays to the bit."""
+    for N, symbols in ((6, True), (33, False)):
+        network, chunk = some(5, 3, 7, 4, N, loss=loss, symbols=symbols)
+        chunk = chunk if goes_on else replace(chunk, begins=None)
+        given = {"sigma": Tanh(), "loss": loss, "algorithm": algorithm, "first_update": 2**32 - 2}
+        given["seeds"] = torch.tensor([2**62 + 1, 7, 2**33])
+        exact, ours = network.to(torch.float64), network.clone()
+        states = [algorithm.state(one) for one in (exact, ours)]
+        if goes_on:
+            drawn = torch.rand(3, 4, N, generator=torch.Generator().manual_seed(5))
+            states[0]["h"], states[1]["h"] = drawn.double(), drawn.clone()
+        want = reference.sgd(exact, in_float64(chunk), state=states[0], **given)
+        got = cpu.sgd(ours, chunk, state=states[1], **given)
+        torch.testing.assert_close(ours.theta.double(), exact.theta, rtol=0, atol=2e-5)
+        assert states[0].keys() == states[1].keys()
+        for name, x in states[0].items():
+            torch.testing.assert_close(states[1][name].to(x.dtype), x, rtol=0, atol=2e-5)
+        assert torch.equal(got.events, want.events)
+        for name in ("loss", "norm", "omega"):
+            torch.testing.assert_close(getattr(got, name).double(), getattr(want, name), rtol=1e-4, atol=1e-5)
+        for name, x in network.views.items():
+            assert torch.equal(ours.views[name], x) == (name in algorithm.frozen)
+
+
+@pytest.mark.parametrize("update", [0, 5, 2**32 + 3, 2**55])
+@pytest.mark.parametrize("N", [1, 7, 40])
+def test_noise_is_what_bits_says_at_every_position(update, N):
+    """A linear unit without weights ends in the noise of its last step."""
+    M, T, B = 2, 3, 5
+    network, seeds = Parameters.zeros(Sizes(1, N, 1), M), torch.tensor([3, 2**62 + 2**33 + 5])
+    lengths = torch.tensor([1, 2, 3, 3, 1]).expand(1, M, B)
+    zeros = torch.zeros(1, M, T, B, dtype=torch.int64)
+    chunk = Chunk(zeros, zeros[:, :, :1], lengths, torch.ones(1, M, B, dtype=torch.bool))
+    state = {"h": torch.zeros(M, B, N)}
+    given = {"sigma": Linear(), "loss": Softmax(), "first_update": update, "seeds": seeds, "state": state}
+    cpu.sgd(network, chunk, algorithm=Algorithm(noise=1.0), **given)
+    z = bits.disturbances(seeds, torch.tensor([update]), count=T * B * N)[0].unflatten(1, (T, B, N))
+    want = torch.stack([z[:, int(lengths[0, 0, b]) - 1, b] for b in range(B)], dim=1)
+    torch.testing.assert_close(state["h"].double(), want, rtol=1e-6, atol=1e-6)
+
+
+def test_noise_is_right_to_the_last_places_in_a_million_draws():
+    """Of standard deviation 1, also where a logarithm is all but 0, and where a sine or a cosine is."""
+    N, B = 25, 40_000
+    network, seeds = Parameters.zeros(Sizes(1, N, 1), 1), torch.tensor([11])
+    zeros = torch.zeros(1, 1, 1, B, dtype=torch.int64)
+    begins = torch.ones(1, 1, B, dtype=torch.bool)
+    chunk = Chunk(zeros, zeros, torch.ones(1, 1, dtype=torch.int64), begins)
+    state = {"h": torch.zeros(1, B, N)}
+    given = {"sigma": Linear(), "loss": Softmax(), "seeds": seeds, "state": state}
+    cpu.sgd(network, chunk, algorithm=Algorithm(noise=1.0), **given)
+    z = bits.disturbances(seeds, torch.tensor([0]), count=N * B)[0].unflatten(1, (B, N))
+    assert z.abs().max() > 4.5
+    assert z.abs().min() < 1e-5
+    torch.testing.assert_close(state["h"].double(), z, rtol=4e-7, atol=2e-7)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_adams_steps_are_those_of_torchs_own(decay):
+    """Along the kernel's own gradients, which a clipping rule leaves alone."""
+    network, chunk = some(6, 2, 5, 3, 37, loss=Softmax(), symbols=False)
+    chunk = replace(chunk, begins=None)
+    ours, theirs = network.clone(), network.theta.clone().requires_grad_()
+    settings = {"eps": 1e-6, "betas": (0.8, 0.95)}
+    peer = torch.optim.AdamW([theirs], lr=0.01, weight_decay=decay, **settings)
+    algorithm = AdamW(0.01, beta1=0.8, beta2=0.95, eps=1e-6, decay=decay)
+    state, given = algorithm.state(ours), {"sigma": Tanh(), "loss": Softmax()}
+    for k in range(len(chunk)):
+        batch = Batch(*(x[k] for x in chunk.parts.values()))
+        theirs.grad = cpu.gradients(Parameters(theirs.detach(), network.sizes), batch, **given).theta
+        peer.step()
+        alone = Chunk(**{name: x[k : k + 1] for name, x in chunk.parts.items()})
+        cpu.sgd(ours, alone, algorithm=algorithm, state=state, **given)
+        torch.testing.assert_close(ours.theta, theirs.detach(), rtol=1e-6, atol=2e-7)
+    assert state["steps"].tolist() == [6, 6]
+
+
+@pytest.mark.parametrize("guard", [Shrink(0.5), Skip()])
+@pytest.mark.parametrize("frozen", [(), ("W_rec",)])
+def test_adam_takes_the_guards_gradient_in_place_of_one_that_is_not_finite(guard, frozen):
+    network, chunk = some(4, 2, 5, 3, 6, loss=Softmax(), symbols=False)
+    chunk.inputs[3, 0] = math.inf  # by then there are moments
+    algorithm = AdamW(0.01, eps=1e-3, clip=Norm(100.0, guard), frozen=frozen)
+    given = {"sigma": Tanh(), "loss": Softmax(), "algorithm": algorithm}
+    network.W_in.abs_()
+    exact, ours = network.to(torch.float64), network.clone()
+    states = [algorithm.state(one) for one in (exact, ours)]
+    chunk = replace(chunk, begins=None)
+    reference.sgd(exact, in_float64(chunk), state=states[0], **given)
+    trace = cpu.sgd(ours, chunk, state=states[1], **given)
+    assert trace.events[3].tolist() == [Event.GUARDED, Event.NONE]
+    for name in set(exact.views).difference(frozen):
+        torch.testing.assert_close(ours.views[name].double(), exact.views[name], rtol=0, atol=1e-5)
+    torch.testing.assert_close(states[1]["first_moment"].double(), states[0]["first_moment"], rtol=0, atol=1e-5)
+    assert torch.equal(ours.W_rec, network.W_rec) == bool(frozen)
+
+
+@pytest.mark.parametrize("frozen", ["W_rec", "W_in", "b", "W_out", "b_out"])
+@pytest.mark.parametrize("method", [Algorithm, AdamW])
+def test_what_is_frozen_is_no_part_of_the_norm(frozen, method):
+    network, chunk = some(1, 2, 5, 3, 9, loss=SquaredError(), symbols=False)
+    chunk, given = replace(chunk, begins=None), {"sigma": Tanh(), "loss": SquaredError()}
+    g = Parameters(cpu.gradients(network, chunk[0], **given).theta, network.sizes)
+    g.views[frozen].zero_()
+    trace = cpu.sgd(network.clone(), chunk, algorithm=method(frozen=(frozen,)), **given)
+    torch.testing.assert_close(trace.norm[0], g.theta.norm(dim=1), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("loss", NINE, ids=repr)
+def test_nothing_demanding_depends_on_company_threads_or_chunks_to_the_bit(loss):
+    """With Adam's moments, noise, lengths of their own, and states that go on."""
+    K, M, algorithm = 6, 5, DEMANDING["adam, elementwise, noise"]
+    network, chunk = some(K, M, 7, 3, 37, loss=loss)
+    network.W_out[3] = math.inf
+    seeds = torch.arange(M) + 2**40
+
+    def ends(members, steps, threads=1):
+        ours, before = network.select(members), torch.get_num_threads()
+        state = algorithm.state(ours) | {"h": torch.full((len(members), 3, 37), 0.5)}
+        torch.set_num_threads(threads)
+        try:
+            for k in range(0, K, steps):
+                part = Chunk(**{name: x[k : k + steps, members] for name, x in chunk.parts.items()})
+                given = {"sigma": Tanh(), "loss": loss, "algorithm": algorithm, "state": state}
+                cpu.sgd(ours, part, first_update=k, seeds=seeds[members], **given)
+        finally:
+            torch.set_num_threads(before)
+        return [ours.theta, *state.values()]
+
+    together = ends([*range(M)], K, threads=2)
+    for m, steps in itertools.product(range(M), (1, 4, K)):
+        assert same_bits(ends([m], steps), [x[m : m + 1] for x in together])
+
+
+def test_a_sequence_that_goes_on_ends_where_it_would_have_in_one_pass_to_the_bit():
+    network, whole = some(1, 3, 4, 5, 6, loss=Softmax())
+    halves = whole.inputs[0].unflatten(1, (2, 2)).transpose(0, 1)  # K M T B
+    begins = torch.tensor([True, False])[:, None, None].expand(2, 3, 5)
+    targets, lengths = whole.targets.expand(2, -1, -1, -1), torch.full((2, 3), 2)
+    given = {"sigma": Tanh(), "loss": Softmax(), "algorithm": Algorithm(learning_rate=1e-30)}
+    state = {"h": torch.full((3, 5, 6), 7.0)}  # of sequences that came before
+    cpu.sgd(network, Chunk(halves, targets, lengths, begins), state=state, **given)
+    batch = Batch(whole.inputs[0], whole.targets[0], torch.full((3,), 4))
+    _, h = cpu.outputs(network, batch, sigma=Tanh(), loss=Softmax())
+    assert torch.equal(state["h"], h)
+
+
+def test_states_in_another_layout_come_back_in_it():
+    network, chunk = some(2, 3, 4, 5, 6, loss=Softmax())
+    algorithm = AdamW()
+    given, ends = {"sigma": Tanh(), "loss": Softmax(), "algorithm": algorithm}, []
+    for layout in (lambda x: x, lambda x: x.mT.contiguous().mT if x.ndim > 1 else x, lambda x: x.double()):
+        ours = network.clone()
+        state = {name: layout(x) for name, x in (algorithm.state(ours) | {"h": torch.zeros(3, 5, 6)}).items()}
+        cpu.sgd(ours, chunk, state=state, **given)
+        ends.append([ours.theta, *(x.contiguous() for x in state.values())])
+    assert same_bits(ends[0], ends[1])
+    for ours, other in zip(ends[0], ends[2], strict=True):
+        assert torch.equal(ours.double(), other.double())
+    with pytest.raises(RuntimeError, match="expanded size"):
+        cpu.sgd(network, chunk, state=algorithm.state(network) | {"h": torch.zeros(3, 4, 6)}, **given)
+
+
+def test_all_losses_and_both_methods_fit_and_what_is_not_known_does_not():
+    for loss, method in itertools.product(NINE, (Algorithm, AdamW)):
+        fitting = method(noise=0.1, frozen=("b",))
+        assert known.fits(Rules(Simple(Tanh()), loss, fitting))
+
+    class Mine(Bernoulli):
+        pass
+
+    class Own(AdamW):
+        pass
+
+    assert not known.fits(Rules(Simple(Tanh()), Mine()))
+    assert not known.fits(Rules(Simple(Tanh()), Softmax(), Own()))
+    assert not known.fits(Rules(Simple(Tanh()), Softmax(), Algorithm(penalties=(L2(0.1),))))
+    assert not known.fits(Rules(Simple(Tanh(), learned_start=True), Softmax()))
+    assert not known.fits(Rules(LSTM(), Softmax()))
 
 
 MIXED = TemporalOrder((45, 56))
@@ -345,3 +619,17 @@ def test_a_chunk_of_mixed_lengths_trains_as_its_batches_one_by_one():
         single = Chunk(batch.inputs[None], batch.targets[None], batch.lengths[None])
         cpu.sgd(one_by_one, single, first_update=k, **given)
     assert torch.equal(at_once.theta, one_by_one.theta)
+
+
+@pytest.mark.parametrize("method", [Algorithm, AdamW])
+def test_what_is_frozen_stays_also_where_a_guard_or_a_moment_would_move_it(method):
+    network, chunk = some(2, 2, 5, 3, 6, loss=Softmax(), symbols=False)
+    chunk = replace(chunk, begins=None)
+    chunk.inputs[1, 0] = math.inf
+    network.W_in.abs_()
+    algorithm, ours = method(clip=Norm(1.0, Shrink(0.5)), frozen=("W_rec", "b_out")), network.clone()
+    state = {name: torch.ones_like(x) for name, x in algorithm.state(ours).items()}  # of times when it was not
+    trace = cpu.sgd(ours, chunk, sigma=Tanh(), loss=Softmax(), algorithm=algorithm, state=state)
+    assert trace.events[1, 0] == Event.GUARDED
+    for name, x in network.views.items():
+        assert torch.equal(ours.views[name], x) == (name in algorithm.frozen)

@@ -22,7 +22,7 @@ def exercise(jobs):
     from rnnlab import Algorithm, Elementwise, InverseTime, NoClip, Norm, Shrink, Skip
     from rnnlab.engine.cpu import fused as cpu
     from rnnlab.tasks.task import Chunk
-    from tests.engine.test_cpu import in_float32
+    from tests.engine.test_cpu import DEMANDING, NINE, in_float32, some
     from tests.engine.test_gradients import LOSSES, OMEGAS, SIGMAS, random_case
 
     draw, finite = random.Random(0), 0
@@ -43,6 +43,13 @@ def exercise(jobs):
         chunk = Chunk(*(torch.stack([x] * K) for x in (batch.inputs, batch.targets, batch.lengths)))
         cpu.sgd(network, chunk, sigma=sigma, loss=loss, algorithm=algorithm)
         finite += bool(g.theta.isfinite().all())
+        # Sequences of their own lengths that go on, and methods that remember.
+        loss = NINE[number % 9]
+        network, chunk = some(K, M, T, B, N, loss=loss, symbols=kind["symbols"], I=kind["I"], O=draw.randint(1, 20))
+        cpu.gradients(network, chunk[0], sigma=sigma, loss=loss, omega=omega, alpha=0.5, h_0=h_0)
+        cpu.outputs(network, chunk[0], sigma=sigma, loss=loss, h_0=h_0)
+        algorithm, seeds = draw.choice([*DEMANDING.values()]), torch.arange(M) + 2**40
+        cpu.sgd(network, chunk, sigma=sigma, loss=loss, algorithm=algorithm, first_update=2**33, seeds=seeds)
     return finite
 
 

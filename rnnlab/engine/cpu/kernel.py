@@ -37,12 +37,17 @@ class Job(ctypes.Structure):
     _fields_ = (
         [(name, ctypes.c_int32) for name in ("N", "I", "O", "B", "T", "K", "symbols", "classes")]
         + [(name, ctypes.c_int32) for name in ("sigma", "loss", "method", "omega", "clip", "guard")]
-        + [(name, ctypes.c_int32) for name in ("every_step", "over_steps")]
+        + [(name, ctypes.c_int32) for name in ("every_step", "over_steps", "each_length", "frozen")]
         + [(name, ctypes.c_float) for name in ("threshold", "guard_factor", "guard_limit", "rate", "bound")]
-        + [(name, ctypes.c_int64) for name in ("input_stride", "target_stride", "trace_stride")]
+        + [(name, ctypes.c_float) for name in ("noise", "eps", "decay")]
+        + [(name, ctypes.c_double) for name in ("beta1", "beta2")]
+        + [(f"{name}_stride", ctypes.c_int64) for name in ("input", "target", "length", "begin", "trace")]
+        + [("first_update", ctypes.c_int64)]
         + [(name, ctypes.c_void_p) for name in ("theta", "inputs", "targets", "lengths", "alpha")]
         + [(name, ctypes.c_void_p) for name in ("loss_out", "norm_out", "omega_out", "events")]
-        + [(name, ctypes.c_void_p) for name in ("h_0", "gradient", "states", "delta", "outputs", "space")]
+        + [(name, ctypes.c_void_p) for name in ("h_0", "begins", "ends")]
+        + [(name, ctypes.c_void_p) for name in ("first_moment", "second_moment", "steps", "seed")]
+        + [(name, ctypes.c_void_p) for name in ("gradient", "states", "delta", "outputs", "space")]
     )
 
 
