@@ -389,7 +389,7 @@ def test_states_in_another_layout_come_back_in_it():
     assert same_bits(ends[0], ends[1])
     for ours, other in zip(ends[0], ends[2], strict=True):
         assert torch.equal(ours.double(), other.double())
-    with pytest.raises(RuntimeError, match="expanded size"):
+    with pytest.raises(ValueError, match="state must be as it began, with 'h' of shape"):
         cpu.sgd(network, chunk, state=algorithm.state(network) | {"h": torch.zeros(3, 4, 6)}, **given)
 
 

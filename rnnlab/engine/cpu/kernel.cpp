@@ -557,7 +557,7 @@ static Event descend(const Job& j, const Space& s, double total, float* flat, fl
     const bool finite = std::isfinite(total);
     const float norm = (float)total;
     if (j.guard != NO_GUARD && !(finite && norm <= j.guard_limit)) {
-        if (j.guard == SHRINK && !(j.frozen & 1 && j.method == ALGORITHM))  // moments of what is frozen do no harm
+        if (j.guard == SHRINK && !(j.frozen & 1))
             for (long i = 0; i < (long)j.N * j.N; i++) flat[i] -= step * (j.guard_factor * j.theta[i]);
         return GUARDED;
     }
