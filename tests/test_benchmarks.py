@@ -132,6 +132,7 @@ def test_useful_are_products_of_recurrent_weights_and_those_of_real_inputs_and_o
     assert counted("permutation") == 2 * 10 * 2 * 3 * 6 * 6  # symbols, and a loss at the end
     assert counted("memorization") == 2 * (10 + 2 * 10) * 2 * (3 * 6 * 6 + 3 * 6 * 6)  # six classes
     assert counted("characters, B 16") == 2 * 10 * 2 * (3 * 6 * 6 + 3 * 6 * 50)
+    assert counted("rolls, B 1") == 2 * 10 * 2 * (3 * 6 * 6 + 2 * 6 * 88 + 3 * 6 * 88)
     # Two real inputs; lengths of 10 to 10, since a tenth of them is one.
     assert counted("addition") == 2 * 10 * 2 * (3 * 6 * 6 + 2 * 6 * 2)
 

@@ -23,6 +23,12 @@ def corpus(high: int, *channels: int) -> Tensor:
     return flat.view(shape).to(torch.uint8)
 
 
+@functools.cache
+def rolls() -> Tensor:
+    """Which of 88 keys are struck: each in one of 16 steps, as 0 or 1 in float32."""
+    return (corpus(16, 88) == 0).float()
+
+
 class _Next(Task, Protocol):
     """To predict each next step of a corpus."""
 
@@ -42,6 +48,23 @@ class _Next(Task, Protocol):
 
 
 @dataclass(frozen=True)
+class Rolls(_Next):
+    """To predict which of 88 keys are struck next."""
+
+    length: int | tuple[int, int] = 200
+    name: ClassVar[str] = "rolls"
+    loss: ClassVar[Loss] = rnnlab.Bernoulli(every_step=True)
+    symbols: ClassVar[bool] = False
+    inputs: ClassVar[int] = 88
+    outputs: ClassVar[int] = 88
+
+    @property
+    def corpus(self) -> Tensor:
+        """Zeros and ones."""
+        return rolls()
+
+
+@dataclass(frozen=True)
 class Characters(_Next):
     """To predict the next of 50 symbols."""
 
@@ -58,4 +81,4 @@ class Characters(_Next):
         return corpus(50)
 
 
-CORPORA: dict[str, type] = {task.name: task for task in (Characters,)}
+CORPORA: dict[str, type] = {task.name: task for task in (Rolls, Characters)}
