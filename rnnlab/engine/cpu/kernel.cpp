@@ -272,9 +272,11 @@ static void copy(const float* from, int ld, float* to, int ldt, int width, long 
 
 // Transpose rows by columns numbers; a few columns at a time, so that the lines that are written stay near.
 static void turn(const float* from, int rows, int columns, float* to, int ldt) {
-    for (int first = 0; first < columns; first += 16)
+    for (int first = 0; first < columns; first += 16) {
+        const int end = first + 16 < columns ? first + 16 : columns;
         for (int r = 0; r < rows; r++)
-            for (int c = first; c < columns && c < first + 16; c++) to[(long)c * ldt + r] = from[(long)r * columns + c];
+            for (int c = first; c < end; c++) to[(long)c * ldt + r] = from[(long)r * columns + c];
+    }
 }
 
 static void unpack(const Job& j, const Space& s) {
@@ -353,7 +355,7 @@ template <int S> static INLINE void advance(const Job& j, const Space& s, const 
 
 // States of sequences that have ended before step t + 1 stay as they were.
 static void keep(const Job& j, const Space& s, const Lengths& lengths, int t, const float* now, float* next) {
-    for (int r = 0; r < j.B; r++)
+    for (int r = 0; lengths.own && r < j.B; r++)
         if (lengths.over(t, r)) memcpy(next + (long)r * s.NP, now + (long)r * s.NP, sizeof(float) * s.NP);
 }
 
@@ -455,7 +457,7 @@ template <int S> static void backward(const Job& j, const Space& s, const Length
         if (!apart) continue;
         norms(n, s.n2 + (long)(t - 1) * j.B);
         memcpy(past, n, sizeof(float) * step);
-        for (int r = 0; r < j.B; r++)
+        for (int r = 0; lengths.own && r < j.B; r++)
             if (lengths.over(t - 1, r)) {
                 memcpy(past + (long)r * NP, d + (long)r * NP, sizeof(float) * NP);
                 memset(d + (long)r * NP, 0, sizeof(float) * NP);
