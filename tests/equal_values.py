@@ -49,6 +49,7 @@ CASES = [
     (rnnlab.NoiselessMemorization, {"length": length, "values": st.integers(2, 128), "positions": count}),
     (rnnlab.HoldsAt, {"lengths": st.tuples(count), "sequences": st.integers(1, 1000)}),
     (rnnlab.Halving, {}),
+    (rnnlab.Lowest, {}),
     (rnnlab.Sizes, dict.fromkeys(("inputs", "units", "outputs"), count) | {"cell": st.none() | some_cell}),
     (
         rnnlab.Spec,

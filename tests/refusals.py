@@ -224,14 +224,30 @@ CASES = [
             "measures": but(thing, "", b"", (), [])
             | st.sampled_from([(rnnlab.Halving(),), (3,), rnnlab.HoldsAt((10,))]),
             "rate": part(rnnlab.Halving, None) | st.just(rnnlab.Code()),
+            "choose": part(rnnlab.Lowest, None) | st.just(rnnlab.Halving),
+            "cell": part(rnnlab.LSTM, None) | st.just(rnnlab.Tanh()),
         },
     ),
+    (
+        rnnlab.gradients,
+        {"network": network, "batch": batch, "loss": task.loss, "sigma": rnnlab.Tanh()},
+        {
+            "network": thing,
+            "batch": thing | st.just(chunk),
+            "loss": thing,
+            "sigma": sigma,
+            "omega": part(rnnlab.Code, None),
+            "alpha": not_negative,
+            "h_0": but(tensors(shape=(2, 3, 5), dtypes=(torch.float64, torch.complex64)), None),
+        },
+    ),
+    (rnnlab.networks, {"runs": runs}, {"runs": thing | st.just(xarray.Dataset())}),
     (
         rnnlab.HoldsAt,
         {"lengths": (10,)},
         {"lengths": but(thing, "", b"", (), []) | st.sampled_from([(0,), (10, 10), (10.5,)]), "sequences": update},
     ),
-    (rnnlab.Halving, {}, {"series": but(THINGS | NUMBERS, "two")}),
+    *((kind, {}, {"series": but(THINGS | NUMBERS, "two")}) for kind in (rnnlab.Halving, rnnlab.Lowest)),
     (
         rnnlab.Start,
         {"theta": network.theta.numpy(), "update": 3},
@@ -270,7 +286,7 @@ CASES = [
             "device": choice,
             "memory": update,
             "progress": some_thing.filter(lambda x: not callable(x)),
-            "store": some_thing,
+            "store": some_thing.filter(lambda x: not isinstance(x, str)) | st.just("a\0b"),
             "checkpoint_every": but(not_negative, math.inf),
             "restart": flag,
         },
@@ -297,7 +313,7 @@ CASES = [
             "seeds": seeds,
             "device": choice,
             "progress": some_thing.filter(lambda x: not callable(x)),
-            "store": some_thing,
+            "store": some_thing.filter(lambda x: not isinstance(x, str)) | st.just("a\0b"),
             "executor": some_thing.filter(lambda x: not callable(x)),
             "chunk": but(natural, None) | st.just(0),
             "checkpoint_every": but(not_negative, math.inf),
@@ -386,6 +402,7 @@ def name_of(function):
 ALIASES = {(name, "value"): "alpha" for name in ("Constant", "InverseTime")} | {
     ("Algorithm.named", "name"): "algorithm",
     ("device", "value"): "device",
+    **{(name, "store"): "folder" for name in ("train", "run")},
 }
 
 

@@ -348,6 +348,7 @@ def test_equal_values_of_the_packages_classes_are_named_alike_whatever_numbers_t
         "Chunk",
         "Gradients",
         "Trace",
+        "Networks",
         "Progress",
         "Start",
         "Store",

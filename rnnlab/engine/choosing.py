@@ -18,6 +18,7 @@ from rnnlab.network.cells import Sigma
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.task import Batch
+from rnnlab.values import Weight, checked
 
 
 def choose(*, sigma: Sigma | None, loss: Loss, algorithm: Algorithm, sizes: Sizes, device: torch.device) -> ModuleType:
@@ -37,6 +38,7 @@ def _say(parts: str) -> None:
     machine.say(f"by the batched engine, since the faster one does not know {parts}")
 
 
+@checked
 def gradients(
     network: Parameters,
     batch: Batch,
@@ -44,7 +46,7 @@ def gradients(
     loss: Loss,
     sigma: Sigma | None = None,
     omega: Omega | None = None,
-    alpha: float = 0.0,
+    alpha: Weight = 0.0,
     h_0: Tensor | None = None,
 ) -> Gradients:
     """Gradients of every member by the fastest engine that can be used, as `engine.batched.gradients` returns them.

@@ -14,6 +14,7 @@ from rnnlab.engine.contract import Trace
 from rnnlab.network.parameters import Parameters
 from rnnlab.training.checks import FRESH, MEASURES, STOPS, Named, Series
 from rnnlab.training.specs import Spec, run_id
+from rnnlab.values import checked
 
 
 def _said(*those: Named) -> dict[str, tuple[str, str]]:
@@ -145,6 +146,7 @@ def dataset(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> xarr
     return xarray.Dataset(variables, {"seed": seeds, "update": update}, attrs | header["provenance"])
 
 
+@checked
 def networks(runs: xarray.Dataset) -> Parameters:
     """The trained networks of a result, one for each of its seeds, on the CPU.
 
