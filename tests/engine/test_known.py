@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnnlab import L2, LSTM, Algorithm, ElementwiseSignal, Simple, Sizes, Softmax, Tanh
+from rnnlab import L2, LSTM, Algorithm, ElementwiseSignal, Norm, Simple, Sizes, Softmax, Tanh
 from rnnlab.descent.clipping import Event
-from rnnlab.engine import batched, cuda
+from rnnlab.engine import batched, cuda, known
 from rnnlab.engine.choosing import choose
+from rnnlab.engine.contract import Rules
 from rnnlab.engine.cpu import kernel
 from rnnlab.engine.known import KNOWN
 
@@ -69,3 +70,8 @@ def test_what_is_not_known_is_said_as_it_is_written_and_once(capsys, monkeypatch
     assert "L2(strength=0.125" in said[0]
     assert said[1].endswith("does not know LSTM(forget=True, forget_bias=1.0, learned_start=True)")
     assert said[2].endswith("does not know Simple(sigma=Tanh(), learned_start=True)")
+
+
+def test_a_threshold_that_is_positive_stays_so_in_the_kernels_dtype():
+    told = known.settings(Rules(Simple(Tanh()), Softmax(), Algorithm(clip=Norm(1e-60))))["threshold"]
+    assert torch.tensor(told, dtype=torch.float64).float() > 0

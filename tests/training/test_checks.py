@@ -359,3 +359,9 @@ def test_objects_come_back_from_their_names_and_fields_at_their_defaults_are_not
     assert SPEC.with_(measures=(), rate=None).canonical() == SPEC.canonical()
     assert not {"measures", "rate"} & set(SPEC.canonical().split('"'))
     assert len({SPEC.id(0), spec.id(0), SPEC.with_(rate=Halving()).id(0), SPEC.with_(measures=(Largest(),)).id(0)}) == 4
+
+
+def test_a_training_has_a_million_checks_at_most():
+    assert Spec(check_every=3, updates=3 * 10**6).updates == 3 * 10**6
+    with pytest.raises(ValueError, match=r"check_every must be at least 4, got 3"):
+        Spec(check_every=3, updates=3 * 10**6 + 1)
