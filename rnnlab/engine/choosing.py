@@ -18,6 +18,7 @@ from rnnlab.network.cells import Sigma
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.task import Batch
+from rnnlab.values import checked
 
 
 def choose(*, sigma: Sigma | None, loss: Loss, algorithm: Algorithm, sizes: Sizes, device: torch.device) -> ModuleType:
@@ -37,6 +38,7 @@ def _say(parts: str) -> None:
     machine.say(f"by the batched engine, since the faster one does not know {parts}")
 
 
+@checked
 def gradients(
     network: Parameters,
     batch: Batch,
@@ -62,7 +64,7 @@ def gradients(
         ValueError: a shape, dtype or device does not fit, or a number is too large, or omega's bound too small for it.
     """
     engine, device = batched, network.theta.device
-    if network.theta.dtype == torch.float32:
+    if network.theta.dtype == torch.float32 and network.theta.is_contiguous():
         engine = choose(sigma=sigma, loss=loss, algorithm=Algorithm(omega=omega), sizes=network.sizes, device=device)
     return engine.gradients(network, batch, loss=loss, sigma=sigma, omega=omega, alpha=alpha, h_0=h_0)
 

@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnnlab import L2, LSTM, Algorithm, ElementwiseSignal, Simple, Sizes, Softmax, Tanh
+import rnnlab
+from rnnlab import (
+    L2,
+    LSTM,
+    Algorithm,
+    BasicTanh,
+    ElementwiseSignal,
+    Parameters,
+    Simple,
+    Sizes,
+    Softmax,
+    Tanh,
+    TemporalOrder,
+)
 from rnnlab.descent.clipping import Event
 from rnnlab.engine import batched, cuda
 from rnnlab.engine.choosing import choose
@@ -69,3 +82,12 @@ def test_what_is_not_known_is_said_as_it_is_written_and_once(capsys, monkeypatch
     assert "L2(strength=0.125" in said[0]
     assert said[1].endswith("does not know LSTM(forget=True, forget_bias=1.0, learned_start=True)")
     assert said[2].endswith("does not know Simple(sigma=Tanh(), learned_start=True)")
+
+
+def test_gradients_are_those_of_any_layout():
+    task = TemporalOrder(10)
+    network = BasicTanh().parameters(Sizes(6, 5, 4), [0, 1])
+    batch = task.chunk(torch.arange(2), torch.arange(1), batch=4)[0]
+    other = Parameters(network.theta.mT.contiguous().mT, network.sizes)
+    theta = [rnnlab.gradients(one, batch, sigma=Tanh(), loss=task.loss).theta for one in (network, other)]
+    torch.testing.assert_close(*theta)
