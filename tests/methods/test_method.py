@@ -102,6 +102,31 @@ def test_ctrl_c_within_an_advance_leaves_state_and_parameters_as_they_were(monke
 
 
 @dataclass(frozen=True)
+class Replacing:
+    """A method that puts new tensors in the place of the parameters."""
+
+    name: str
+
+    def init(self, network):
+        return {}
+
+    def advance(self, network, state, batches):
+        parameters, loss = network.parameters, torch.zeros(len(batches), network.parameters.members)
+        if self.name == "b":
+            parameters.views["b"] = parameters.b + 1
+        else:
+            setattr(parameters, self.name, getattr(parameters, self.name) + 1)
+        return state, Trace.of({"loss": loss})
+
+
+@pytest.mark.parametrize("name", ["theta", "W_rec", "b"])
+def test_a_method_that_does_not_change_the_networks_that_it_was_given_is_told(name):
+    said = f"algorithm must change {name} in place, as by {name}.copy_(...), got Replacing(name='{name}')"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        train(SPEC.with_(algorithm=Replacing(name)), **HOW)
+
+
+@dataclass(frozen=True)
 class Broken:
     """Gives back what it was told to."""
 
@@ -118,6 +143,10 @@ class Broken:
             "no trace": (state, {"loss": loss}),
             "a loss of another shape": (state, Trace.of({"loss": loss[:, :1]})),
             "a state without members": ({"steps": torch.tensor(3)}, Trace.of({"loss": loss})),
+            "a state by numbers": ({0: loss[0]}, Trace.of({"loss": loss})),
+            "a state with a graph": ({"steps": loss[0].clone().requires_grad_()}, Trace.of({"loss": loss})),
+            "a state that NumPy lacks": ({"steps": loss[0].bfloat16()}, Trace.of({"loss": loss})),
+            "a series without a name": (state, Trace.of({"loss": loss, "mine": loss})),
         }
         return answers[self.how]
 
@@ -130,6 +159,10 @@ class Broken:
         ("no trace", "algorithm must return its state and a Trace, got tuple"),
         ("a loss of another shape", "algorithm must return its state and a Trace whose loss has shape (50, 3)"),
         ("a state without members", "algorithm's state must be a dictionary of tensors with 3 members in front"),
+        ("a state by numbers", "by words, detached, of a dtype that NumPy has, got 0: tensor"),
+        ("a state with a graph", "by words, detached, of a dtype that NumPy has, got 'steps': tensor"),
+        ("a state that NumPy lacks", "by words, detached, of a dtype that NumPy has, got 'steps': tensor"),
+        ("a series without a name", "a Trace of what it names in `series` alone, got 'mine' from Broken"),
     ],
 )
 def test_a_method_that_breaks_its_contract_is_told_how(how, said):
@@ -140,6 +173,20 @@ def test_a_method_that_breaks_its_contract_is_told_how(how, said):
 def test_a_rate_for_a_method_without_one_is_refused():
     with pytest.raises(ValueError, match="rate must be None for an algorithm without a learning rate"):
         SPEC.with_(algorithm=Broken(), rate=Halving())
+    with pytest.raises(ValueError, match="a learning rate, a number in a field of that name"):
+        SPEC.with_(algorithm=OfItsOwnRate(), rate=Halving())
+
+
+@dataclass(frozen=True)
+class OfItsOwnRate(SignDescent):
+    """A method whose learning rate is no field."""
+
+    learning_rate: ClassVar = 0.003
+
+
+def test_a_method_may_have_a_learning_rate_that_is_no_field():
+    runs = train(SPEC.with_(algorithm=OfItsOwnRate()), **HOW)
+    assert runs["theta"].values.tolist() == train(SPEC, **HOW)["theta"].values.tolist()
 
 
 def test_a_trace_of_a_loss_alone_has_no_norm_no_omega_and_no_events():
