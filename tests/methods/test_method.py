@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab import Algorithm, Ensemble, Halving, Lowest, Sizes, Spec, Store, TemporalOrder, Trace, train
+from rnnlab import Addition, Algorithm, Ensemble, Halving, Lowest, Sizes, Spec, Store, TemporalOrder, Trace, train
+from rnnlab.descent.clipping import Norm, Skip
 from rnnlab.engine import batched, reference
 from rnnlab.methods.method import Method
 from tests.own import LogRatio, Orthogonal, Quantile, RobustAddition, SignDescent
@@ -211,6 +212,38 @@ def test_the_networks_of_the_best_check_are_the_outcome_and_are_tested_after_the
         assert (runs["theta"][m].values == last["theta"][m].values).all() == (at == 300)
     longer = train(spec.with_(updates=400), **HOW, store=Store(tmp_path))
     assert longer["theta"].identical(train(spec.with_(updates=400), **HOW)["theta"])
+
+
+def test_networks_that_diverged_are_not_chosen_over_sound_ones_whatever_their_loss_was_before():
+    task, algorithm = Addition(10), Algorithm(0.01, AfterSome())
+    runs = train(SPEC.with_(task=task, algorithm=algorithm, check_every=30, choose=Lowest("loss")), **HOW)
+    assert runs["diverged_at"].notnull().all()
+    assert (runs["loss"][:, 1] < runs["loss"][:, 0]).any()
+    assert (runs["chosen_at"] == 30).all()
+    assert np.isfinite(runs["theta"]).all()
+
+
+@dataclass(frozen=True)
+class AfterSome(Norm):
+    """Steps far too large, after so many updates; what was counted may be given back as a fraction."""
+
+    guard: Skip | None = None
+    last: int = 40
+    part: float = 0.0
+
+    def init(self, network):
+        return {"made": torch.zeros(network.members, dtype=torch.int64)}
+
+    def shorten(self, g, norm, network, state):
+        made = state["made"] + 1
+        factor = torch.where(made > self.last, 1e30, 1.0)[:, None]
+        return g * factor, norm < 0, {"made": made + self.part if self.part else made}
+
+
+def test_a_rule_whose_state_would_lose_its_fractions_is_refused():
+    said = "clip must give back 'made' in torch.int64, got torch.float32 from AfterSome"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        train(SPEC.with_(algorithm=Algorithm(clip=AfterSome(part=0.5))), **HOW)
 
 
 @pytest.mark.parametrize("answer", [np.zeros(2, dtype=bool), np.zeros(3), [True] * 3])
