@@ -88,7 +88,12 @@ def advanced(method: Method, network: Networks, state: State, batches: Chunk) ->
     if unnamed := set(answer[1].own).difference(getattr(method, "series", {})):
         raise ValueError(f"{wanted} of what it names in `series` alone, got {min(unnamed)!r} from {method}")
     require_state(answer[0], M, method)
-    return answer
+    return apart(answer[0]), answer[1]
+
+
+def apart(state: State) -> State:
+    """A state that shares no memory, with the parameters above all, which change under it."""
+    return {name: x.clone(memory_format=torch.contiguous_format) for name, x in state.items()}
 
 
 def _tensors(parameters: Parameters) -> list[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from rnnlab.descent.algorithm import Algorithm, check_steady
 from rnnlab.dynamics.backward import Signal, signal
 from rnnlab.engine.choosing import choose
 from rnnlab.engine.contract import CARRIED, Trace, counted
-from rnnlab.methods.method import Networks, advanced, require_state
+from rnnlab.methods.method import Networks, advanced, apart, require_state
 from rnnlab.naming import outside
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.conformance import require, require_windows
@@ -94,8 +94,9 @@ class Ensemble:
         parts: dict[str, Any] = {"sigma": spec.sigma, "loss": spec.task.loss, "algorithm": descent}
         self.engine = choose(**parts, sizes=spec.sizes, device=where)
         self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
-        self.state = spec.algorithm.init(self._networks(slice(None)))
-        require_state(self.state, len(self.seeds), spec.algorithm)
+        state = spec.algorithm.init(self._networks(slice(None)))
+        require_state(state, len(self.seeds), spec.algorithm)
+        self.state = apart(state)
         self._held: Task | None = None  # the task that was last held to its contract
         self._streamed: tuple[Task, int] | None = None  # and the one last held to it in windows of so many steps
 

@@ -128,6 +128,40 @@ def test_a_method_that_does_not_change_the_networks_that_it_was_given_is_told(na
 
 
 @dataclass(frozen=True)
+class PulledBack:
+    """Steps along the gradient from where the networks were an update before; the state is theta itself."""
+
+    def init(self, network):
+        return {"before": network.parameters.theta}
+
+    def advance(self, network, state, batches):
+        theta, losses, before = network.parameters.theta, [], state["before"]
+        for batch in batches:
+            g, now = network.gradients(batch), theta.clone()
+            theta.mul_(0.5).add_(before, alpha=0.5).sub_(g.theta, alpha=0.1)
+            before = now
+            losses.append(g.loss)
+        return {"before": before if len(batches) > 1 else theta}, Trace.of({"loss": torch.stack(losses)})
+
+
+def test_a_state_that_is_theta_itself_stays_what_it_was():
+    ensemble = Ensemble(SPEC.with_(algorithm=PulledBack()), 3, device="cpu")
+    theta = ensemble.parameters.theta.clone()
+    ensemble.parameters.theta.zero_()
+    assert torch.equal(ensemble.state["before"], theta)
+    ensemble.advance(1)
+    after = ensemble.parameters.theta.clone()
+    ensemble.parameters.theta.zero_()
+    assert torch.equal(ensemble.state["before"], after)
+    small = Ensemble(SPEC.with_(algorithm=PulledBack()), 1, device="cpu", memory=1)
+    small.advance(2)  # one at a time
+    alone = Ensemble(SPEC.with_(algorithm=PulledBack()), 1, device="cpu")
+    alone.advance(1)
+    alone.advance(1)
+    assert torch.equal(small.parameters.theta, alone.parameters.theta)
+
+
+@dataclass(frozen=True)
 class Broken:
     """Gives back what it was told to."""
 
