@@ -14,18 +14,21 @@ ROOT = Path(__file__).parents[1]
 
 SETTING = """
 import json, sys
+import numpy as np
 import torch
 import rnnlab
 from rnnlab import sweeps
 from rnnlab.dynamics.jacobians import post_activation, pre_activation
 from rnnlab.dynamics.settling import largest_exponent
 from rnnlab.engine import batched, reference
+from rnnlab.engine.cpu import fused as cpu
 
 sizes = rnnlab.Sizes(inputs=6, units=5, outputs=4)
 task = rnnlab.TemporalOrder(10)
 seeds = torch.arange(2)
 network = rnnlab.BasicTanh().parameters(sizes, [0, 1])
 good = task.chunk(seeds, torch.arange(1), batch=3)[0]
+whole = task.chunk(seeds, torch.arange(3), batch=3)
 ones = torch.ones(2, dtype=torch.int64)
 grid = {"init": {"a": rnnlab.BasicTanh()}, "algorithm": {"b": rnnlab.Algorithm()}, "length": [10]}
 
@@ -60,6 +63,16 @@ for code in json.loads(sys.argv[1]):
 print(json.dumps(said))
 """
 CASES = {
+    "batched.gradients(network, whole, sigma=rnnlab.Tanh(), loss=task.loss)": "ValueError: batch must be Batch, got",
+    "cpu.gradients(network, whole, sigma=rnnlab.Tanh(), loss=task.loss)": "ValueError: batch must be Batch, got",
+    "cpu.outputs(network, whole, sigma=rnnlab.Tanh(), loss=task.loss)": "ValueError: batch must be Batch, got",
+    "rnnlab.gradients(network, whole, sigma=rnnlab.Tanh(), loss=task.loss)": "ValueError: batch must be Batch, got",
+    "rnnlab.gradients(network, good, sigma=rnnlab.Tanh(), loss=rnnlab.Softmax)": "ValueError: loss must be a Loss,",
+    "cpu.sgd(network, good, sigma=rnnlab.Tanh(), loss=task.loss, algorithm=rnnlab.Algorithm())": (
+        "ValueError: chunk must be Chunk, got Batch"
+    ),
+    "network.to_torch('first')": "ValueError: m must be an integer, at least 0, got 'first'",
+    "sweeps.grid(rnnlab.Spec(), length=[np.int64(20)]).sel(length=20)": "no error",
     "gradients()": "no error",
     "gradients(inputs=good.inputs[:1])": "ValueError: inputs must have shape (members, T, B) for symbols",
     "gradients(inputs=good.inputs[..., None])": "ValueError: inputs must have shape (members, T, B) for symbols",

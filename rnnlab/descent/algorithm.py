@@ -143,6 +143,8 @@ class Algorithm:
         if (given := next(shapes)) != (back := next(shapes)):
             raise ValueError(f"clip must give back a state of {given}, got {back} from {self.clip}")
         for name, x in own.items():
+            if not torch.can_cast(x.dtype, held[name].dtype):
+                raise ValueError(f"clip must give back {name!r} in {held[name].dtype}, got {x.dtype} from {self.clip}")
             held[name].copy_(x)
         self._step(network, self._still(step, network), state)
         for penalty in self.penalties:

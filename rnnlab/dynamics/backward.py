@@ -9,7 +9,8 @@ from torch import Tensor
 from rnnlab.descent.clipping import norms
 from rnnlab.descent.omega import Code, Omega
 from rnnlab.engine import batched
-from rnnlab.network.cells import Sigma
+from rnnlab.engine.contract import cell_of
+from rnnlab.network.cells import Sigma, Simple
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch
@@ -49,24 +50,37 @@ class Signal:
 
 
 @checked
-def signal(parameters: Parameters, batch: Batch, *, sigma: Sigma, loss: Loss, omega: Omega | None = None) -> Signal:
+def signal(
+    parameters: Parameters,
+    batch: Batch,
+    *,
+    loss: Loss,
+    sigma: Sigma | None = None,
+    omega: Omega | None = None,
+    h_0: Tensor | None = None,
+) -> Signal:
     """Sweep back once through every network and take the result apart.
 
     Args:
         parameters: of M networks, on any device, of any floating dtype.
         batch: of one length for all members.
-        sigma: non-linearity.
         loss: what is descended.
+        sigma: non-linearity; None where the sizes name a simple cell.
         omega: form of the regularizer; the authors' code unless told.
+        h_0: states `M B N` to start from, but for the sequences that `batch.begins` names; None begins all.
+
+    Raises:
+        ValueError: the networks' cell is another than the simple one, or a shape does not fit.
     """
-    omega = omega or Code()
+    omega, cell = omega or Code(), cell_of(parameters.sizes, sigma)
+    if not isinstance(cell, Simple):
+        raise ValueError(f"parameters must be of the simple cell, as omega is of it alone, got {cell}")
     network = parameters.to("cpu", torch.float64)
-    batch = Batch(batch.inputs.cpu(), batch.targets.cpu(), batch.lengths.cpu())
-    bare, whole = (
-        batched.gradients(network, batch, sigma=sigma, loss=loss, omega=omega, alpha=alpha) for alpha in (0.0, 1.0)
-    )
+    batch = Batch(**{name: x.cpu() for name, x in batch.parts.items()})
+    how = {"sigma": sigma, "loss": loss, "omega": omega, "h_0": h_0 if h_0 is None else h_0.cpu()}
+    bare, whole = (batched.gradients(network, batch, **how, alpha=alpha) for alpha in (0.0, 1.0))
     of_error, together = (Parameters(g.theta, network.sizes).W_rec for g in (bare, whole))
     d = bare.delta[:, 1:]
-    n = (d * sigma.derivative(bare.states[:, 1:])) @ network.W_rec[:, None]  # M T B N
+    n = (d * cell.sigma.derivative(bare.states[:, 1:])) @ network.W_rec[:, None]  # M T B N
     live = d.square().sum(dim=-1) >= omega.bound
     return Signal(of_error, together - of_error, bare.omega, norms(n) / norms(d), live, norms(bare.delta))

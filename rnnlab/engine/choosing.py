@@ -64,7 +64,7 @@ def gradients(
         ValueError: a shape, dtype or device does not fit, or a number is too large, or omega's bound too small for it.
     """
     engine, device = batched, network.theta.device
-    if network.theta.dtype == torch.float32:
+    if network.theta.dtype == torch.float32 and network.theta.is_contiguous():
         engine = choose(sigma=sigma, loss=loss, algorithm=Algorithm(omega=omega), sizes=network.sizes, device=device)
     return engine.gradients(network, batch, loss=loss, sigma=sigma, omega=omega, alpha=alpha, h_0=h_0)
 

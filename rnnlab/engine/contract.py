@@ -17,7 +17,7 @@ from rnnlab.network.cells import Cell, Sigma, Simple
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.task import Batch, Chunk
-from rnnlab.values import exactly, refusal
+from rnnlab.values import exactly, refusal, taken
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def gradients(sweep: Callable[[Parameters, Batch, Rules], Gradients]) -> Callabl
         signal_threshold: float | None = None,
         h_0: Tensor | None = None,
     ) -> Gradients:
+        taken("batch", batch, Batch)
         algorithm, cell = Algorithm(omega=omega), cell_of(parameters.sizes, sigma)
         rules = Rules(cell, loss, algorithm, [alpha], signal_threshold, h_0, None if h_0 is None else batch.begins)
         check(parameters, batch, rules)
@@ -175,6 +176,7 @@ def sgd(updates: Callable[[Parameters, Chunk, Rules, State], Trace]) -> Callable
         seeds: Tensor | None = None,
         state: State | None = None,
     ) -> Trace:
+        taken("chunk", chunk, Chunk)
         alphas = [algorithm.alpha(first_update + k) for k in range(len(chunk))]
         threshold, cell = algorithm.clip.signal_threshold, cell_of(parameters.sizes, sigma)
         rules = Rules(cell, loss, algorithm, alphas, threshold, seeds=seeds, first_update=first_update)
@@ -198,6 +200,7 @@ def outputs(respond: Callable[[Parameters, Batch, Rules], Answer]) -> Callable[.
     def call(
         parameters: Parameters, batch: Batch, *, loss: Loss, sigma: Sigma | None = None, h_0: Tensor | None = None
     ) -> Answer:
+        taken("batch", batch, Batch)
         rules = Rules(cell_of(parameters.sizes, sigma), loss, h_0=h_0, begins=None if h_0 is None else batch.begins)
         check(parameters, batch, rules, targets=False)
         return respond(parameters, batch, rules)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -36,7 +37,10 @@ class Networks:
     update: int = 0
 
     def gradients(self, batch: Batch, **how: Any) -> Gradients:
-        """Gradients of a batch's loss and all that comes with them, as `engine.batched.gradients`."""
+        """Gradients of a batch's loss and all that comes with them, as `engine.batched.gradients`.
+
+        Sequences go on, as `batch.begins` says, from an `h_0` that a method keeps in its state; without one all begin.
+        """
         return self.engine.gradients(self.parameters, batch, sigma=self.sigma, loss=self.loss, **how)
 
     def outputs(self, batch: Batch, *, h_0: Tensor | None = None) -> Answer:
@@ -67,26 +71,46 @@ def advanced(method: Method, network: Networks, state: State, batches: Chunk) ->
     """What a method makes of some batches, held to its contract.
 
     Raises:
-        ValueError: it gives back something else than a state and a trace; says what.
+        ValueError: it gives back something else than a state and a trace, or puts other tensors in the place of the
+            parameters, which would never be seen; says what.
     """
     wanted, M, K = "algorithm must return its state and a Trace", network.parameters.members, len(batches)
+    before = _tensors(network.parameters)
     answer = method.advance(network, state, batches)
+    after = zip(_tensors(network.parameters), before, strict=True)
+    if other := [name for (name, x), (_, old) in after if x is not old]:
+        raise ValueError(f"algorithm must change {other[0]} in place, as by {other[0]}.copy_(...), got {method}")
     if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Trace):
         raise ValueError(f"{wanted}, got {type(answer).__name__} from {method}")
     for name, x in answer[1].parts.items():
         if not isinstance(x, Tensor) or tuple(x.shape) != (K, M):
             raise ValueError(f"{wanted} whose {name} has shape {(K, M)}, got {x!r:.100} from {method}")
+    if unnamed := set(answer[1].own).difference(getattr(method, "series", {})):
+        raise ValueError(f"{wanted} of what it names in `series` alone, got {min(unnamed)!r} from {method}")
     require_state(answer[0], M, method)
-    return answer
+    return apart(answer[0]), answer[1]
+
+
+def apart(state: State) -> State:
+    """A state that shares no memory, with the parameters above all, which change under it."""
+    return {name: x.clone(memory_format=torch.contiguous_format) for name, x in state.items()}
+
+
+def _tensors(parameters: Parameters) -> list[tuple[str, Any]]:
+    """Theta and its views, under all the names by which a method may reach them."""
+    return [*vars(parameters).items(), *parameters.views.items()]
 
 
 def require_state(state: Any, members: int, method: Method) -> None:
     """Refuse a state that no checkpoint could keep.
 
     Raises:
-        ValueError: it is no dictionary of tensors with the members in front.
+        ValueError: it is no dictionary, by words, of detached tensors that NumPy has, with the members in front.
     """
+    rule = f"algorithm's state must be a dictionary of tensors with {members} members in front"
     for name, x in state.items() if isinstance(state, dict) else [("state", state)]:
         if not isinstance(x, Tensor) or x.ndim == 0 or len(x) != members:
-            rule = f"algorithm's state must be a dictionary of tensors with {members} members in front"
             raise ValueError(f"{rule}, got {name}: {x!r:.100} from {method}")
+        if not isinstance(name, str) or x.requires_grad or x.dtype == torch.bfloat16:
+            kinds = "by words, detached, of a dtype that NumPy has"
+            raise ValueError(f"{rule}, {kinds}, got {name!r}: {x!r:.100} of {x.dtype} from {method}")

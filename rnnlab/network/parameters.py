@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rnnlab.network.cells import LSTM, Cell, Sigma, Simple, Tanh
-from rnnlab.values import Members, Size, checked, value
+from rnnlab.values import Members, Size, checked, value, whole
 
 _PLAIN = Simple()
 _THEIRS = ("weight_hh_l0", "weight_ih_l0", "bias_ih_l0")  # PyTorch's names for W_rec, W_in and b
@@ -116,9 +116,11 @@ class Parameters:
             sigma: non-linearity of a simple cell: `Tanh()`, as PyTorch has no other of ours.
 
         Raises:
-            ValueError: PyTorch has no such module: another non-linearity, another cell, a learned start.
+            ValueError: there is no such member, or PyTorch has no such module: another non-linearity, another cell, a
+                learned start.
         """
         I, N, O = self.sizes.inputs, self.sizes.units, self.sizes.outputs
+        m = whole("m", m, at_least=0, at_most=self.members - 1)
         kinds: dict[Any, type[nn.RNN] | type[nn.LSTM]] = {(Simple(), Tanh()): nn.RNN, (LSTM(), None): nn.LSTM}
         cell = self.sizes.cell or Simple()
         plain = type(cell)(cell.forget) if isinstance(cell, LSTM) else cell

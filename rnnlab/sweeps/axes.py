@@ -43,6 +43,7 @@ def _by_label(name: str, axis: Any) -> dict[Any, Any]:
 
 
 def _label(value: Any) -> int | float | str:
+    value = value.item() if isinstance(value, np.generic) else value
     return value if type(value) in (int, float, str) else str(value)
 
 

@@ -15,7 +15,7 @@ from rnnlab.sweeps.executors import Job, Pool, results_by
 from rnnlab.sweeps.summaries import answers, due
 from rnnlab.training.ensembles import Device
 from rnnlab.training.progress import Progress, Watch, watching
-from rnnlab.training.records import dataset, merged, totals
+from rnnlab.training.records import OUTCOMES, SERIES, dataset, merged, own, totals
 from rnnlab.training.specs import Spec, named
 from rnnlab.training.store import RUN, Kept, Store
 from rnnlab.values import Count, Seconds, Seeds, as_seeds, checked
@@ -72,6 +72,7 @@ def run(
         OSError: the store cannot be written to at the start.
     """
     specs, every = grid(base, **axes), as_seeds(seeds)
+    _require_apart(specs)
     held, jobs = _jobs(specs, every, chunk or len(every), store)
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     taken, left = ([], jobs) if known is None else answers(known, jobs, store)
@@ -90,6 +91,17 @@ def run(
     runs = _over(where, [job.spec for job in done], results)
     runs = runs.sel(seed=every, **specs.indexes).assign_coords(specs.coords)
     return runs.assign(spec=runs["spec"].isel(seed=0, drop=True))
+
+
+def _require_apart(specs: xarray.DataArray) -> None:
+    """Refuse an axis that is called like something that is taken down, in whose place it would stand.
+
+    Raises:
+        ValueError: there is one.
+    """
+    names = set().union(SERIES, OUTCOMES, *(part for spec in specs.values.flat for part in own(spec)))
+    if clash := names.intersection(map(str, specs.dims)):
+        raise ValueError(f"axes must be called otherwise than what trainings take down, got {min(clash)!r} for both")
 
 
 def _jobs(

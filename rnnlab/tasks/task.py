@@ -52,7 +52,7 @@ class Batch(_Sequences):
         lengths: `M`, steps of each member's sequences, or `M B`, of each sequence; what lies beyond is padding. On the
             CPU.
         begins: `M B`, which sequences begin here; the others go on in the state that the update before left them in.
-            On the CPU. None: all begin, and no state is kept.
+            On the CPU. None: all begin, and no state is kept. In tests all begin, whatever is said here.
     """
 
     lengths: Int64[Tensor, "M *B"]

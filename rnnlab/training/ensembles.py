@@ -19,8 +19,8 @@ from rnnlab import bits
 from rnnlab.descent.algorithm import Algorithm, check_steady
 from rnnlab.dynamics.backward import Signal, signal
 from rnnlab.engine.choosing import choose
-from rnnlab.engine.contract import Trace, counted
-from rnnlab.methods.method import Networks, advanced, require_state
+from rnnlab.engine.contract import CARRIED, Trace, counted
+from rnnlab.methods.method import Networks, advanced, apart, require_state
 from rnnlab.naming import outside
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.conformance import require, require_windows
@@ -94,8 +94,9 @@ class Ensemble:
         parts: dict[str, Any] = {"sigma": spec.sigma, "loss": spec.task.loss, "algorithm": descent}
         self.engine = choose(**parts, sizes=spec.sizes, device=where)
         self._seeds = torch.tensor(self.seeds, dtype=torch.int64, device=where)
-        self.state = spec.algorithm.init(self._networks(slice(None)))
-        require_state(self.state, len(self.seeds), spec.algorithm)
+        state = spec.algorithm.init(self._networks(slice(None)))
+        require_state(state, len(self.seeds), spec.algorithm)
+        self.state = apart(state)
         self._held: Task | None = None  # the task that was last held to its contract
         self._streamed: tuple[Task, int] | None = None  # and the one last held to it in windows of so many steps
 
@@ -135,7 +136,7 @@ class Ensemble:
         if len(set(self.rates)) > 1:
             return self._by_rates(updates)
         spec, method, traces, states, end = self.spec, self.spec.algorithm, [], [], self.update + updates
-        if hasattr(method, "learning_rate"):
+        if getattr(method, "learning_rate", None) not in (None, self.rates[0]):
             method = replace(method, learning_rate=self.rates[0])  # type: ignore[type-var]
         for tile, K in self._tiles(spec.batch, spec.task.longest):
             network, parts, state = self._networks(tile), [], {name: x[tile] for name, x in self.state.items()}
@@ -168,6 +169,8 @@ class Ensemble:
     @checked
     def errors(self, sequences: Sequences, *, stream: int = bits.CHECK, task: Task | None = None) -> Tensor:
         """Share of wrong ones among so many fresh sequences, for each member; `M`, float64, on the CPU.
+
+        All begin where the cell begins, those too of which the task says that they go on.
 
         Args:
             sequences: at most 1,000, or a multiple of 1,000.
@@ -243,7 +246,7 @@ def join(traces: Sequence[Trace], *, dim: int) -> Trace:
 
 @checked
 def along(ensemble: Ensemble, stops: Iterable[int]) -> Iterator[tuple[int, Signal, Float[Tensor, "K M"]]]:
-    """Train on to each stop, and take apart the sweep that the next update is going to make.
+    """Train on to each stop, and take apart the sweep that the next update is going to make, but for its noise.
 
     Args:
         ensemble: trained in place.
@@ -259,4 +262,6 @@ def along(ensemble: Ensemble, stops: Iterable[int]) -> Iterator[tuple[int, Signa
         passed = ensemble.advance(stop - ensemble.update).norm.cpu() if stop > ensemble.update else none
         number = torch.tensor([stop], dtype=torch.int64, device="cpu")
         batch = spec.task.chunk(seeds, number, batch=spec.batch)[0]
-        yield stop, signal(ensemble.parameters, batch, sigma=spec.init.sigma, loss=spec.task.loss), passed
+        begun = ensemble.parameters.theta.new_zeros(len(seeds), spec.batch, spec.sizes.width)
+        h_0 = None if batch.begins is None else ensemble.state.get(CARRIED, begun)
+        yield stop, signal(ensemble.parameters, batch, sigma=spec.sigma, loss=spec.task.loss, h_0=h_0), passed

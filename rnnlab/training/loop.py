@@ -85,7 +85,8 @@ class _Run:
         if better.dtype != bool or better.shape != members.shape:
             said = f"choose must give {len(members)} truth values"
             raise ValueError(f"{said}, got {better!r:.100} from {self.spec.choose}")
-        chosen = members[better | np.isnan(self.record.outcomes["chosen_at"][members])]
+        sound, first = (np.isnan(self.record.outcomes[name][members]) for name in ("diverged_at", "chosen_at"))
+        chosen = members[better & sound | first]  # what a check takes down may be from before a member diverged
         self.chosen[chosen], self.record.outcomes["chosen_at"][chosen] = self.theta[chosen], update
 
     def _keep_theta(self) -> None:

@@ -41,7 +41,8 @@ TOTALS = {
     "clipped_share": ("share of all updates clipped or guarded", "1"),
 }
 _OTHER = ["theta", "chosen", "run", "seed", "seeds", "members", "update", "updates", "learning_rate"]
-_OTHER += [f"trace_{name}" for name in SERIES]
+_OTHER += ["events", "chosen_at", "check", "parameter", "network", "spec", *TOTALS]
+_PREFIXES = ("state_", "trace_")  # by which a checkpoint tells from series what goes on from update to update
 
 
 def own(spec: Spec) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[str, str]]]:
@@ -53,8 +54,12 @@ def own(spec: Spec) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[str, st
     outcomes = [] if isinstance(spec.stop, str) else [spec.stop, *spec.stop.afterwards(spec.task)]
     taken = getattr(spec.algorithm, "series", {})
     names = [*SERIES, *OUTCOMES, *_OTHER, *taken, *(one.name for one in (*spec.measures, *outcomes))]
-    if wrong := [name for name in names if names.count(name) > 1 or not str(name).isidentifier()]:
-        raise ValueError(f"measures and stop must have names of their own, each an identifier, got {wrong[-1]!r}")
+    unfit = (name for name in names if not str(name).isidentifier() or str(name).startswith(_PREFIXES))
+    if wrong := [*unfit, *(name for name in names if names.count(name) > 1)]:
+        raise ValueError(
+            "measures and stop must have names of their own, and so must an algorithm's series, none beginning with "
+            f"{' or '.join(_PREFIXES)}, each an identifier, got {wrong[-1]!r}"
+        )
     rates = {"learning_rate": ("learning rate after the check", "1")} if spec.rate else {}
     chosen = {"chosen_at": ("update of the check whose networks were chosen", "updates")} if spec.choose else {}
     return _said(*spec.measures) | rates | dict(taken), _said(*outcomes) | chosen
@@ -161,7 +166,10 @@ def networks(runs: xarray.Dataset) -> Parameters:
         raise ValueError(f"runs must hold theta, as what `train` returns does and a summary does not, got {list(runs)}")
     if cells := [str(name) for name in runs["theta"].dims if name not in ("seed", "parameter")]:
         raise ValueError(f"runs must be of one cell: choose one of each of {cells}, as by runs.isel({cells[0]}=0)")
-    spec = Spec.from_canonical(str(runs.attrs.get("spec") or runs["spec"].item()))
+    text = runs.attrs.get("spec") or (runs["spec"].item() if "spec" in runs else "")
+    if not text:
+        raise ValueError("runs must say their specification in attrs['spec'], which an unnamed one cannot, got none")
+    spec = Spec.from_canonical(str(text))
     theta = np.atleast_2d(runs["theta"].values)[:, : spec.sizes.P]  # in a sweep, those of other cells may be more
     return Parameters(torch.from_numpy(theta.copy()), spec.sizes)
 

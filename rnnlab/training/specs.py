@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from rnnlab.network.parameters import Sizes
 from rnnlab.tasks.pathological import TemporalOrder
 from rnnlab.tasks.task import LONGEST, Task
 from rnnlab.training.checks import STOPS, Choice, Measure, Rate, Sequences, Stop, as_measures, as_stop
-from rnnlab.values import Count, Size, as_seeds, plain, settle, taken, whole
+from rnnlab.values import UNFIT, Count, Size, as_seeds, fit, plain, settle, taken, whole
 
 NUMERICS = 2  # raised whenever the same specification and seed give other numbers
 
@@ -82,8 +82,10 @@ class Spec:
         settle(self)
         for name, held, kind in (("init.sigma", self.init.sigma, Sigma), ("task.loss", self.task.loss, Loss)):
             plain(name, taken(name, held, kind))
-        if self.rate is not None and not hasattr(self.algorithm, "learning_rate"):
-            raise ValueError(f"rate must be None for an algorithm without a learning rate, got {self.rate}")
+        own = {field.name: getattr(self.algorithm, field.name) for field in fields(self.algorithm)}  # type: ignore[arg-type]
+        if self.rate is not None and fit(own.get("learning_rate"), float) is UNFIT:
+            said = "rate must be None for an algorithm without a learning rate, a number in a field of that name"
+            raise ValueError(f"{said}, got {self.rate}")
         if self.ends is not None:
             self.ends.afterwards(self.task)  # refuses a task that does not do
         if self.task.longest > LONGEST:

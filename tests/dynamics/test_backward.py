@@ -7,12 +7,13 @@ from rnnlab.descent.algorithm import Algorithm
 from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
 from rnnlab.dynamics import backward
 from rnnlab.engine import reference
-from rnnlab.network.cells import Sigmoid, Tanh
+from rnnlab.network.cells import LSTM, Sigmoid, Simple, Tanh
 from rnnlab.network.inits import BasicTanh, SigmoidInit
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.tasks.pathological import TemporalOrder
 from rnnlab.training.ensembles import Ensemble, along
 from rnnlab.training.specs import Spec
+from tests.own import Pieces, Softsign
 
 TASK = TemporalOrder(12)
 
@@ -87,3 +88,20 @@ def test_the_signal_at_a_stop_is_that_of_the_next_update():
     ensemble.advance(1)
     step = (before - ensemble.parameters.W_rec) / spec.algorithm.learning_rate
     torch.testing.assert_close(step.double(), parts.of_error, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [0, 2])
+def test_the_signal_of_sequences_that_go_on_begins_where_the_update_before_left_them(stop):
+    spec = Spec(task=Pieces(), units=8, batch=4, algorithm=Algorithm(0.1), cell=Simple(Softsign()))
+    ensemble = Ensemble(spec, 2, device="cpu")
+    *_, (_, parts, _) = along(ensemble, [stop])
+    before = ensemble.parameters.W_rec.clone()
+    ensemble.advance(1)
+    step = (before - ensemble.parameters.W_rec) / spec.algorithm.learning_rate
+    torch.testing.assert_close(step.double(), parts.of_error, rtol=1e-4, atol=1e-6)
+
+
+def test_only_the_simple_cell_is_taken_apart():
+    spec = Spec(task=TASK, units=8, batch=4, algorithm=Algorithm(), cell=LSTM())
+    with pytest.raises(ValueError, match=r"parameters must be of the simple cell, .* got LSTM"):
+        list(along(Ensemble(spec, 2, device="cpu"), [0]))

@@ -7,7 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnnlab import L2, LSTM, Algorithm, ElementwiseSignal, Norm, Simple, Sizes, Softmax, Tanh
+import rnnlab
+from rnnlab import (
+    L2,
+    LSTM,
+    Algorithm,
+    BasicTanh,
+    ElementwiseSignal,
+    Norm,
+    Parameters,
+    Simple,
+    Sizes,
+    Softmax,
+    Tanh,
+    TemporalOrder,
+)
 from rnnlab.descent.clipping import Event
 from rnnlab.engine import batched, cuda, known
 from rnnlab.engine.choosing import choose
@@ -75,3 +89,12 @@ def test_what_is_not_known_is_said_as_it_is_written_and_once(capsys, monkeypatch
 def test_a_threshold_that_is_positive_stays_so_in_the_kernels_dtype():
     told = known.settings(Rules(Simple(Tanh()), Softmax(), Algorithm(clip=Norm(1e-60))))["threshold"]
     assert torch.tensor(told, dtype=torch.float64).float() > 0
+
+
+def test_gradients_are_those_of_any_layout():
+    task = TemporalOrder(10)
+    network = BasicTanh().parameters(Sizes(6, 5, 4), [0, 1])
+    batch = task.chunk(torch.arange(2), torch.arange(1), batch=4)[0]
+    other = Parameters(network.theta.mT.contiguous().mT, network.sizes)
+    theta = [rnnlab.gradients(one, batch, sigma=Tanh(), loss=task.loss).theta for one in (network, other)]
+    torch.testing.assert_close(*theta)

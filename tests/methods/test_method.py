@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab import Algorithm, Ensemble, Halving, Lowest, Sizes, Spec, Store, TemporalOrder, Trace, train
+from rnnlab import Addition, Algorithm, Ensemble, Halving, Lowest, Sizes, Spec, Store, TemporalOrder, Trace, train
+from rnnlab.descent.clipping import Norm, Skip
 from rnnlab.engine import batched, reference
 from rnnlab.methods.method import Method
 from tests.own import LogRatio, Orthogonal, Quantile, RobustAddition, SignDescent
@@ -102,6 +103,65 @@ def test_ctrl_c_within_an_advance_leaves_state_and_parameters_as_they_were(monke
 
 
 @dataclass(frozen=True)
+class Replacing:
+    """A method that puts new tensors in the place of the parameters."""
+
+    name: str
+
+    def init(self, network):
+        return {}
+
+    def advance(self, network, state, batches):
+        parameters, loss = network.parameters, torch.zeros(len(batches), network.parameters.members)
+        if self.name == "b":
+            parameters.views["b"] = parameters.b + 1
+        else:
+            setattr(parameters, self.name, getattr(parameters, self.name) + 1)
+        return state, Trace.of({"loss": loss})
+
+
+@pytest.mark.parametrize("name", ["theta", "W_rec", "b"])
+def test_a_method_that_does_not_change_the_networks_that_it_was_given_is_told(name):
+    said = f"algorithm must change {name} in place, as by {name}.copy_(...), got Replacing(name='{name}')"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        train(SPEC.with_(algorithm=Replacing(name)), **HOW)
+
+
+@dataclass(frozen=True)
+class PulledBack:
+    """Steps along the gradient from where the networks were an update before; the state is theta itself."""
+
+    def init(self, network):
+        return {"before": network.parameters.theta}
+
+    def advance(self, network, state, batches):
+        theta, losses, before = network.parameters.theta, [], state["before"]
+        for batch in batches:
+            g, now = network.gradients(batch), theta.clone()
+            theta.mul_(0.5).add_(before, alpha=0.5).sub_(g.theta, alpha=0.1)
+            before = now
+            losses.append(g.loss)
+        return {"before": before if len(batches) > 1 else theta}, Trace.of({"loss": torch.stack(losses)})
+
+
+def test_a_state_that_is_theta_itself_stays_what_it_was():
+    ensemble = Ensemble(SPEC.with_(algorithm=PulledBack()), 3, device="cpu")
+    theta = ensemble.parameters.theta.clone()
+    ensemble.parameters.theta.zero_()
+    assert torch.equal(ensemble.state["before"], theta)
+    ensemble.advance(1)
+    after = ensemble.parameters.theta.clone()
+    ensemble.parameters.theta.zero_()
+    assert torch.equal(ensemble.state["before"], after)
+    small = Ensemble(SPEC.with_(algorithm=PulledBack()), 1, device="cpu", memory=1)
+    small.advance(2)  # one at a time
+    alone = Ensemble(SPEC.with_(algorithm=PulledBack()), 1, device="cpu")
+    alone.advance(1)
+    alone.advance(1)
+    assert torch.equal(small.parameters.theta, alone.parameters.theta)
+
+
+@dataclass(frozen=True)
 class Broken:
     """Gives back what it was told to."""
 
@@ -118,6 +178,10 @@ class Broken:
             "no trace": (state, {"loss": loss}),
             "a loss of another shape": (state, Trace.of({"loss": loss[:, :1]})),
             "a state without members": ({"steps": torch.tensor(3)}, Trace.of({"loss": loss})),
+            "a state by numbers": ({0: loss[0]}, Trace.of({"loss": loss})),
+            "a state with a graph": ({"steps": loss[0].clone().requires_grad_()}, Trace.of({"loss": loss})),
+            "a state that NumPy lacks": ({"steps": loss[0].bfloat16()}, Trace.of({"loss": loss})),
+            "a series without a name": (state, Trace.of({"loss": loss, "mine": loss})),
         }
         return answers[self.how]
 
@@ -130,6 +194,10 @@ class Broken:
         ("no trace", "algorithm must return its state and a Trace, got tuple"),
         ("a loss of another shape", "algorithm must return its state and a Trace whose loss has shape (50, 3)"),
         ("a state without members", "algorithm's state must be a dictionary of tensors with 3 members in front"),
+        ("a state by numbers", "by words, detached, of a dtype that NumPy has, got 0: tensor"),
+        ("a state with a graph", "by words, detached, of a dtype that NumPy has, got 'steps': tensor"),
+        ("a state that NumPy lacks", "by words, detached, of a dtype that NumPy has, got 'steps': tensor"),
+        ("a series without a name", "a Trace of what it names in `series` alone, got 'mine' from Broken"),
     ],
 )
 def test_a_method_that_breaks_its_contract_is_told_how(how, said):
@@ -140,6 +208,20 @@ def test_a_method_that_breaks_its_contract_is_told_how(how, said):
 def test_a_rate_for_a_method_without_one_is_refused():
     with pytest.raises(ValueError, match="rate must be None for an algorithm without a learning rate"):
         SPEC.with_(algorithm=Broken(), rate=Halving())
+    with pytest.raises(ValueError, match="a learning rate, a number in a field of that name"):
+        SPEC.with_(algorithm=OfItsOwnRate(), rate=Halving())
+
+
+@dataclass(frozen=True)
+class OfItsOwnRate(SignDescent):
+    """A method whose learning rate is no field."""
+
+    learning_rate: ClassVar = 0.003
+
+
+def test_a_method_may_have_a_learning_rate_that_is_no_field():
+    runs = train(SPEC.with_(algorithm=OfItsOwnRate()), **HOW)
+    assert runs["theta"].values.tolist() == train(SPEC, **HOW)["theta"].values.tolist()
 
 
 def test_a_trace_of_a_loss_alone_has_no_norm_no_omega_and_no_events():
@@ -164,6 +246,38 @@ def test_the_networks_of_the_best_check_are_the_outcome_and_are_tested_after_the
         assert (runs["theta"][m].values == last["theta"][m].values).all() == (at == 300)
     longer = train(spec.with_(updates=400), **HOW, store=Store(tmp_path))
     assert longer["theta"].identical(train(spec.with_(updates=400), **HOW)["theta"])
+
+
+def test_networks_that_diverged_are_not_chosen_over_sound_ones_whatever_their_loss_was_before():
+    task, algorithm = Addition(10), Algorithm(0.01, AfterSome())
+    runs = train(SPEC.with_(task=task, algorithm=algorithm, check_every=30, choose=Lowest("loss")), **HOW)
+    assert runs["diverged_at"].notnull().all()
+    assert (runs["loss"][:, 1] < runs["loss"][:, 0]).any()
+    assert (runs["chosen_at"] == 30).all()
+    assert np.isfinite(runs["theta"]).all()
+
+
+@dataclass(frozen=True)
+class AfterSome(Norm):
+    """Steps far too large, after so many updates; what was counted may be given back as a fraction."""
+
+    guard: Skip | None = None
+    last: int = 40
+    part: float = 0.0
+
+    def init(self, network):
+        return {"made": torch.zeros(network.members, dtype=torch.int64)}
+
+    def shorten(self, g, norm, network, state):
+        made = state["made"] + 1
+        factor = torch.where(made > self.last, 1e30, 1.0)[:, None]
+        return g * factor, norm < 0, {"made": made + self.part if self.part else made}
+
+
+def test_a_rule_whose_state_would_lose_its_fractions_is_refused():
+    said = "clip must give back 'made' in torch.int64, got torch.float32 from AfterSome"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        train(SPEC.with_(algorithm=Algorithm(clip=AfterSome(part=0.5))), **HOW)
 
 
 @pytest.mark.parametrize("answer", [np.zeros(2, dtype=bool), np.zeros(3), [True] * 3])

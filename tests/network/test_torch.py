@@ -69,6 +69,12 @@ def test_what_torch_does_not_have_is_refused(cell, sigma):
         networks(cell).to_torch(sigma=sigma)
 
 
+@pytest.mark.parametrize("m", [2, -1])
+def test_a_member_that_is_not_there_is_refused(m):
+    with pytest.raises(ValueError, match="m must be"):
+        networks(LSTM()).to_torch(m)
+
+
 @pytest.mark.parametrize(
     "recurrent",
     [nn.RNN(I, N, 2), nn.RNN(I, N, nonlinearity="relu"), nn.RNN(I, N, bidirectional=True), nn.RNN(I, N + 1)],
@@ -116,3 +122,5 @@ def test_several_cells_and_results_without_parameters_are_refused():
         rnnlab.networks(runs.expand_dims(units=np.array([5])))
     with pytest.raises(ValueError, match="runs must hold theta"):
         rnnlab.networks(runs.drop_vars("theta"))
+    with pytest.raises(ValueError, match="runs must say their specification"):
+        rnnlab.networks(runs.assign_attrs(spec=""))

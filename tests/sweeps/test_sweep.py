@@ -1,10 +1,13 @@
 """Sweeps: each cell is what `train` gives, under its own name, and success is counted with its interval."""
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 import xarray
 
 from rnnlab import INITS, Algorithm, Spec, Start, Store, TemporalOrder, ThreeBitTemporalOrder, train, wilson
@@ -341,3 +344,27 @@ def test_of_a_store_nothing_counts_that_was_damaged_or_trained_from_elsewhere(tm
     with pytest.warns(UserWarning, match="set aside"):
         run(spec, **alone, store=store)
     assert len(trained) == 1
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A measure that is called like an axis."""
+
+    name: str = "length"
+    long_name: ClassVar[str] = "updates"
+    units: ClassVar[str] = "1"
+
+    def __call__(self, ensemble):
+        return torch.full((len(ensemble.seeds),), float(ensemble.update))
+
+
+def test_an_axis_and_a_series_of_one_name_are_refused_before_anything_is_trained(trained):
+    with pytest.raises(ValueError, match="axes must be called otherwise than what trainings take down, got 'length'"):
+        run(BASE.with_(measures=(Steps(),)), seeds=1, device="cpu", length=[12, 10])
+    assert not trained
+
+
+def test_labels_are_pythons_numbers_whatever_the_values_are_made_of():
+    specs = grid(BASE, learning_rate=[np.float64(0.5), 1])
+    assert specs.sel(learning_rate=0.5).item().algorithm.learning_rate == 0.5
+    assert specs["learning_rate"].dtype == float

@@ -334,6 +334,10 @@ THETA = np.zeros((2, 214), np.float32)
         (lambda: train(SPEC.with_(measures=(Wrong("a b"),))), "measures and stop must .* an identifier, got 'a b'"),
         (lambda: train(SPEC.with_(rate=Halving("rhoo"))), r"series must be one of \['loss', .*\], got 'rhoo'"),
         (lambda: train(SPEC.with_(measures=(Wrong("rho"),))), "measures and stop must have names .* got 'rho'"),
+        *(
+            (lambda name=name: train(SPEC.with_(measures=(Wrong(name),))), f"measures and stop must .* got '{name}'")
+            for name in ("state_norm", "trace_loss", "chosen_at", "check", "spec", "parameter", "network", "final_rho")
+        ),
         (lambda: train(SPEC.with_(measures=(Wrong(),)), seeds=2), r"measures must give tensors of shape \(2,\), got"),
         (lambda: train(SPEC.with_(stop=Wrong()), seeds=2), "stop must give 2 truth values, got"),
         (lambda: train(SPEC.with_(rate=Wrong()), seeds=2), "rate must give 2 positive learning rates, got"),
