@@ -162,19 +162,20 @@ def _over(axes: Mapping[Any, Sequence], specs: Sequence[Spec], results: Sequence
 def gather(store: Store, *, updates: Count | None = None) -> xarray.Dataset:
     """What a store has finished, as `run` would return it; labels in alphabetical order, `totals` for parameters.
 
-    Its axes are `init`, `algorithm`, `length`, and whatever else its trainings differ in.
+    Its axes are `init`, `algorithm`, `length`, and whatever else its trainings differ in. A run that was made in
+    several ensembles, as two processes at once may do, comes once.
 
     Args:
         store: of trainings of one budget.
         updates: only those of this budget.
 
     Raises:
-        ValueError: there is none, there are several budgets, a seed was trained in two ensembles, or a part from
-            outside the package is not imported or was changed since.
+        ValueError: there is none, there are several budgets, a seed was trained from two starts, or a part from outside
+            the package is not imported or was changed since.
     """
     budget = "*" if updates is None else f"{updates:012}"
     files = [store.read(path.name) for path in store.files(RUN) if path.match(f"*-{budget}.{RUN}")]
-    results = [dataset(file.header, file.arrays).drop_vars("theta") for file in files if file]
+    results = _once([dataset(file.header, file.arrays).drop_vars("theta") for file in files if file])
     if not results:
         raise ValueError(f"updates must be the budget of a finished training in {store.folder}, got {updates}")
     specs = [Spec.from_canonical(result.attrs["spec"]) for result in results]
@@ -186,6 +187,17 @@ def gather(store: Store, *, updates: Count | None = None) -> xarray.Dataset:
         )
     runs = totals(_over(axes, specs, results))
     return runs.assign_coords({name: runs[name].assign_attrs(UNITS.get(name, {})) for name in axes})
+
+
+def _once(results: Sequence[xarray.Dataset]) -> list[xarray.Dataset]:
+    """Each run once."""
+    seen: set[str] = set()
+    found = []
+    for result in results:
+        if new := [m for m, run in enumerate(result["run"].values.tolist()) if run not in seen]:
+            found.append(result.isel(seed=new))
+        seen.update(result["run"].values.tolist())
+    return found
 
 
 def _conflict(axes: Mapping[str, Sequence[Any]], specs: Sequence[Spec], results: Sequence[xarray.Dataset]) -> str:

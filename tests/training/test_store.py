@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from rnnlab import INITS, Algorithm, Spec, Store, TemporalOrder, ThreeBitTemporalOrder, sweeps, train
+from rnnlab import INITS, Algorithm, Spec, Start, Store, TemporalOrder, ThreeBitTemporalOrder, sweeps, train
 from rnnlab.__main__ import main
 from rnnlab.sweeps.summaries import read_summary, write_summary
 from rnnlab.training.progress import Progress
@@ -211,15 +211,15 @@ def test_gather_keeps_every_axis_by_which_trainings_differ(tmp_path):
     assert sweeps.gather(store)["threshold"].values.tolist() == ["1.0", "2.0", "none"]
 
 
-def test_what_keeps_trainings_from_one_grid_is_named(tmp_path):
+def test_a_run_of_two_ensembles_comes_once_and_what_keeps_trainings_from_one_grid_is_named(tmp_path):
     store = Store(tmp_path / "seeds")
     spec = BASE.with_(init=INITS["sigmoid"](), task=TemporalOrder(10), algorithm=ALGORITHMS["MSGD"])
-    for seeds in (1, 2):
-        train(spec, seeds=seeds, device="cpu", store=store)
-    twice = "seed 0 of sigmoid, MSGD, 10 twice"
-    with pytest.raises(
-        ValueError, match=rf"{twice}, trained beside other seeds: (\[0\] and \[0, 1\]|\[0, 1\] and \[0\])\."
-    ):
+    alone = [train(spec, seeds=seeds, device="cpu", store=store) for seeds in (2, [1, 2])]
+    found = sweeps.gather(store).squeeze()
+    assert found["seed"].values.tolist() == [0, 1, 2]
+    assert found["run"].values.tolist() == [*alone[0]["run"].values, alone[1]["run"].values[1]]
+    train(spec, seeds=1, start=Start(alone[0]["theta"].values[:1], 3), device="cpu", store=store)
+    with pytest.raises(ValueError, match=r"seed 0 of sigmoid, MSGD, 10 twice, trained beside other seeds: \["):
         sweeps.gather(store)
 
 
