@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnlab.book import checks
+from rnnlab.book.writing import written
 
 ROWS = Path(__file__).resolve().parents[2] / "book" / "claims.yml"
 VERDICTS = ("reproduced", "reproduced with a difference", "not reproduced", "open")
@@ -100,7 +101,7 @@ def _python(value: Any) -> Any:
 
 def _number(value: float) -> str:
     """Three digits, and no fewer than the whole part has."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return written(f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}")
 
 
 def _plain(text: str) -> str:

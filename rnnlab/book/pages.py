@@ -16,6 +16,7 @@ import xarray
 
 from rnnlab.book import checks, claims
 from rnnlab.book.checks import choice, choices, device, flag, integer, integers, number, numbers  # noqa: F401 - for pages
+from rnnlab.book.writing import written
 from rnnlab.machine import in_notebook
 from rnnlab.training.progress import bar  # noqa: F401 - for pages
 
@@ -48,7 +49,7 @@ def given(namespace: dict[str, Any], **parameters: checks.Check) -> None:
 
 
 def glue(name: str, value: Any) -> None:
-    """Give `value` to the page's prose as `name`: {glue:text}`name:.2f` shows it.
+    """Give `value` to the page's prose as `name`: {glue:text}`name:.2f` shows it, `written`.
 
     A number of torch or numpy becomes Python's own. In a script, where there is no prose, `glued` keeps the values.
     """
@@ -75,13 +76,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, align: str = ""
 
     Args:
         head: names of the columns.
-        rows: entries, in the order of `head`.
+        rows: entries, in the order of `head`; numbers are shown as `written`.
         align: a letter for each column, l, c or r; words on the left and numbers on the right unless told: the first
             column left, all others right.
     """
     rules = {"l": ":--", "c": ":-:", "r": "--:"}
     line = [rules[letter] for letter in align or "l" + "r" * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (head, line, *rows))
+    return "\n".join("| " + " | ".join(written(str(entry)) for entry in row) + " |" for row in (head, line, *rows))
 
 
 @contextmanager

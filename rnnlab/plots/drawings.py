@@ -1,13 +1,15 @@
-"""Drawings: Figs. 1 and 2 of the 2013 paper, a recurrent network and the same unrolled in time; a roofline's roofs."""
+"""Drawings: Figs. 1 and 2 of the 2013 paper, a recurrent network and the same unrolled in time; the network as it
+computes; a sequence of symbols; a roofline's roofs.
+"""
 
 from collections.abc import Mapping
 
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.path import Path
 
-from rnnlab.plots.style import BLACK, GREEN, GREY
+from rnnlab.plots.style import BLACK, GREEN, GREY, SKY
 
 BACKWARD = GREEN  # what the derivative sends back; what the network computes has the colour of the text
 _RADIUS = 0.42
@@ -55,6 +57,45 @@ def unrolled(ax: Axes) -> Axes:
         _there_and_back(ax, early, late, "", thick=False)
     _arrow(ax, (-0.31, -0.31), (-1.2, -1.2), color=BACKWARD, width=2.6)
     _name(ax, (-1.4, -1.75), _ratio("x_{t-1}", r"\theta", immediate="^{+}"))
+    return ax
+
+
+def forward(ax: Axes) -> Axes:
+    """Draw what the network computes, from left to right: states from inputs and states, outputs from the last one."""
+    _canvas(ax, across=(-0.6, 9.4), up=(-2.3, 0.6))
+    places = {"h_0": 0.0, "h_1": 1.8, "h_2": 3.6, "h_T": 6.6, "y": 8.8}
+    for name, x in places.items():
+        _node(ax, (x, 0), f"${name}$")
+    for name in ("h_1", "h_2", "h_T"):
+        _node(ax, (places[name], -1.8), f"$u{name[1:]}$")
+        _arrow(ax, (places[name], -1.8 + _RADIUS), (places[name], -_RADIUS - _GAP))
+        ax.text(places[name] + 0.15, -0.9, "$W_{in}$", ha="left", va="center")
+    for early, late, label in ((0, 1.8, "$W_{rec}$"), (1.8, 3.6, "$W_{rec}$"), (6.6, 8.8, "$W_{out}$")):
+        _arrow(ax, (early + _RADIUS, 0), (late - _RADIUS - _GAP, 0))
+        ax.text((early + late) / 2, 0.15, label, ha="center", va="bottom")
+    for early, late in ((3.6 + _RADIUS, 4.8), (5.4, 6.6 - _RADIUS - _GAP)):
+        _arrow(ax, (early, 0), (late, 0))
+    ax.text(5.1, 0, "…", ha="center", va="center")
+    return ax
+
+
+def sequence(ax: Axes, symbols: str, windows: Mapping[str, range]) -> Axes:
+    """Draw a sequence, a box for each symbol, with windows of steps shaded and capitals in bold.
+
+    Args:
+        ax: axes to draw into.
+        symbols: a letter for each step; those to be remembered are capitals.
+        windows: by name, the steps that each holds, from 0.
+    """
+    _canvas(ax, across=(-0.1, len(symbols) + 0.1), up=(-0.9, 1.9))
+    for name, steps in windows.items():
+        ax.add_patch(Rectangle((steps.start, 0), len(steps), 1, color=SKY, alpha=0.3, linewidth=0))
+        ax.text(steps.start + len(steps) / 2, 1.25, name, ha="center", va="bottom")
+    for t, symbol in enumerate(symbols):
+        ax.add_patch(Rectangle((t, 0), 1, 1, facecolor="none", edgecolor=rcParams["text.color"], linewidth=0.6))
+        ax.text(t + 0.5, 0.47, symbol, ha="center", va="center", weight="bold" if symbol.isupper() else "normal")
+    for t in (1, len(symbols)):
+        ax.text(t - 0.5, -0.2, f"$t={t}$", ha="center", va="top", size="small")
     return ax
 
 

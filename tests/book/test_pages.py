@@ -1,6 +1,7 @@
 """The checks that pages put their parameters through, glue, and what every page of the book has to have."""
 
 import ast
+import importlib
 import io
 import re
 import subprocess
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 
 from rnnlab import Progress
-from rnnlab.book import myst, notebooks, pages
+from rnnlab.book import myst, notebooks, pages, writing
 from rnnlab.sweeps.summaries import write_summary
 
 BOOK = Path(__file__).parents[2] / "book"
@@ -189,6 +190,58 @@ def test_what_is_glued_is_a_number_of_python(value):
     assert (pages.glued["share"], type(pages.glued["share"])) == (0.25, float)
 
 
+AS_WRITTEN = {
+    ("5.0", "s"): "5",
+    ("12000.0", ","): "12,000",
+    ("-12000.0", ","): "−12,000",
+    ("12000", ","): "12,000",
+    ("12000.0", ".1e"): "1.2\u00a0×\u00a010⁴",
+    ("5e-10", "s"): "5\u00a0×\u00a010⁻¹⁰",
+    ("1e-08", "s"): "10⁻⁸",
+    ("-1e-08", "s"): "−10⁻⁸",
+    ("512.0", ".0e"): "5\u00a0×\u00a010²",
+    ("-0.25", ".2f"): "−0.25",
+    ("-0.25", ".0%"): "−25%",
+    ("-0.001", ".2f"): "0.00",
+    ("3.14", ".0e"): "3",
+    ("0.0", ".0e"): "0",
+    ("5.0", ".2f"): "5.00",
+    ("7.0", "d"): "7",
+    ("'2026-11-20'", "s"): "2026-11-20",
+    ("'MSGD-CR 5.0'", "s"): "MSGD-CR 5.0",
+    ("'-y'", "s"): "-y",
+}
+
+
+@pytest.fixture
+def numbers(monkeypatch):
+    """The part of the book's extension that shows what is glued."""
+    pytest.importorskip("myst_nb")
+    monkeypatch.syspath_prepend(BOOK / "_ext")
+    return importlib.import_module("rnnbook.numbers")
+
+
+@pytest.mark.parametrize(("glued", "shown"), AS_WRITTEN.items())
+def test_the_prose_shows_a_number_as_a_person_writes_it(glued, shown, numbers):
+    assert numbers.text_of(*glued) == shown
+
+
+def test_the_numbers_of_this_page_and_of_others_are_shown_alike(numbers, monkeypatch):
+    for place in (numbers.roles, numbers.crossref):
+        monkeypatch.setattr(place, "format_plain_text", None)
+    numbers.setup(None)
+    assert numbers.roles.format_plain_text is numbers.crossref.format_plain_text is numbers.text_of
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["", ".0e", ".3e", ".4f", ",.2f", ".1%", "g"]))
+def test_a_number_keeps_its_value_when_it_is_written(value, spec):
+    python = format(value, spec)
+    power = re.compile(r"(?:\u00a0×\u00a0|^|(?<=−))10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+    read = power.sub(r"e\1", writing.written(python)).translate(str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789"))
+    back, shown = (text.replace(",", "").rstrip("%") for text in (re.sub(r"^(-?)e", r"\g<1>1e", read), python))
+    assert float(back) == float(shown)
+
+
 def test_many_numbers_cannot_be_glued_as_one():
     with pytest.raises((ValueError, RuntimeError)):
         pages.glue("shares", np.array([0.25, 0.5]))
@@ -196,6 +249,7 @@ def test_many_numbers_cannot_be_glued_as_one():
 
 def test_a_table_has_words_on_the_left_and_numbers_on_the_right_unless_told():
     assert pages.table(["a", "b"], [["x", 1], ["y", "2.50"]]) == "| a | b |\n| :-- | --: |\n| x | 1 |\n| y | 2.50 |"
+    assert pages.table(["a"], [[-1e-8]]) == "| a |\n| :-- |\n| −10⁻⁸ |"
     assert pages.table(["a", "b"], [], align="rc") == "| a | b |\n| --: | :-: |"
 
 

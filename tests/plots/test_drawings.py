@@ -40,6 +40,25 @@ def test_the_unrolled_network_has_one_thick_path_with_the_factors_of_one_tempora
     assert len(arrows(axes, linewidth=2.6)) == 4
 
 
+def test_the_network_forward_has_an_arrow_into_every_state_and_one_out_of_the_last():
+    _, axes = plt.subplots()
+    assert drawings.forward(axes) is axes
+    variables = ["$h_0$", "$h_1$", "$h_2$", "…", "$h_T$", "$y$", "$u_1$", "$u_2$", "$u_T$"]
+    assert labels(axes) == sorted([*variables, *3 * ["$W_{in}$"], *2 * ["$W_{rec}$"], "$W_{out}$"])
+    assert len(arrows(axes)) == 8  # from inputs, between states with the gap before h_T, and to the outputs
+
+
+def test_a_sequence_has_a_box_for_every_symbol_and_shades_its_windows():
+    _, axes = plt.subplots()
+    assert drawings.sequence(axes, "cAdBe", {"first": range(1, 3), "second": range(3, 4)}) is axes
+    assert labels(axes) == sorted([*"cAdBe", "first", "second", "$t=1$", "$t=5$"])
+    assert [text.get_text() for text in axes.texts if text.get_weight() == "bold"] == ["A", "B"]
+    boxes = [patch for patch in axes.patches if to_hex(patch.get_facecolor(), keep_alpha=True).endswith("00")]
+    assert [box.get_x() for box in boxes] == [0, 1, 2, 3, 4]
+    shaded = [patch for patch in axes.patches if patch not in boxes]
+    assert [(patch.get_x(), patch.get_width()) for patch in shaded] == [(1, 2), (3, 1)]
+
+
 def test_what_the_network_computes_has_the_colour_of_the_text():
     with plt.rc_context({"text.color": "#123456"}):
         _, axes = plt.subplots()
