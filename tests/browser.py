@@ -4,7 +4,7 @@
 
 Each page is opened on a desktop and on a phone, in light and in dark. Broken is: an error on the console, a request to
 another host, mathematics that is not rendered, a link to a page or an anchor of the site that is not there, a picture
-without alternative text, a page that scrolls sideways.
+without alternative text, a page that scrolls sideways. Interactive figures are asked what they say.
 """
 
 import re
@@ -21,6 +21,8 @@ from typing import Literal, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, sync_playwright
+
+from tests import interactive
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -152,9 +154,11 @@ def check(site: Path, browser: str) -> Iterator[str]:
         for (page, view), links in leads.items():
             for what in dict.fromkeys(broken(links, site, address, anchors)):
                 found[page][what].append(view)
+        figures = {page: list(interactive.check((site / page).resolve(), opened)) for page in pages}
     for page in pages:
         for what, at in found[page].items():
             yield f"{page}, {said(at, views)}: {what}"
+        yield from (f"{page}, as a file: {what}" for what in figures[page])
 
 
 def html_pages(site: Path) -> list[str]:

@@ -105,6 +105,28 @@ def figure(name: str, *rows_and_columns: int, **how: Any) -> Iterator[tuple[Any,
     pyplot.close(drawn)
 
 
+def interactive(name: str, *, over: str, data: Any) -> None:
+    """Have the book's script `name` put its figure in the place of a static one.
+
+    The static figure stays for paper and for readers whose browser runs no scripts; its alternative text and caption
+    are those of both. A script of the page itself, or another notebook, shows nothing.
+
+    Args:
+        name: of the script in book/_ext/rnnbook/interactive, without its ending.
+        over: the static figure's `:name:`.
+        data: what the script draws, of what JSON knows, in as few digits as can be seen.
+
+    Raises:
+        ValueError: a number among the data is not finite, which JSON does not know.
+    """
+    written = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # ends no script
+    tag = f'<script type="application/json" data-interactive="{name}" data-over="{over}">{written}</script>'
+    if in_notebook():
+        from IPython.display import HTML, display
+
+        display(HTML(tag))
+
+
 def stored(name: str) -> xarray.Dataset:
     """The book's summary of a long run; how it came about is in its attributes.
 

@@ -79,6 +79,8 @@ deadline = time.monotonic() + 20
 while "one" not in pathlib.Path(os.environ["RUNS"]).read_text(): assert time.monotonic() < deadline; time.sleep(0.05)
 ```
 
+<script type="application/json" data-interactive="error_back" data-over="fig-line">{}</script>
+
 ```{bibliography}
 ```
 """
@@ -173,6 +175,14 @@ def test_the_site_brings_its_mathematics(book):
     assert len(list(mathjax.rglob("*.woff"))) > 20
 
 
+def test_a_page_loads_the_script_of_its_interactive_figure_and_no_other_page_does(book):
+    loading = r'(?:src|href)="_static/(error_back\.js|interactive\.css)\?'
+    assert re.findall(loading, book.page("two")) == ["interactive.css", "error_back.js"]
+    assert 'defer="defer" src="_static/error_back.js' in book.page("two")
+    assert all((book.site / "_static" / name).is_file() for name in ("error_back.js", "interactive.css"))
+    assert [re.findall(loading, book.page(name)) for name in ("one", "intro")] == [[], []]
+
+
 def test_nothing_on_the_site_is_loaded_from_another_host(book):
     loading = r'<(?:script|img|iframe|link)\b[^>]*?(?:src|href)="(?:https?:)?//|url\(.?(?:https?:)?//|@import .?http'
     files = [*book.site.rglob("*.html"), *book.site.rglob("*.css")]
@@ -210,7 +220,8 @@ def test_a_page_that_shows_anothers_number_keeps_up_with_it(book):
 @pytest.fixture(scope="module")
 def bad_book(tmp_path_factory) -> Book:
     fails = "# Fails\n\n```{code-cell} python3\nshare = 2\nassert share < 1, 'more than all'\n```\n"
-    loads = "# Loads\n\n<script src='https://example.com/x.js'></script>\n\n```{code-cell} python3\n1 + 1\n```\n"
+    asks = '<script type="application/json" data-interactive="lost" data-over="fig">{}</script>'
+    loads = "# Loads\n\n<script src='https://example.com/x.js'></script>\n\n```{code-cell} python3\n1 + 1\n```\n" + asks
     return Book(tmp_path_factory.mktemp("bad"), {"one": fails, "two": loads})
 
 
@@ -223,4 +234,5 @@ def test_a_cell_that_fails_fails_the_build_with_the_name_of_its_page(bad_book, a
     assert "assert share < 1, 'more than all'" in report
     assert "AssertionError" in bad_book.page("one"), "the page shows where it failed"
     assert "two.html loads https://example.com/x.js from another host" in built.stdout
+    assert "two.html asks for the interactive figure lost, which has no script" in built.stdout
     assert (bad_book.site / "two.html").exists(), "the other pages are built"

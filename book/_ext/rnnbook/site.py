@@ -1,4 +1,7 @@
-"""What the built site brings along: executed notebooks, how they were made, MathJax, nothing from another host."""
+"""What the built site brings along: executed notebooks, how they were made, MathJax, scripts of interactive figures.
+
+Nothing that a page loads comes from another host.
+"""
 
 import re
 import shlex
@@ -20,6 +23,10 @@ log = logging.getLogger(__name__)
 MATHJAX = "tex-chtml.js"
 LOADED_BY_MATHJAX = ("input/tex/extensions", "output/chtml/fonts/woff-v2")
 
+# The scripts of interactive figures, a file each, and what they look like; the names of those that a page asks for.
+SCRIPTS = Path(__file__).parent / "interactive"
+INTERACTIVE = re.compile(r'<script type="application/json" data-interactive="(\w+)"')
+
 # What a browser fetches to show a page; a link that a reader may follow is no such thing.
 LOADED = re.compile(
     r"""<(?:script|img|link|iframe|source|embed|video|audio)\b[^>]*?\b(?:src|srcset|href)=["'](?P<tag>(?:https?:)?//[^"']+)
@@ -32,9 +39,11 @@ def setup(app):
     app.config.mathjax_path = f"mathjax/{MATHJAX}"
     app.connect("config-inited", leave_out_thebe)
     app.connect("config-inited", add_box)
+    app.connect("config-inited", bring_scripts)
     app.connect("html-page-context", offer_notebook, priority=400)
+    app.connect("html-page-context", load_scripts)
     app.connect("build-finished", bring_mathjax)
-    app.connect("build-finished", warn_of_other_hosts, priority=900)
+    app.connect("build-finished", warn_of_what_is_loaded, priority=900)
 
 
 def leave_out_thebe(app, config) -> None:
@@ -49,6 +58,20 @@ def add_box(app, config) -> None:
     """Have the theme put a box below each article, which a rebuild with the same parameters gives to the letter."""
     config.templates_path.append(str(Path(__file__).parent / "templates"))
     config.html_theme_options.setdefault("article_footer_items", ["provenance.html"])
+
+
+def bring_scripts(app, config) -> None:
+    """Copy the scripts of interactive figures among the site's static files."""
+    config.html_static_path.append(str(SCRIPTS))
+
+
+def load_scripts(app, pagename, templatename, context, doctree) -> None:
+    """Have a page load the scripts of the interactive figures that it asks for, and of no others."""
+    names = sorted(set(INTERACTIVE.findall(context.get("body", ""))))
+    for name in names:
+        app.add_js_file(f"{name}.js", loading_method="defer")
+    if names:
+        app.add_css_file("interactive.css")
 
 
 def offer_notebook(app, pagename, templatename, context, doctree) -> None:
@@ -82,10 +105,14 @@ def bring_mathjax(app, exception) -> None:
         shutil.copyfile(source / MATHJAX, target / MATHJAX)
 
 
-def warn_of_other_hosts(app, exception) -> None:
-    """Hold the site to loading nothing from elsewhere: name each page and style sheet that does, with the address."""
+def warn_of_what_is_loaded(app, exception) -> None:
+    """Hold the site to loading what it has and nothing from elsewhere: name each page and style sheet that does not."""
     site = Path(app.outdir)
     files = [*site.rglob("*.html"), *site.rglob("*.css")] if exception is None and app.builder.format == "html" else []
     for path in sorted(files):
-        for match in LOADED.finditer(path.read_text(encoding="utf8")):
+        text = path.read_text(encoding="utf8")
+        for name in INTERACTIVE.findall(text):
+            if not (SCRIPTS / f"{name}.js").is_file():
+                log.warning("%s asks for the interactive figure %s, which has no script", path.relative_to(site), name)
+        for match in LOADED.finditer(text):
             log.warning("%s loads %s from another host", path.relative_to(site), match["tag"] or match["css"])

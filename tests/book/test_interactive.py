@@ -1,0 +1,141 @@
+"""The interactive figure of the book's first page: its data as the page computes them, what it says of them by keys."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nbclient import execute
+
+from rnnlab.book import pages
+from rnnlab.book.myst import open_page
+from rnnlab.book.notebooks import put_in
+from tests import browser, interactive
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "book" / "_ext" / "rnnbook" / "interactive"
+SMALL = {"steps": 10, "units": 6, "networks": 2, "seeds": 1, "slider": [0.5, 1.0, 1.5, 4.0], "each": 3}
+PAGE = """<!DOCTYPE html>
+<html lang="en" data-theme="light"><head><meta charset="utf-8"><title>A page</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="interactive.css"><script defer src="error_back.js"></script></head>
+<body><main class="bd-content"><figure id="fig-intro-fan">
+<img src="fan.svg" alt="A fan."><figcaption>A fan.</figcaption></figure>%s</main></body></html>
+"""
+PICTURE = "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><rect width='40' height='20'/></svg>"
+NOT_THERE = "fig-intro-fan: the interactive figure is not in the place of the static one"
+# A file, what stands in it, what stands there instead, and what is then said.
+FAULTS = {
+    "an exception": (
+        "error_back.js",
+        "this.choose();\n    }",
+        "lost();\n    }",
+        ["an error on the console: lost is not"],
+    ),
+    "no script": ("error_back.js", "new Figure(", "void (", [NOT_THERE]),
+    "two figures": ("interactive.css", ".bd-content figure.has-interactive", "nowhere", [NOT_THERE]),
+    "paper with a slider": ("interactive.css", "@media print", "@media tv", ["fig-intro-fan: on paper it is not the"]),
+    "small print": (
+        "interactive.css",
+        "font-size: 12px",
+        "font-size: 9px",
+        ["fig-intro-fan: its writing is 9.0 px high"],
+    ),
+    "the least for the most": (
+        "error_back.js",
+        "Math.max(...ends)",
+        "Math.min(...ends)",
+        [f"fig-intro-fan: at radius {radius} it says [" for radius in SMALL["slider"]],
+    ),
+    "another radius's words": (
+        "error_back.js",
+        "${left(middle[0])}",
+        "${left(this.middle[1][0])}",
+        [f"fig-intro-fan: at radius {radius} it does not say" for radius in (0.5, 1.5, 4.0)],
+    ),
+    "keys that skip a radius": (
+        "error_back.js",
+        "step: 1,",
+        "step: 2,",
+        [f"fig-intro-fan: at radius {radius} it " for radius in (1.0, 1.0, 1.0, 4.0, 4.0, 4.0)],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def written() -> str:
+    """What the book's first page hands to its script, as a kernel displays it, with parameters of a small run."""
+    notebook = execute(put_in(open_page(ROOT / "book" / "intro.md"), SMALL), timeout=120, kernel_name="python3")
+    outputs = [
+        out["data"].get("text/html", "") for cell in notebook.cells for out in cell.get("outputs", []) if "data" in out
+    ]
+    (found,) = [html for html in outputs if "data-interactive" in html]
+    return found
+
+
+@pytest.fixture(scope="module")
+def opened():
+    path = browser.find_browser()
+    if path is None:
+        pytest.skip(f"needs a browser: none of {', '.join(browser.BROWSERS)} is installed")
+    with browser.chromium(path) as opened:
+        yield opened
+
+
+def write_page(folder: Path, written: str) -> Path:
+    for file in SCRIPTS.iterdir():
+        shutil.copy(file, folder)
+    (folder / "fan.svg").write_text(PICTURE, encoding="utf8")
+    (folder / "page.html").write_text(PAGE % written, encoding="utf8")
+    return folder / "page.html"
+
+
+def test_the_page_hands_over_what_autograd_gives_of_the_same_networks(written):
+    ((name, found),) = interactive.GIVEN.findall(written)
+    data = json.loads(found)
+    assert (name, data["radii"], data["steps"]) == ("fig-intro-fan", SMALL["slider"], SMALL["steps"])
+    for radius, networks in zip(data["radii"], data["back"], strict=True):
+        norms = interactive.sent_back(SMALL["steps"], SMALL["units"], SMALL["each"], radius)
+        want = 100 * (norms / norms[:, -1:]).log10().numpy()[:, -2::-1]
+        np.testing.assert_allclose(np.cumsum(networks, axis=1), want, rtol=0, atol=interactive.ROUNDED)
+
+
+def test_the_figure_says_what_the_networks_give_and_leaves_the_static_one_where_no_script_runs(
+    opened, written, tmp_path
+):
+    assert list(interactive.check(write_page(tmp_path, written), opened)) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(opened, written, tmp_path, fault):
+    page = write_page(tmp_path, written)
+    file, stands, instead, said = FAULTS[fault]
+    text = (tmp_path / file).read_text(encoding="utf8")
+    assert text.count(stands) == 1
+    (tmp_path / file).write_text(text.replace(stands, instead), encoding="utf8")
+    found = list(interactive.check(page, opened))
+    assert len(found) == len(said)
+    assert [f for f, begin in zip(found, said, strict=True) if not f.startswith(begin)] == []
+
+
+def test_a_line_that_is_off_by_a_hundredth_is_found(opened, written, tmp_path):
+    wrong = re.sub(r'"back":\[\[\[(-?\d+)', lambda match: f'"back":[[[{int(match[1]) + 2}', written)
+    first, *_ = interactive.check(write_page(tmp_path, wrong), opened)
+    assert re.fullmatch(r"fig-intro-fan: at radius 0\.5 its lines are off by up to 10\^0\.0[23]", first)
+
+
+def test_a_page_without_its_static_figure_is_found(opened, written, tmp_path):
+    page = write_page(tmp_path, written.replace("fig-intro-fan", "fig-other"))
+    assert list(interactive.check(page, opened)) == [
+        NOT_THERE.replace("intro-fan", "other"),
+        "fig-other: without scripts it is not the static figure",
+    ]
+
+
+def test_data_cannot_end_their_script_and_are_finite(capsys):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        pages.interactive("error_back", over="fig", data=[float("nan")])
+    pages.interactive("error_back", over="fig", data={"said": "</script>"})
+    assert capsys.readouterr().out == "", "a script of the page shows nothing"

@@ -1,0 +1,131 @@
+"""Asks the interactive figures of a built site what they say, by keys, and holds it to what autograd says.
+
+Pages are opened as files, as a reader does who was sent the site. Broken is: a figure that does not stand in the place
+of the static one, or says anything but what the package's networks give; writing below 11 px on a phone; an error on
+the console; a static figure that is not to be seen on paper, or where no script runs.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from playwright.sync_api import Browser, Locator, Page
+from torch import Tensor
+from torch.nn import functional
+
+from rnnlab import BasicTanh, Sizes, TemporalOrder, bits
+
+GIVEN = re.compile(
+    r'<script type="application/json" data-interactive="error_back" data-over="([\w-]+)">(.*?)</script>', re.DOTALL
+)
+ROUNDED = 0.5 + 1e-6  # hundredths of a power of ten
+CHAOS = 1e-15  # of the radius; where such a change is seen, two machines' last bits are, and nothing can be compared
+SMALLEST = """(figure) => Math.min(...[...figure.querySelectorAll(".interactive :is(text, label, output)")].map(
+  (text) => parseFloat(getComputedStyle(text).fontSize) * (text.getScreenCTM?.().a ?? 1)))"""
+
+
+def check(page: Path, opened: Browser) -> Iterator[str]:
+    """Yield a sentence for everything broken in the interactive figures of the page in the file `page`."""
+    for name, written in GIVEN.findall(page.read_text(encoding="utf8")):
+        data, heard = json.loads(written), []
+        shown = opened.new_page(viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True)
+        shown.on("console", lambda message, to=heard: message.type == "error" and to.append(message.text))
+        shown.on("pageerror", lambda error, to=heard: to.append(str(error)))
+        yield from told(shown, page, name, data)
+        yield from (f"an error on the console: {error}" for error in heard)
+        shown.close()
+        context = opened.new_context(java_script_enabled=False)
+        yield from alone(context.new_page(), page, name)
+        context.close()
+
+
+def told(shown: Page, page: Path, name: str, data: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with what a figure says, from one end of its slider to the other."""
+    shown.goto(page.as_uri(), wait_until="load")
+    figure = shown.locator(f"figure#{name}")
+    box, slider = figure.locator(".interactive"), figure.get_by_role("slider")
+    if box.count() != 1 or not box.is_visible() or picture(figure).is_visible():
+        yield f"{name}: the interactive figure is not in the place of the static one"
+        return
+    if (smallest := figure.evaluate(SMALLEST)) < 11:
+        yield f"{name}: its writing is {smallest:.1f} px high on a phone"
+    compared = 0
+    slider.press("Home")
+    for radius, networks in zip(data["radii"], data["back"], strict=True):
+        given = np.cumsum(networks, axis=1)[:, ::-1]  # hundredths, networks by steps, without the last
+        wanted, settled = hundredths(data, radius)
+        compared += settled.sum()
+        if not (off := np.abs(given - wanted)[settled]).max(initial=0) <= ROUNDED:
+            yield f"{name}: at radius {radius} its lines are off by up to 10^{off.max() / 100:.2f}"
+        least, middle, most = (f(given[:, 0]) / 100 for f in (np.min, np.median, np.max))
+        says = [float(box.get_attribute(f"data-{key}") or "nan") for key in ("rho", "low", "middle", "high")]
+        if float(slider.get_attribute("aria-valuetext") or "nan") != radius or says[0] != radius:
+            yield f"{name}: at radius {radius} it says {says[0]}"
+        if not np.allclose(says[1:], (least, middle, most), rtol=0, atol=0.0051):
+            yield f"{name}: at radius {radius} it says {says[1:]}, where its lines have {[least, middle, most]}"
+        words, begin = box.locator("output").inner_text(), f"{data['steps']} steps back, {left(middle)} (median of"
+        if not words.startswith(begin):
+            yield f"{name}: at radius {radius} it does not say '{begin}', but: {words}"
+        slider.press("ArrowRight")
+    if not compared:
+        yield f"{name}: all of its networks are chaotic, and nothing could be compared"
+    shown.emulate_media(media="print")
+    if box.is_visible() or not picture(figure).is_visible():
+        yield f"{name}: on paper it is not the static figure"
+
+
+def alone(shown: Page, page: Path, name: str) -> Iterator[str]:
+    """Yield what is wrong where no script runs."""
+    shown.goto(page.as_uri(), wait_until="load")
+    figure = shown.locator(f"figure#{name}")
+    if figure.locator(".interactive").count() or not picture(figure).is_visible():
+        yield f"{name}: without scripts it is not the static figure"
+
+
+def picture(figure: Locator) -> Locator:
+    return figure.locator("img")
+
+
+def hundredths(data: dict[str, Any], radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """What is left of the error, log10 in hundredths, networks by steps but the last; and which are not chaotic."""
+    first, again = (
+        100 * (norms[:, :-1] / norms[:, -1:]).log10().numpy()
+        for norms in (
+            sent_back(data["steps"], data["units"], len(data["back"][0]), near)
+            for near in (radius, radius * (1 + CHAOS))
+        )
+    )
+    return first, (np.abs(first - again) < 1e-6).all(axis=1)
+
+
+def sent_back(steps: int, units: int, networks: int, radius: float) -> Tensor:
+    """Norms of dE/dh_t, networks by steps, by autograd through a plain loop and LAPACK's eigenvalues."""
+    task, seeds = TemporalOrder(steps), torch.arange(networks)
+    network = BasicTanh().parameters(Sizes(task.inputs, units, task.outputs), range(networks), dtype=torch.float64)
+    batch = task.chunk(seeds, torch.arange(1), batch=1, stream=bits.TEST)[0]
+    norms = []
+    for m in seeds.tolist():
+        W_rec, W_in, b, W_out, b_out = (
+            p[m] for p in (network.W_rec, network.W_in, network.b, network.W_out, network.b_out)
+        )
+        W_rec = W_rec * (radius / torch.linalg.eigvals(W_rec).abs().max())
+        states = [torch.zeros(units, dtype=torch.float64, requires_grad=True)]
+        for symbol in batch.inputs[m, :, 0].tolist():
+            states.append(torch.tanh(W_rec @ states[-1] + W_in[:, int(symbol)] + b))
+        error = functional.cross_entropy(W_out @ states[-1] + b_out, batch.targets[m, 0, 0].long())
+        norms.append(torch.stack([delta.norm() for delta in torch.autograd.grad(error, states)]))
+    return torch.stack(norms)
+
+
+def left(power: float) -> str:
+    """The words for what is left: one digit near 1, a power of ten far from it."""
+    digits = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+    amount = (
+        f"{float(f'{10**power:.0e}'):g}" if abs(power) < 3 else "10" + str(math.floor(power + 0.5)).translate(digits)
+    )
+    return f"{amount} of the error is left" if 10**power < 1.5 else f"the error is {amount} times as large"
