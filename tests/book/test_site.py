@@ -103,6 +103,7 @@ class Book:
             "book/myst",
             "book/notebooks",
             "book/running",
+            "book/writing",
             "machine",
         ):
             shutil.copy(ROOT / "rnnlab" / f"{name}.py", folder / "rnnlab" / f"{name}.py")  # the extension needs them
