@@ -35,14 +35,11 @@ class _Soft:
     strength: Positive
     of: Names = ("W_rec",)
 
-    def _derivative(self, weights: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def gradient(self, network: Parameters) -> Float[Tensor, "M P"]:
-        """Its derivative for the weights that it is of, and zeros."""
+    def _weights(self, network: Parameters) -> Float[Tensor, "M P"]:
+        """The weights that it is of, and zeros in the place of all others."""
         flat = Parameters(torch.zeros_like(network.theta), network.sizes)
         for name in self.of:
-            flat.views[name].copy_(self._derivative(network.views[name]))
+            flat.views[name].copy_(network.views[name])
         return flat.theta
 
     def hold_(self, network: Parameters) -> None:
@@ -61,8 +58,9 @@ class L1(_Soft):
         Pascanu et al. 2013, section 3.1.
     """
 
-    def _derivative(self, weights: Tensor) -> Tensor:
-        return self.strength * weights.sign()
+    def gradient(self, network: Parameters) -> Float[Tensor, "M P"]:
+        """`strength` times the weights' signs."""
+        return self.strength * self._weights(network).sign()
 
 
 @value
@@ -77,8 +75,9 @@ class L2(_Soft):
         Pascanu et al. 2013, section 3.1.
     """
 
-    def _derivative(self, weights: Tensor) -> Tensor:
-        return self.strength * weights
+    def gradient(self, network: Parameters) -> Float[Tensor, "M P"]:
+        """`strength` times the weights."""
+        return self.strength * self._weights(network)
 
 
 @value
