@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab import Addition, Algorithm, Ensemble, Halving, Lowest, Sizes, Spec, Store, TemporalOrder, Trace, train
+from rnnlab import Addition, Algorithm, Ensemble, Halving, Lowest, Sizes, Spec, Store, TemporalOrder, Trace, bits, train
 from rnnlab.descent.clipping import Norm, Skip
 from rnnlab.engine import batched, reference
 from rnnlab.methods.method import Method
@@ -233,17 +233,22 @@ def test_a_trace_of_a_loss_alone_has_no_norm_no_omega_and_no_events():
 
 
 def test_the_networks_of_the_best_check_are_the_outcome_and_are_tested_after_the_end(tmp_path):
-    spec = SPEC.with_(algorithm=Algorithm.named("MSGD", learning_rate=0.5), updates=300, choose=Lowest("loss"))
+    """The spectral radius grows while networks learn, so that those of an early check are chosen."""
+    spec = SPEC.with_(updates=300, choose=Lowest("rho"), confirm_sequences=1_000)
     runs = train(spec, **HOW, store=Store(tmp_path))
     last = train(spec.with_(choose=None), **HOW)
-    best = runs["loss"].values.argmin(axis=1)
+    best = runs["rho"].values.argmin(axis=1)
     assert runs["chosen_at"].values.tolist() == runs["update"].values[best].tolist()
     assert (best < 5).any()
+    assert (runs["fresh_error"] != last["fresh_error"]).any()
     for m, at in enumerate(runs["chosen_at"].values.astype(int).tolist()):
         ensemble = Ensemble(spec, 3, device="cpu")
         ensemble.advance(at)
         assert runs["theta"].values[m].tolist() == ensemble.parameters.theta[m].tolist()
         assert (runs["theta"][m].values == last["theta"][m].values).all() == (at == 300)
+        ensemble.update = 300
+        fresh = ensemble.errors(spec.confirm_sequences, stream=bits.FRESH)
+        assert runs["fresh_error"].values[m] == fresh[m].item()
     longer = train(spec.with_(updates=400), **HOW, store=Store(tmp_path))
     assert longer["theta"].identical(train(spec.with_(updates=400), **HOW)["theta"])
 
