@@ -1,8 +1,11 @@
-"""The command line: `rnnlab rebuild PROFILE`, `rnnlab script PAGE`, `rnnlab store ACTION`."""
+"""The command line: `rnnlab rebuild PROFILE`, `rnnlab script PAGE`, `rnnlab store ACTION`, `rnnlab results ACTION`."""
 
 import argparse
 import json
+import os
+import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 1 if a page failed, or 2 if the command was refused."""
     given = _parser().parse_args(arguments)
     try:
-        return (COMMANDS | ACTIONS)[given.run](given) or 0
+        return given.do(given) or 0
+    except KeyboardInterrupt:
+        print("rnnlab: interrupted; the same command goes on from there", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as refusal:
         print(f"rnnlab: {refusal}", file=sys.stderr)
     except ModuleNotFoundError as missing:
@@ -24,25 +30,53 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("rnnlab", description="Re-run the book, take out a page, look after results.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="run")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     one = commands.add_parser("rebuild", help=rebuild.__doc__)
     one.add_argument("profile", type=Path, help="folder of parameters, such as params/laptop")
     one.add_argument("--jobs", type=int, help="pages executed at a time; as many as there are cores, unless told")
+    one.set_defaults(do=rebuild)
     one = commands.add_parser("script", help=script.__doc__)
     one.add_argument("page", help="such as book/5_experiments/temporal_order.md")
     one.add_argument("-f", "--parameters-file", type=Path, help="parameters, in YAML")
     one.add_argument("-p", "--parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    one.set_defaults(do=script)
     store = commands.add_parser("store", help="Look after what trainings leave behind, and take it elsewhere.")
     store.add_argument("--folder", type=Path, help="of the store; RNNLAB_STORE or the user's own, unless told")
-    actions = store.add_subparsers(required=True, metavar="ACTION", dest="run")
+    actions = store.add_subparsers(required=True, metavar="ACTION")
     for name, action in ACTIONS.items():
         one = actions.add_parser(name, help=action.__doc__)
+        one.set_defaults(do=action)
         if name in ("export", "pack", "unpack"):
             one.add_argument("file", type=Path)
         if name == "export":
             one.add_argument("--updates", type=int, help="take only trainings of this budget")
             one.add_argument("--command", default="", help="how the trainings can be made again")
+    _add_results(commands)
     return parser
+
+
+def _add_results(commands: Any) -> None:
+    results = commands.add_parser("results", help="Make the long runs that the book stores, or make them again.")
+    results.add_argument("--folder", type=Path, help="of the store; RNNLAB_STORE or the user's own, unless told")
+    results.add_argument("--results", type=Path, help="folder of manifest.yml and summaries; the book's, unless told")
+    actions = results.add_subparsers(required=True, metavar="ACTION")
+    for name, action in RESULTS.items():
+        one = actions.add_parser(name, help=action.__doc__)
+        one.set_defaults(do=action)
+        if name in ("run", "verify"):
+            one.add_argument("--only", action="append", default=[], metavar="NAME", help="one result; may come again")
+            one.add_argument("--device", default="auto", help="auto, cpu or cuda")
+            one.add_argument("--low-priority", action="store_true", help="compute only when nobody else does")
+            one.add_argument("--hours", type=float, default=0.0, help="stop after so many, where it then is")
+        if name == "run":
+            one.add_argument("--processes", type=int, help="each on one core; as many as there are, unless told")
+            one.add_argument("--chunk", type=int, default=5, help="networks that train side by side, at most")
+            one.add_argument("--restart", action="store_true", help="start again what another engine has begun")
+        elif name == "verify":
+            one.add_argument("--sample", type=int, default=1, metavar="N", help="networks of each result")
+            one.add_argument("--seed", type=int, default=0, help="of the choice")
+        elif name in ("pack", "unpack"):
+            one.add_argument("file", type=Path)
 
 
 def rebuild(given: argparse.Namespace) -> None:
@@ -124,7 +158,74 @@ def _store(given: argparse.Namespace) -> Any:
     return Store(given.folder)
 
 
-COMMANDS = {"rebuild": rebuild, "script": script}
+def results_status(given: argparse.Namespace) -> None:
+    """Print how far each stored result is, and how many hours of a core what is left takes at most."""
+    from rnnlab.sweeps import queue
+
+    print("priority  result                    finished  begun    wanted    updates   core hours left")
+    for at in queue.status(_results(given), _store(given)):
+        made = f"{at.finished:8,}  {at.begun:5,}  {at.wanted:8,}  {at.updates:9,}  {at.hours:16,.1f}"
+        print(f"{at.result.priority:8g}  {at.result.name:24}  {made}")
+
+
+def results_run(given: argparse.Namespace) -> None:
+    """Train what is missing, the most urgent first; each finished cell is in its summary at once."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from rnnlab import machine
+    from rnnlab.sweeps import queue
+    from rnnlab.training.ensembles import pick_device
+
+    gpu = pick_device(given.device).type != "cpu"
+    processes = given.processes or (1 if gpu else machine.cores())
+    if processes > 1:
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, which are started anew
+    _limit(given)
+    executor = (lambda: ProcessPoolExecutor(processes, get_context("spawn"))) if processes > 1 else None
+    how = {"only": given.only, "device": given.device, "chunk": given.chunk, "restart": given.restart}
+    with closing(queue.run(_results(given), store=_store(given), executor=executor, **how)) as made:
+        for job, networks in made:
+            if networks is not None:
+                solved = int(networks["first_below_1_percent"].notnull().sum())
+                print(f"{job}, seeds {job.seeds}: {solved} solved, {networks.attrs['wall_s']:,.0f} s", flush=True)
+
+
+def results_verify(given: argparse.Namespace) -> int:
+    """Train some stored networks again, and compare; 1 if one is another."""
+    from rnnlab.sweeps import queue
+
+    _limit(given)
+    found = []
+    for one in queue.verify(
+        _results(given), sample=given.sample, only=given.only, seed=given.seed, device=given.device
+    ):
+        found.append(one)
+        print(f"{one.result}, {one.spec.id(one.seed)}: {one.said}", flush=True)
+    print(f"{len(found)} networks, {sum(not one.holds for one in found)} of them others than stored")
+    return int(not all(one.holds for one in found))
+
+
+def _limit(given: argparse.Namespace) -> None:
+    """Have a command end in time, or like at Ctrl-C when it is told to; and give way to others, if that is wanted."""
+    from rnnlab import machine
+
+    if given.hours < 0:
+        raise ValueError(f"--hours must not be negative, got {given.hours}")
+    for sign in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(sign, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, given.hours * 3600)
+    if given.low_priority:
+        machine.give_way()
+
+
+def _results(given: argparse.Namespace) -> Path:
+    from rnnlab.book.pages import RESULTS as folder
+
+    return given.results or folder
+
+
+RESULTS = {"status": results_status, "run": results_run, "verify": results_verify, "pack": pack, "unpack": unpack}
 ACTIONS = {"list": list_, "verify": verify, "clean": clean, "export": export, "pack": pack, "unpack": unpack}
 
 if __name__ == "__main__":

@@ -30,3 +30,15 @@ def say(line: str) -> None:
     """One line on the standard error for whoever looks."""
     if watched():
         print(f"rnnlab: {line}", file=sys.stderr, flush=True)
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def give_way() -> None:
+    """Have this process, and those that it starts, compute only when no other wants to."""
+    os.nice(19)
+    if hasattr(os, "SCHED_IDLE"):  # on Linux; a nice process still takes its small share
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import rnnlab
 from rnnlab.book import notebooks
-from rnnlab.machine import processor
+from rnnlab.machine import cores, processor
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -91,11 +91,6 @@ def start_again(script: str, *, threads: int) -> None:
         options = [word for word in sys.orig_argv[1:] if not re.fullmatch("-O+", word)]
         wanted = known(os.environ, threads=threads) | {"RNNLAB_STARTED": str(os.getpid())}
         os.execve(sys.executable, [sys.executable, *options], wanted)
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:

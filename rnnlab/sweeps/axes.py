@@ -78,6 +78,12 @@ def grid(base: Spec | xarray.DataArray, **axes: Axis) -> xarray.DataArray:
     return specs
 
 
+def labelled(specs: xarray.DataArray) -> list[tuple[dict[str, Any], Spec]]:
+    """The specifications of a sweep, each with its labels by axis."""
+    cells = map(specs.__getitem__, np.ndindex(specs.shape))
+    return [({str(name): label.item() for name, label in cell.coords.items()}, cell.item()) for cell in cells]
+
+
 def _changed(part: Any, path: str, value: Any, *, axis: str) -> Any:
     """The same with another value there."""
     first, _, rest = path.partition(".")

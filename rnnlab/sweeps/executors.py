@@ -51,8 +51,17 @@ class LostWorkersError(RuntimeError):
     """Workers were lost again and again, and nothing was finished in between."""
 
 
-def results_by(jobs: Sequence[Job], executor: Pool | None, how: Mapping[str, Any]) -> Results:
-    """Each job and what came of it, as they are ready; what the store has finished comes first."""
+def results_by(
+    jobs: Sequence[Job], executor: Pool | None, how: Mapping[str, Any], work: Callable[..., Any] = train
+) -> Results:
+    """Each job and what came of it, as they are ready; what the store has finished comes first.
+
+    Args:
+        jobs: in the order in which they are begun.
+        executor: who computes; None for this process.
+        how: what `work` is told beside the specification, the seeds and that nobody looks.
+        work: what is done for each job.
+    """
     waiting = []
     for job in jobs:
         if how["store"] is None or (kept := finished(job.spec, job.seeds, how["store"])) is None:
@@ -60,20 +69,20 @@ def results_by(jobs: Sequence[Job], executor: Pool | None, how: Mapping[str, Any
         else:
             yield job, kept
     if executor is None:
-        yield from ((job, train(job.spec, seeds=job.seeds, progress=False, **how)) for job in waiting)
+        yield from ((job, work(job.spec, seeds=job.seeds, progress=False, **how)) for job in waiting)
     else:
-        yield from _by_workers(sorted(waiting, key=lambda job: -job.work), executor, how)
+        yield from _by_workers(waiting, executor, how, work)
 
 
-def _by_workers(jobs: Sequence[Job], executor: Pool, how: Mapping[str, Any]) -> Results:
+def _by_workers(jobs: Sequence[Job], executor: Pool, how: Mapping[str, Any], work: Callable[..., Any]) -> Results:
     """The jobs' results as they are ready; jobs of lost workers are submitted again."""
     pool, losses = _pool(executor), 0
     # A file that is there once the sweep is to stop; where workers see it, and the store's tidying in the end.
     sign = Path(how["store"].folder if how["store"] else tempfile.gettempdir()) / f".{uuid4().hex}.{PART}"
-    work, pending = partial(_obedient, train, sign=sign, **how), dict[Future, Job]()
+    obedient, pending = partial(_obedient, work, sign=sign, **how), dict[Future, Job]()
     try:
         while jobs or pending:
-            _submit(jobs, pool, pending, work)
+            _submit(jobs, pool, pending, obedient)
             ready, _ = wait(pending, return_when=futures.FIRST_COMPLETED)
             if any(isinstance(_loss(future), BrokenExecutor) for future in ready):
                 ready, _ = wait(pending)  # a pool that breaks takes all of them along

@@ -1,7 +1,7 @@
 """Sweeps: specifications over any axes, trained and gathered in one labelled dataset; and what a store has of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 import xarray
 
-from rnnlab.sweeps.axes import UNITS, Axis, grid, labels
+from rnnlab.sweeps.axes import UNITS, Axis, grid, labelled, labels
 from rnnlab.sweeps.executors import Job, Pool, results_by
 from rnnlab.sweeps.summaries import answers, due
 from rnnlab.training.ensembles import Device
@@ -73,11 +73,13 @@ def run(
     """
     specs, every = grid(base, **axes), as_seeds(seeds)
     _require_apart(specs)
-    held, jobs = _jobs(specs, every, chunk or len(every), store)
+    cells = [Job(label, spec, every) for label, spec in labelled(specs)]
+    held, jobs = ensembles(cells, chunk or len(every), store)
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     taken, left = ([], jobs) if known is None else answers(known, jobs, store)
     work, done, results = sum(job.work for job, _ in held) + sum(job.work for job in jobs), [], []
     made, networks, solved, told = 0, 0, 0, watching(progress, "steps of all networks")
+    left = left if executor is None else sorted(left, key=lambda job: -job.work)
     with closing(results_by(left, executor, how)) as trained:  # also if progress is interrupted
         for job, result in chain(held, taken, trained):
             done.append(job)
@@ -104,35 +106,39 @@ def _require_apart(specs: xarray.DataArray) -> None:
         raise ValueError(f"axes must be called otherwise than what trainings take down, got {min(clash)!r} for both")
 
 
-def _jobs(
-    specs: xarray.DataArray, seeds: list[int], size: int, store: Store | None
+def ensembles(
+    cells: Iterable[Job], size: int, store: Store | None
 ) -> tuple[list[tuple[Job, xarray.Dataset]], list[Job]]:
-    """What a store has finished of all cells, seed by seed; and ensembles of what is left, begun ones as they are."""
+    """What a store has finished of all cells, seed by seed; and ensembles of what is left, begun ones as they are.
+
+    Args:
+        cells: all that is wanted of each specification.
+        size: largest number of members of an ensemble.
+        store: None has nothing.
+    """
     kept: dict[str, list[tuple[str, int, list[int]]]] = {}
     for name, header, members in store.begun() if store else ():
         if not header["start"]:
-            kept.setdefault(_at_any_budget(header["spec"]), []).append((name, header["update"], members))
+            kept.setdefault(at_any_budget(header["spec"]), []).append((name, header["update"], members))
     held, jobs = [], []
-    cells = map(specs.__getitem__, np.ndindex(specs.shape))
-    for cell in cells:
-        spec, left = cell.item(), list(seeds)
-        labelled = {str(name): label.item() for name, label in cell.coords.items()}
-        for name, update, members in kept.get(_at_any_budget(named(spec)), ()):
+    for job in cells:
+        spec, left = job.spec, list(job.seeds)
+        for name, update, members in kept.get(at_any_budget(named(spec)), ()):
             some = [seed for seed in left if seed in members]
             ended = store is not None and some and name.endswith(f"-{spec.updates:012}.{RUN}")
             file = store.read(name) if ended else None  # type: ignore[union-attr]
             if file is not None:
-                held.append((Job(labelled, spec, some), dataset(file.header, file.arrays).sel(seed=some)))
+                held.append((job._replace(seeds=some), dataset(file.header, file.arrays).sel(seed=some)))
             elif len(some) == len(members) <= size and update < spec.updates:
-                jobs.append(Job(labelled, spec, members))  # goes on from there
+                jobs.append(job._replace(seeds=members))  # goes on from there
             else:
                 continue
             left = [seed for seed in left if seed not in some]
-        jobs += [Job(labelled, spec, left[first : first + size]) for first in range(0, len(left), size)]
+        jobs += [job._replace(seeds=left[first : first + size]) for first in range(0, len(left), size)]
     return held, jobs
 
 
-def _at_any_budget(canonical: str) -> str:
+def at_any_budget(canonical: str) -> str:
     """A specification's canonical JSON but for its budget."""
     said = json.loads(canonical or '{"spec": {}}')
     return json.dumps(said | {"spec": {name: part for name, part in said["spec"].items() if name != "updates"}})

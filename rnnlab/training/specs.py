@@ -14,19 +14,23 @@ from rnnlab.descent.algorithm import Algorithm
 from rnnlab.methods.method import Method
 from rnnlab.naming import UnnamedError, added, digest, form
 from rnnlab.network.cells import Cell, Sigma
-from rnnlab.network.inits import BasicTanh, Init
+from rnnlab.network.inits import INITS, BasicTanh, Init
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Sizes
 from rnnlab.tasks.pathological import TemporalOrder
 from rnnlab.tasks.task import LONGEST, Task
 from rnnlab.training.checks import STOPS, Choice, Measure, Rate, Sequences, Stop, as_measures, as_stop
-from rnnlab.values import UNFIT, Count, Size, as_seeds, fit, plain, settle, taken, whole
+from rnnlab.values import UNFIT, Count, Size, among, as_seeds, fit, plain, settle, taken, whole
 
 NUMERICS = 2  # raised whenever the same specification and seed give other numbers
 
 
 def _algorithm(name: str, value: object) -> Method:
     return Algorithm.named(value) if isinstance(value, str) else taken(name, value, Method)
+
+
+def _init(name: str, value: object) -> Init:
+    return INITS[among(*INITS)(name, value)]() if isinstance(value, str) else taken(name, value, Init)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,7 @@ class Spec:
 
     Args:
         task: problem, with its length.
-        init: initialization, with its non-linearity.
+        init: initialization, with its non-linearity; or one of the paper's names, such as "smart tanh".
         algorithm: learning rate, clipping, omega; or one of the paper's names, such as "MSGD-CR"; or another `Method`.
         units: N.
         batch: sequences an update, B.
@@ -63,7 +67,7 @@ class Spec:
     """
 
     task: Task = TemporalOrder()
-    init: Init = BasicTanh()
+    init: Annotated[Init, _init] = BasicTanh()
     algorithm: Annotated[Method, _algorithm] = Algorithm.named("MSGD-CR")
     units: Size = 50
     batch: Count = 20
@@ -126,7 +130,7 @@ class Spec:
             ValueError: it is none of this version of the package and of those parts.
         """
         try:
-            made = _made(json.loads(text)["spec"])
+            made = part(json.loads(text)["spec"])
         except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as reason:
             raise ValueError(f"text must be canonical JSON whose parts were imported, got {text}") from reason
         if not isinstance(made, cls) or made.canonical() != text:
@@ -177,10 +181,16 @@ def named(spec: Spec) -> str:
         return ""
 
 
-def _made(said: Any) -> Any:
-    """The value that `naming.form` says."""
+def part(said: Any) -> Any:
+    """The value that `naming.form` says.
+
+    Raises:
+        AttributeError: there is no such class, or it was not imported.
+        KeyError: the same, or a dictionary names no class.
+        TypeError: what is named is no value, or has other fields.
+    """
     if isinstance(said, list):
-        return tuple(_made(item) for item in said)
+        return tuple(part(item) for item in said)
     if not isinstance(said, dict):
         return said
     mark = "class" if "class" in said else "type"
@@ -188,7 +198,7 @@ def _made(said: Any) -> Any:
     kind = attrgetter(name)(sys.modules[module])
     if not isinstance(kind, type) or not is_dataclass(kind):  # nothing else is ever called
         raise TypeError(f"{name} is no value")
-    return kind(**{name: _made(item) for name, item in said.items() if name != mark})
+    return kind(**{name: part(item) for name, item in said.items() if name != mark})
 
 
 def run_id(canonical: str, seed: int, start: str = "") -> str:

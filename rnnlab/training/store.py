@@ -247,6 +247,20 @@ class Store:
         with written(self.folder / file.name) as stream:
             stream.write(encode(file))
 
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Whether no other process of this machine is within the same, by a name; until then others are told so."""
+        import fcntl
+
+        self.prepare()
+        with (self.folder / f".{name}.{PART}").open("w") as hold:
+            try:
+                fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+                return
+            yield True
+
     def remove(self, name: str) -> None:
         """Take a file out, if it is there."""
         (self.folder / name).unlink(missing_ok=True)

@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 import rnnlab
-from rnnlab.book import running
+from rnnlab import machine
 from rnnlab.engine.cpu import fused as cpu
 from rnnlab.engine.cpu import kernel
 from rnnlab.engine.known import KNOWN
@@ -179,7 +179,7 @@ def provenance() -> dict[str, object]:
     """When, with what and on what."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": {**roofline.processor(), "cores": running.cores(), "caches": roofline.caches()},
+        "machine": {**roofline.processor(), "cores": machine.cores(), "caches": roofline.caches()},
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

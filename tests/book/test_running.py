@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rnnlab import machine
 from rnnlab.book import running
 from tests.readers import HOSTILE, PROBE, environment
 
@@ -109,7 +110,7 @@ def test_a_stamp_says_when_with_what_and_on_what(checkout):
     assert timedelta(0) <= datetime.now(UTC) - datetime.fromisoformat(said["executed"]) < timedelta(minutes=1)
     assert said["versions"]["torch"] == version("torch")
     assert said["versions"]["Python"] == ".".join(map(str, sys.version_info[:3]))
-    assert f"({running.cores()} cores)" in said["machine"]
+    assert f"({machine.cores()} cores)" in said["machine"]
     assert os.uname().nodename not in said["machine"]
 
 

@@ -14,6 +14,7 @@ from myst_nb.core.read import NbReader, create_nb_reader
 from nbformat import NotebookNode
 from sphinx.util import logging
 
+from rnnlab import machine
 from rnnlab.book import running
 from rnnlab.book.myst import open_page
 from rnnlab.book.notebooks import put_in
@@ -74,7 +75,7 @@ def execute(app, env, docnames) -> None:
     log.info("%d pages with code, of which %d are finished", len(pages), len(pages) - len(waiting))
     ended = kept(app).execute(
         waiting,
-        jobs=app.config.rnnbook_jobs or running.cores(),
+        jobs=app.config.rnnbook_jobs or machine.cores(),
         on_start=lambda page: log.info("   starts  %s", page.name),
         timeout=app.config.nb_execution_timeout,
         allow_errors=app.config.nb_execution_allow_errors,
