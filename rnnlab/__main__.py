@@ -188,7 +188,9 @@ def results_run(given: argparse.Namespace) -> None:
         for job, networks in made:
             if networks is not None:
                 solved = int(networks["first_below_1_percent"].notnull().sum())
-                print(f"{job}, seeds {job.seeds}: {solved} solved, {networks.attrs['wall_s']:,.0f} s", flush=True)
+                where = ", ".join(f"{name} {label}" for name, label in job.labels.items() if name != "result")
+                seconds = f"{networks.attrs['wall_s']:,.0f} s"
+                print(f"{job.labels['result']}: {where}, seeds {job.seeds}: {solved} solved, {seconds}", flush=True)
 
 
 def results_verify(given: argparse.Namespace) -> int:

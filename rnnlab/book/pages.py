@@ -128,18 +128,21 @@ def interactive(name: str, *, over: str, data: Any) -> None:
 
 
 def stored(name: str) -> xarray.Dataset:
-    """The book's summary of a long run; how it came about is in its attributes.
+    """What the book holds of a long run; how it came about is in its attributes.
 
     Args:
-        name: of the file in book/results, without its ending.
+        name: in book/results/manifest.yml, whose axes it then has, with NaN for networks that are not yet; else of a
+            summary in that folder, without its ending.
 
     Raises:
         FileNotFoundError: there is none, as beside an installed package.
         rnnlab.training.store.DamagedError: it is not as it was written.
     """
-    from rnnlab.sweeps.summaries import read_summary  # imports torch
+    from rnnlab.sweeps import read_summary, results  # imports torch
 
-    return read_summary(_result(f"{name}.summary"))
+    path = _result(f"{name}.summary")
+    wanted = (RESULTS / results.MANIFEST).exists() and name in results.manifest(RESULTS)
+    return results.stored(RESULTS, name) if wanted else read_summary(path)
 
 
 def measured(name: str) -> Any:

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 LIBRARIES = ("torch", "numpy", "matplotlib", "sympy", "xarray")
-# What pages import or read, and the endings of its files.
-SOURCES = {"rnnlab": (".py", ".cpp", ".mplstyle"), "book/results": (".json", ".summary"), "book/claims.yml": (".yml",)}
+# What all pages import or read, and the endings of its files; and what those read that call it by name.
+SOURCES = {"rnnlab": (".py", ".cpp", ".mplstyle"), "book/claims.yml": (".yml",)}
+STORED = {"book/results": (".json", ".summary", ".yml")}
 STAMP = "rnnlab"  # the key of a notebook's metadata that holds its stamp
 KEPT_WITH = ("language_info", "widgets", STAMP)  # keys that executing sets
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
@@ -101,8 +102,8 @@ def versions() -> dict[str, str]:
 def fingerprint(root: Path) -> str:
     """Return what the results of every page depend on, beside the page.
 
-    That is the libraries, the package, stored results, claims, and of the machine: Python, processor, graphics cards,
-    compiler. Files count by what they say to a page: comments, docstrings and the ends of lines are nothing to it.
+    That is the libraries, the package, claims, and of the machine: Python, processor, graphics cards, compiler. Files
+    count by what they say to a page: comments, docstrings and the ends of lines are nothing to it.
 
     Args:
         root: of the checkout.
@@ -111,13 +112,29 @@ def fingerprint(root: Path) -> str:
     chosen = [os.environ.get(name) for name in ("CXX", "CUDA_VISIBLE_DEVICES")]
     compilers = [shutil.which(name) for name in ("c++", "g++", "clang++")]
     seen = hashlib.sha256(repr([*versions().items(), machine, chosen, compilers]).encode())
-    for source, endings in SOURCES.items():
-        for path in sorted({root / source, *(root / source).rglob("*")}):
-            place = path.relative_to(root)
-            if path.suffix in endings and not notebooks.litter(place) and path.is_file():
-                content = hashlib.sha256(_meaning(path)).hexdigest()
-                seen.update(f"{place.as_posix()} {content}\n".encode())
+    for place, content in _contents(root, SOURCES).items():
+        seen.update(f"{place.as_posix()} {content}\n".encode())
     return seen.hexdigest()[:16]
+
+
+def stored(root: Path) -> dict[str, str]:
+    """Return hashes of the files of each stored result, by the name that pages call it by.
+
+    Args:
+        root: of the checkout.
+    """
+    found: dict[str, str] = {}
+    for place, content in _contents(root, STORED).items():
+        found[place.stem] = found.get(place.stem, "") + place.suffix + content
+    return found
+
+
+def _contents(root: Path, sources: Mapping[str, tuple[str, ...]]) -> dict[Path, str]:
+    """A hash of each file in these places that has one of their endings and is nobody's litter."""
+    paths = [path for source in sources for path in sorted({root / source, *(root / source).rglob("*")})]
+    endings = {ending for some in sources.values() for ending in some}
+    chosen = [path for path in paths if path.suffix in endings and not notebooks.litter(path.relative_to(root))]
+    return {path.relative_to(root): hashlib.sha256(_meaning(path)).hexdigest() for path in chosen if path.is_file()}
 
 
 def _meaning(path: Path) -> bytes:
@@ -170,19 +187,26 @@ class Executed:
     """The pages of a checkout that have been executed, each in a file that is there whole or not at all.
 
     The name of a file holds a hash of all that its page's results depend on: its code, its parameters among it, and
-    `state`, the fingerprint of the checkout. So what an edit makes stale is executed again, and what it leaves, or a
-    second edit brings back, is not.
+    `state`, the fingerprint of the checkout, and of stored results those that it names. So what an edit makes stale is
+    executed again, and what it leaves, or a second edit brings back, is not.
     """
 
     root: Path
     folder: Path
     state: str
+    stored: Mapping[str, str]
 
     def file(self, page: Page) -> Path:
         """Return where the executed notebook of a page is, or will be."""
         cells = [(cell.source, notebooks.tags(cell)) for cell in notebooks.code_cells(page.notebook)]
-        content = json.dumps([page.notebook.metadata.kernelspec, cells, self.state], sort_keys=True)
+        content = json.dumps([page.notebook.metadata.kernelspec, cells, self.state, self.reads(page)], sort_keys=True)
         return self.folder / f"{page.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.ipynb"
+
+    def reads(self, page: Page) -> dict[str, str]:
+        """Return the stored results that a page names, and their manifest if it names any."""
+        code = "\n".join(cell.source for cell in notebooks.code_cells(page.notebook))
+        named = {name: self.stored[name] for name in re.findall(r"[\"'](\w+)[\"']", code) if name in self.stored}
+        return named | {"manifest": self.stored.get("manifest", "")} if named else {}
 
     def read(self, page: Page) -> bool:
         """Give a page its outputs; return whether it has any: not if it has changed since, or its file is damaged."""
@@ -247,7 +271,7 @@ class Executed:
         whole = file.with_suffix(f".{os.getpid()}")  # another build may execute the same
         try:
             if fingerprint(self.root) != self.state:
-                raise RuntimeError("what it depends on (the package, book/results) was edited while it ran")
+                raise RuntimeError("what it depends on (the package) was edited while it ran")
             page.notebook.metadata[STAMP] = stamp(self.root) | {"command": page.command}
             file.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(page.notebook, whole)

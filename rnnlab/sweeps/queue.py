@@ -18,7 +18,7 @@ from rnnlab.naming import digest
 from rnnlab.sweeps.axes import labelled
 from rnnlab.sweeps.executors import Job, Pool, results_by
 from rnnlab.sweeps.results import MAKER, ORIGIN, Result, joined, manifest, places, table
-from rnnlab.sweeps.summaries import due, read_summary, write_summary
+from rnnlab.sweeps.summaries import due, write_summary
 from rnnlab.sweeps.sweep import at_any_budget, ensembles
 from rnnlab.tasks.task import length_range
 from rnnlab.training.ensembles import Device
@@ -78,7 +78,8 @@ def status(folder: str | Path, store: Store) -> list[Standing]:
         folder: of summaries, with a manifest.
         store: where trainings are begun.
     """
-    networks, begun, found = table(folder), dict[tuple[str, int], int](), []
+    networks = table(Path(folder).glob("*.summary"))
+    begun, found = dict[tuple[str, int], int](), []
     for _, header, seeds in reversed(store.begun()):  # the furthest counts
         begun |= {(at_any_budget(header["spec"]), seed): header["update"] for seed in seeds}
     for result in manifest(folder).values():
@@ -127,14 +128,17 @@ def run(
     Yields:
         Which networks, and what `train` returned; None if somebody else has them in hand, or had.
     """
-    results, networks = manifest(folder, only=only), table(folder)
+    results, everyone = manifest(folder, only=only), manifest(folder).values()
+    networks = table(Path(folder).glob("*.summary"))
+    for result in everyone:
+        add(Path(folder), result, networks)
     wanted = [job for result in results.values() for job in missing(result, networks)]
     held, left = ensembles(wanted, chunk, store)
     how = {"device": device, "store": store, "checkpoint_every": checkpoint_every, "restart": restart}
     with closing(results_by(left, executor, how, partial(_unless_done, folder=Path(folder)))) as trained:
         for job, made in chain(held, trained):
-            if made is not None:
-                keep(Path(folder), results[str(job.labels["result"])], made)
+            for result in everyone if made is not None else ():
+                add(Path(folder), result, rows(made, command=f"rnnlab results run --only {job.labels['result']}"))
             yield job, made
 
 
@@ -142,7 +146,7 @@ def _unless_done(spec: Spec, *, seeds: list[int], folder: Path, store: Store, **
     """What `train` returns of the networks that are still missing, if nobody else has them in hand."""
     wanted = Result("", xarray.DataArray(np.array(spec, dtype=object)), seeds)
     with store.alone(spec.family(seeds)) as mine:
-        left = missing(wanted, table(folder)) if mine else []
+        left = missing(wanted, table(folder.glob("*.summary"))) if mine else []
         try:
             return train(spec, seeds=left[0].seeds, store=store, **how) if left else None
         except OtherEngineError as reason:
@@ -150,32 +154,36 @@ def _unless_done(spec: Spec, *, seeds: list[int], folder: Path, store: Store, **
             return None
 
 
-def keep(folder: Path, result: Result, made: xarray.Dataset) -> None:
-    """Put networks into the summary of a result, unless they are there already.
+def rows(made: xarray.Dataset, *, command: str) -> xarray.Dataset:
+    """What `train` returned as a table of networks, with digests of their parameters and how they came about."""
+    origin = made.attrs | {"command": command, "wall_s": round(made.attrs["wall_s"] / made.sizes["seed"], 3)}  # of one
+    columns = {name: ("seed", np.full(made.sizes["seed"], origin[name])) for name in (*ORIGIN, "spec")}
+    columns["digest"] = "seed", np.array([digest(row.tobytes().hex()) for row in made["theta"].values])
+    flat = totals(made).drop_attrs().assign(columns).rename_dims(seed="network")
+    return flat.drop_indexes("seed").reset_coords("seed")
+
+
+def add(folder: Path, result: Result, networks: xarray.Dataset) -> None:
+    """Put into a result's summary what it wants of a table's networks, and does not have; what it has stays.
 
     Args:
         folder: of summaries.
         result: which.
-        made: what `train` returned of some networks of one specification.
+        networks: over `network`, as `table` and `rows` return them.
     """
-    spec, flat = Spec.from_canonical(made.attrs["spec"]), totals(made).drop_attrs()
-    origin = made.attrs | {"command": f"rnnlab results run --only {result.name}", "spec": made.attrs["spec"]}
-    origin["wall_s"] = round(origin["wall_s"] / made.sizes["seed"], 3)  # those of one network
-    columns = {name: ("seed", np.full(made.sizes["seed"], origin[name])) for name in (*ORIGIN, "spec")}
-    columns["digest"] = "seed", np.array([digest(row.tobytes().hex()) for row in made["theta"].values])
-    when = due(spec.updates, spec.check_every)
-    shown = when[np.unique(np.linspace(0, len(when) - 1, result.checks).round().astype(int))]
-    flat = flat.assign(columns).swap_dims(check="update").reindex(update=shown).swap_dims(update="check")
-    flat = flat.rename_dims(seed="network").drop_indexes("seed").reset_coords("seed")
-    flat = flat if result.theta else flat.drop_vars("theta")
-    path = folder / f"{result.name}.summary"
+    wanted, path = np.unique(places(result, networks)), folder / f"{result.name}.summary"
     with _alone(folder):
-        old = read_summary(path) if path.exists() else None
-        fresh = flat if old is None else flat.isel(network=np.flatnonzero(~flat["run"].isin(old["run"])))
+        old = table([path])
+        known = old["run"].values[old["digest"].values != ""]
+        fresh = networks.isel(network=wanted[wanted >= 0])
+        fresh = fresh.isel(network=~np.isin(fresh["run"], known) & (fresh["digest"] != "").values)
         if fresh.sizes["network"]:
-            write_summary(
-                joined([fresh] if old is None else [old, fresh]).drop_attrs(), path, command=origin["command"]
-            )
+            when = np.unique(np.concatenate([due(spec.updates, spec.check_every) for spec in result.specs.values.flat]))
+            shown = when[np.unique(np.linspace(0, len(when) - 1, result.checks).round().astype(int))]
+            fresh = fresh.swap_dims(check="update").reindex(update=shown).swap_dims(update="check")
+            fresh = fresh if result.theta else fresh.drop_vars("theta", errors="ignore")
+            both = joined([old, fresh] if path.exists() else [fresh])
+            write_summary(both, path, command=f"rnnlab results run --only {result.name}")
 
 
 @contextmanager
@@ -206,8 +214,8 @@ def verify(
         seed: of the choice.
         device: as for `train`.
     """
-    networks = table(folder)
     for result in manifest(folder, only=only).values():
+        networks = table([Path(folder) / f"{result.name}.summary"])
         found = np.unique(places(result, networks))
         found = found[found >= 0]
         for n in np.random.default_rng(seed).permutation(found)[:sample]:

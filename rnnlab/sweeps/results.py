@@ -1,12 +1,12 @@
 """Long runs as data: a manifest says which are wanted, and summaries which networks there are.
 
-Such a summary is a table of networks. What a result wants is looked up in the tables of all of them: a network that
-two results want is trained once, one that ended within a smaller budget stands for that of a larger one, too, and one
-that was never clipped is also that which trains without clipping, to the last bit.
+Such a summary is a table of networks, in which what a result wants is looked up by specification and seed. One that
+ended within a smaller budget stands for that of a larger one, too; and one that was never clipped is also that which
+trains without clipping, to the last bit.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import nan
@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import xarray
 
+from rnnlab.descent.algorithm import Algorithm
 from rnnlab.descent.clipping import NoClip
 from rnnlab.naming import form
+from rnnlab.network.inits import INITS
 from rnnlab.sweeps.axes import grid
 from rnnlab.sweeps.summaries import read_summary
 from rnnlab.sweeps.sweep import at_any_budget
 from rnnlab.training.records import OUTCOMES, TOTALS, merged
 from rnnlab.training.specs import Spec, part
-from rnnlab.values import as_seeds, checked
+from rnnlab.values import among, as_seeds, checked
 
 MANIFEST = "manifest.yml"
 MAKER = ("engine", "device", "torch")  # what the last digit may depend on
@@ -61,8 +63,8 @@ def manifest(folder: str | Path, *, only: Sequence[str] = ()) -> dict[str, Resul
     """The results that a folder's manifest.yml asks for, by name, the most urgent first.
 
     Each has `pages`, `why`, `priority`, `base` (fields of a `Spec`), `axes` (values by axis, as for `grid`) and
-    `seeds`, and may have `checks` and `theta`. Parts are written as `{type: Addition, length: 50}`: a class of the
-    package, and its fields.
+    `seeds`, and may have `checks` and `theta`. Parts are written as `{type: Addition, length: 50}`, a class of the
+    package and its fields; initializations and algorithms by their names in the paper, too.
 
     Args:
         folder: of summaries.
@@ -92,28 +94,35 @@ def _result(name: str, told: Any) -> Result:
         had = ", ".join(map(str, told)) if isinstance(told, dict) else f"{told!r:.100}"
         raise ValueError(f"{name} must have {', '.join(_NEEDED)}, and may have {', '.join(_FREE)}, got {had}")
     try:
-        axes = {axis: _values(values) for axis, values in told["axes"].items()}
-        specs = grid(Spec(**{field: part(value) for field, value in told["base"].items()}), **axes)
+        base = {field: _value(field, value) for field, value in told["base"].items()}
+        specs = grid(Spec(**base), **{axis: _values(axis, values) for axis, values in told["axes"].items()})
         more = {key: value for key, value in told.items() if key not in ("base", "axes", "seeds")}
         return Result(name, specs, as_seeds(told["seeds"]), **more)
     except (AttributeError, KeyError, TypeError, ValueError) as reason:
         raise ValueError(f"{name} must ask for networks that can be trained: {reason}") from reason
 
 
-def _values(said: Any) -> Any:
-    """The values of an axis, by label if they have some."""
-    return {label: part(one) for label, one in said.items()} if isinstance(said, dict) else [part(one) for one in said]
+def _values(axis: str, said: Any) -> dict[Any, Any]:
+    """The values of an axis, by label: their own, or what is said."""
+    told = said if isinstance(said, dict) else {str(one) if isinstance(one, list) else one: one for one in said}
+    return {label: _value(axis, one) for label, one in told.items()}
+
+
+def _value(field: str, said: Any) -> Any:
+    if field == "init" and isinstance(said, str):
+        return INITS[among(*INITS)(field, said)]()
+    return Algorithm.named(said) if field == "algorithm" and isinstance(said, str) else part(said)
 
 
 @checked
-def table(folder: str | Path) -> xarray.Dataset:
-    """All networks that the summaries in a folder hold, over `network`; those that have a digest stand last.
+def table(summaries: Iterable[Path]) -> xarray.Dataset:
+    """All networks that summaries hold, over `network`; those that have a digest stand last.
 
     Beside outcomes, a few checks and `totals` they have `run`, `seed`, `spec`, `digest` (of the final parameters, as
     in `Start.names`; "" in summaries of sweeps), and how they came about: `ORIGIN`.
     """
-    summaries = [read_summary(path) for path in sorted(Path(folder).glob("*.summary"))]
-    flat = [_flat(one) for one in summaries if {"run", "spec", *OUTCOMES, *TOTALS} <= set(one.variables)]
+    read = [read_summary(path) for path in sorted(summaries) if path.exists()]
+    flat = [_flat(one) for one in read if {"run", "spec", *OUTCOMES, *TOTALS} <= set(one.variables)]
     return joined(sorted(flat, key=lambda one: bool((one["digest"] != "").any())))
 
 
@@ -136,7 +145,7 @@ def _flat(kept: xarray.Dataset) -> xarray.Dataset:
 def joined(tables: Sequence[xarray.Dataset]) -> xarray.Dataset:
     """Tables as one; NaN for what one does not have."""
     if not tables:
-        none = {"spec": str, "digest": str, "seed": int, "clipped_share": float, "diverged_at": float}
+        none = {"run": str, "spec": str, "digest": str, "seed": int, "clipped_share": float, "diverged_at": float}
         return xarray.Dataset({name: ("network", np.array([], dtype=kind)) for name, kind in none.items()})
     along: Any = {"join": "outer", "coords": "minimal", "compat": "override", "combine_attrs": "override"}
     return xarray.concat([one.swap_dims(check="update") for one in tables], "network", **along).swap_dims(
@@ -189,11 +198,13 @@ def stored(folder: str | Path, name: str) -> xarray.Dataset:
         FileNotFoundError: the folder has no manifest.
         ValueError: that has no such result, or nothing of it is finished.
     """
-    (result,), networks = manifest(folder, only=[name]).values(), table(folder)
+    (result,), networks = manifest(folder, only=[name]).values(), table([Path(folder) / f"{name}.summary"])
     where = places(result, networks)
     if not (found := sorted(set(where.values.flat) - {-1})):
         raise ValueError(f"name must be of a result of which something is finished, got {name!r}")
-    origin = [{key: networks[key].values[n] for key in ORIGIN} for n in found]
+    origin = [{key: networks[key].values[n].item() for key in ORIGIN} for n in found]
     there = networks.drop_vars([*ORIGIN, "seed"]).isel(network=where).where(where >= 0)
-    there = there.isel(check=np.flatnonzero(there["error"].notnull().any(where.dims)))
+    words = {name: there[name].fillna("").astype(str) for name in ("run", "spec", "digest")}
+    there = there.assign(words).isel(check=np.flatnonzero(there["error"].notnull().any(where.dims)))
+    there = there.transpose(*where.dims, "check", ...)
     return there.assign_attrs(merged(origin))

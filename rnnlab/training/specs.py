@@ -14,23 +14,19 @@ from rnnlab.descent.algorithm import Algorithm
 from rnnlab.methods.method import Method
 from rnnlab.naming import UnnamedError, added, digest, form
 from rnnlab.network.cells import Cell, Sigma
-from rnnlab.network.inits import INITS, BasicTanh, Init
+from rnnlab.network.inits import BasicTanh, Init
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Sizes
 from rnnlab.tasks.pathological import TemporalOrder
 from rnnlab.tasks.task import LONGEST, Task
 from rnnlab.training.checks import STOPS, Choice, Measure, Rate, Sequences, Stop, as_measures, as_stop
-from rnnlab.values import UNFIT, Count, Size, among, as_seeds, fit, plain, settle, taken, whole
+from rnnlab.values import UNFIT, Count, Size, as_seeds, fit, plain, settle, taken, whole
 
 NUMERICS = 2  # raised whenever the same specification and seed give other numbers
 
 
 def _algorithm(name: str, value: object) -> Method:
     return Algorithm.named(value) if isinstance(value, str) else taken(name, value, Method)
-
-
-def _init(name: str, value: object) -> Init:
-    return INITS[among(*INITS)(name, value)]() if isinstance(value, str) else taken(name, value, Init)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +39,7 @@ class Spec:
 
     Args:
         task: problem, with its length.
-        init: initialization, with its non-linearity; or one of the paper's names, such as "smart tanh".
+        init: initialization, with its non-linearity.
         algorithm: learning rate, clipping, omega; or one of the paper's names, such as "MSGD-CR"; or another `Method`.
         units: N.
         batch: sequences an update, B.
@@ -67,7 +63,7 @@ class Spec:
     """
 
     task: Task = TemporalOrder()
-    init: Annotated[Init, _init] = BasicTanh()
+    init: Init = BasicTanh()
     algorithm: Annotated[Method, _algorithm] = Algorithm.named("MSGD-CR")
     units: Size = 50
     batch: Count = 20

@@ -331,7 +331,8 @@ def test_a_rebuild_needs_a_checkout(tmp_path):
 
 
 def kept(book: Book) -> running.Executed:
-    return running.Executed(book.folder, book.folder / "kept", running.fingerprint(book.folder))
+    stored = running.stored(book.folder)
+    return running.Executed(book.folder, book.folder / "kept", running.fingerprint(book.folder), stored)
 
 
 def pages_of(book: Book, profile: str = "quick") -> list[running.Page]:
@@ -359,19 +360,31 @@ def test_a_page_is_executed_again_exactly_when_its_code_its_parameters_or_the_pa
     book.write("book/part/one.md", HEADER + ONE.replace("values)", "values) + 1"))
     assert keys(book)["one"] != before["one"]
     book.write("book/part/one.md", HEADER + ONE)
+    book.write("book/results/auto.json", "{}")
     book.write("book/results/long.json", "{}")
-    assert all(after != before[page] for page, after in keys(book).items())
+    assert keys(book)["two"] == before["two"], "names no stored result"
+    with_it = keys(book)["one"]
+    assert with_it != before["one"], "names that one"
+    book.write("book/results/long.json", "[]")
+    assert keys(book)["one"] == with_it
+    book.write("book/results/manifest.yml", "{}")
+    assert keys(book)["one"] != with_it
+    assert keys(book)["two"] == before["two"]
+    book.write("rnnlab/more.py", "new = 1")
+    assert keys(book)["two"] != before["two"]
 
 
 def test_what_ran_while_the_package_changed_is_not_kept(book, monkeypatch):
     monkeypatch.setattr(os, "environ", {**os.environ, "RUNS": str(book.runs), "GATE": str(book.gate)})
 
     def edit(page):
-        book.write("book/results/long.json", "{}")
+        book.write("book/results/auto.json", "{}")  # which may grow meanwhile
+        if page.name == "part/one":
+            book.write("rnnlab/more.py", "new = 1")
 
     results, pages = kept(book), pages_of(book)
     done = list(results.execute(pages, jobs=1, on_start=edit))
-    reason = "what it depends on (the package, book/results) was edited while it ran"
+    reason = "what it depends on (the package) was edited while it ran"
     assert sorted(outcome.failure for outcome in done) == [f"book/part/{page}.md: {reason}" for page in ("one", "two")]
     assert not any(map(results.read, pages))
 

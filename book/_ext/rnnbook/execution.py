@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def setup(app):
     running.prepare_kernels(ROOT)
+    app.rnnbook_stored = running.stored(ROOT)  # which may grow while the book is built
     # What results depend on beside the pages; a change makes Sphinx read them all again.
     app.add_config_value("rnnbook_state", running.fingerprint(ROOT), "env", str)
     app.add_config_value("rnnbook_given", {}, "env", dict)  # of a rebuild, from `notebooks.profile`
@@ -38,7 +39,8 @@ def setup(app):
 
 def kept(app) -> running.Executed:
     """Return the pages that have been executed; `jupyter-book clean` leaves a folder of this name."""
-    return running.Executed(ROOT, Path(app.outdir).parent / ".jupyter_cache", app.config.rnnbook_state)
+    folder = Path(app.outdir).parent / ".jupyter_cache"
+    return running.Executed(ROOT, folder, app.config.rnnbook_state, app.rnnbook_stored)
 
 
 def find(app, docname: str) -> running.Page | None:
@@ -60,8 +62,12 @@ def executed(app, docname: str) -> NotebookNode | None:
 
 
 def try_again(app, env, added, changed, removed) -> list[str]:
-    """Have the pages that failed read, and so executed, again."""
-    return [docname for docname in _failures(env) if docname in env.found_docs]
+    """Have the pages that failed, and those whose stored results have grown, read, and so executed, again."""
+    pages = {docname: page for docname in sorted(env.found_docs) if (page := find(app, docname))}
+    reads, before = {docname: kept(app).reads(page) for docname, page in pages.items()}, vars(env).get("rnnbook_reads")
+    env.rnnbook_reads = reads
+    grown = [docname for docname, read in reads.items() if before and before.get(docname) != read]
+    return grown + [docname for docname in _failures(env) if docname in env.found_docs and docname not in grown]
 
 
 def execute(app, env, docnames) -> None:
