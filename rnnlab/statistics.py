@@ -1,5 +1,6 @@
 """How often something happened, and how sure one can be: shares with their intervals."""
 
+import itertools
 import math
 
 import numpy as np
@@ -96,6 +97,46 @@ def regression(y: xarray.DataArray, causes: xarray.Dataset, *, draws: int = 2_00
     low, high = np.quantile(slopes[1:], (0.025, 0.975), axis=0)
     ends = {"slope": ("cause", slopes[0]), "low": ("cause", low), "high": ("cause", high)}
     return xarray.Dataset(ends, {"cause": list(causes)})
+
+
+@checked
+def trend(won: xarray.DataArray, *, draws: Count = 10_000) -> xarray.Dataset:
+    """Whether something is won more often at longer sequences, by comparisons within seeds.
+
+    Conditional logistic regression: each seed has odds of its own, of which one unit of length changes the logarithm by
+    the slope. Its p is that of as many wins at long sequences if lengths were exchanged within seeds, one-sided.
+
+    Args:
+        won: 1 or 0, NaN where nobody won, over `length` (units of the slope), `seed` and more.
+        draws: of exchanged lengths.
+
+    Returns:
+        `slope`, infinite if every seed won at its longest or its shortest alone, and `p`; both NaN if none won at one
+        length and lost at another.
+
+    Source:
+        Breslow & Day 1980, "Statistical methods in cancer research", vol. 1, section 7.1.
+    """
+    table = won.transpose("seed", "length", ...).values.reshape(won.sizes["seed"], won.sizes["length"], -1)
+    said, lengths, rng = ~np.isnan(table), won["length"].values.astype(float), np.random.default_rng(0)
+    at = np.broadcast_to(lengths[:, None], table.shape[1:])
+    pairs = [(at[there], wins[there].astype(bool)) for wins, there in zip(table, said, strict=True)]
+    pairs = [(where, wins) for where, wins in pairs if 0 < wins.sum() < len(wins)]
+    if not pairs:
+        return xarray.Dataset({"slope": np.nan, "p": np.nan})
+    sums = [np.array([sum(some) for some in itertools.combinations(where, wins.sum())]) for where, wins in pairs]
+    seen = sum(where[wins].sum() for where, wins in pairs)
+    ends = sum(some.min() for some in sums), sum(some.max() for some in sums)
+    slope = {ends[0]: -math.inf, ends[1]: math.inf}.get(seen, 0.0)
+    for _ in range(100 * math.isfinite(slope)):  # Newton's steps
+        odds = [np.exp(slope * some - (slope * some).max()) for some in sums]
+        means = [np.average(some, weights=each) for some, each in zip(sums, odds, strict=True)]
+        spread = sum(np.average((x - m) ** 2, weights=w) for x, m, w in zip(sums, means, odds, strict=True))
+        slope += np.clip((seen - sum(means)) / spread, -1 / np.ptp(lengths), 1 / np.ptp(lengths))
+    above = np.where(said, table - np.nanmean(table, axis=(1, 2), keepdims=True), 0.0).sum(axis=2)  # seed length
+    moved = rng.permuted(np.tile(lengths, (draws, len(above), 1)), axis=2)
+    chance = np.einsum("sl,dsl->d", above, moved) >= (above * lengths).sum() - 1e-9
+    return xarray.Dataset({"slope": slope, "p": (1 + chance.sum()) / (1 + draws)})
 
 
 @checked

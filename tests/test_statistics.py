@@ -1,10 +1,13 @@
 """Shares and their intervals, against numbers worked out by hand."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import xarray
 
-from rnnlab.statistics import complete, leads, ran, regression, success, wilson
+from rnnlab.statistics import complete, leads, ran, regression, success, trend, wilson
 
 # Of four networks three got there; the fourth was tested, and the fifth was never trained.
 RUNS = xarray.Dataset(
@@ -115,3 +118,40 @@ def test_a_regression_finds_slopes_and_its_intervals_are_those_of_as_many_seeds(
     np.testing.assert_allclose([exact["slope"], exact["low"], exact["high"]], [[2, -3]] * 3)
     np.testing.assert_allclose(found["slope"], [2, -3], atol=4 * 0.1 / 20)
     np.testing.assert_allclose(found["high"] - found["low"], 2 * 1.96 * 0.1 / 20, rtol=0.2)
+
+
+def won(table, lengths=(0, 1)):
+    """Who won, by seed and length."""
+    return xarray.DataArray(table, {"seed": range(len(table)), "length": list(lengths)}, ["seed", "length"])
+
+
+def test_the_trend_of_wins_is_that_of_conditional_logistic_regression():
+    pair = trend(won([[0, 1], [1, 0], [0, 1], [0, 0], [1, 1], [np.nan, 1]]))
+    assert float(pair.slope) == pytest.approx(math.log(2 / 1), rel=1e-9)  # discordant pairs, as McNemar has it
+    three = trend(won([[0, 0, 1], [0, 1, 0], [1, 0, 1]], lengths=(0, 10, 20)))
+    # Let x be the odds of ten units. The likelihood is x^2 / (1 + x + x^2) x / (1 + x + x^2) x^2 / (x + x^2 + x^3).
+    odds = np.linspace(0.5, 5, 100_001)
+    likelihood = odds**4 / (1 + odds + odds**2) ** 3
+    assert float(three.slope) * 10 == pytest.approx(math.log(odds[likelihood.argmax()]), abs=1e-4)
+
+
+def test_a_trend_without_end_is_infinite_and_one_of_nothing_is_none():
+    assert float(trend(won([[0, 1]])).slope) == math.inf
+    assert float(trend(won([[1, 0], [1, 0]])).slope) == -math.inf
+    nothing = trend(won([[1, 1], [np.nan, 0]]))
+    assert np.isnan(nothing.slope)
+    assert np.isnan(nothing.p)
+
+
+def test_the_chance_of_a_trend_is_that_of_exchanging_lengths_within_seeds_jointly():
+    table = [[0, 1, 1], [0, 0, 1], [1, 0, 1]]
+    lengths = np.array([20, 30, 60])
+    score = lambda orders: sum(lengths[list(order)] @ row for order, row in zip(orders, table, strict=True))  # noqa: E731
+    every = list(itertools.product(itertools.permutations(range(3)), repeat=3))
+    exact = np.mean([score(orders) >= score([(0, 1, 2)] * 3) for orders in every])
+    found = trend(won(table, lengths), draws=40_000)
+    assert float(found.p) == pytest.approx(exact, abs=4 * math.sqrt(exact / 40_000))
+    # Two initializations of a seed are moved together: the same twice is no more evidence.
+    twice = trend(won(table, lengths).expand_dims(init=["a", "b"]), draws=40_000)
+    assert float(twice.p) == pytest.approx(float(found.p), abs=1e-12)
+    assert float(twice.slope) == pytest.approx(float(found.slope), abs=0.05)

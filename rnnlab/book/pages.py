@@ -145,6 +145,22 @@ def stored(name: str) -> xarray.Dataset:
     return results.stored(RESULTS, name) if wanted else read_summary(path)
 
 
+def held(kept: xarray.Dataset) -> str:
+    """In words, how much there is of a stored result.
+
+    Args:
+        kept: what `stored` returned of a result of the manifest.
+    """
+    there = kept["run"] != ""
+    if there.all():
+        return f"all {there.size} networks"
+    cells = there.all("seed")
+    axis = "length" if "length" in cells.dims else cells.dims[0]
+    whole = cells.all([name for name in cells.dims if name != axis])
+    named = ", ".join(str(label) for label in whole[axis].values[whole.values])
+    return f"{int(there.sum())} of {there.size} networks so far, complete at {axis} {named or 'none'}"
+
+
 def measured(name: str) -> Any:
     """The book's record of a measurement of speed.
 

@@ -142,6 +142,20 @@ def test_a_stored_result_is_read_with_how_it_came_about(tmp_path, monkeypatch):
     assert found.attrs["command"] == "make it"
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ([[1, 1], [1, 1], [1, 1]], "all 6 networks"),
+        ([[1, 1], [1, 0], [1, 1]], "5 of 6 networks so far, complete at length 20, 40"),
+        ([[1, 0], [0, 0], [0, 0]], "1 of 6 networks so far, complete at length none"),
+    ],
+)
+def test_how_much_there_is_of_a_stored_result_is_said_in_words(there, said):
+    runs = np.where(np.array(there)[None] == 1, "a", "")
+    kept = xarray.Dataset({"run": (("init", "length", "seed"), runs)}, {"length": [20, 30, 40]})
+    assert pages.held(kept) == said
+
+
 @pytest.mark.parametrize("value", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
 def test_a_device_that_torch_could_know_passes(value):
     assert pages.device("device", value) == value

@@ -312,4 +312,15 @@ def test_the_books_summaries_are_small_and_its_manifest_names_pages_that_exist()
         for page in result.pages:
             code = (ROOT / "book" / f"{page}.md").read_text(encoding="utf8")
             assert f'"{result.name}"' in code or not (folder / f"{result.name}.summary").exists(), (page, result.name)
-    assert results.manifest(folder)["temporal_order"].specs.size == 45
+
+
+@pytest.mark.parametrize(("page", "name"), [("temporal_order", "fig_7"), ("clipping_by_length", "clipping_by_length")])
+def test_the_paper_profile_of_a_page_that_stores_results_is_the_manifests(page, name):
+    given = yaml.safe_load((ROOT / "params" / "paper" / f"{page}.yaml").read_text())
+    specs, seeds = (result := results.manifest(ROOT / "book" / "results")[name]).specs, result.seeds
+    assert given["lengths"] == specs["length"].values.tolist()
+    assert given["seeds"] == len(seeds)
+    assert {spec.updates for spec in specs.values.flat} == {given["updates"]}
+    assert set(given.get("inits", [given.get("init")])) <= set(specs["init"].values)
+    assert set(given.get("algorithms", [])) <= set(specs["algorithm"].values)
+    assert {spec.units for spec in specs.values.flat} == {given.get("units", 50)}
