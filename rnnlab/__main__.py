@@ -160,10 +160,10 @@ def _store(given: argparse.Namespace) -> Any:
 
 def results_status(given: argparse.Namespace) -> None:
     """Print how far each stored result is, and how many hours of a core what is left takes at most."""
-    from rnnlab.sweeps import queue
+    from rnnlab.sweeps import making
 
     print("priority  result                    finished  begun    wanted    updates   core hours left")
-    for at in queue.status(_results(given), _store(given)):
+    for at in making.status(_results(given), _store(given)):
         made = f"{at.finished:8,}  {at.begun:5,}  {at.wanted:8,}  {at.updates:9,}  {at.hours:16,.1f}"
         print(f"{at.result.priority:8g}  {at.result.name:24}  {made}")
 
@@ -174,7 +174,7 @@ def results_run(given: argparse.Namespace) -> None:
     from multiprocessing import get_context
 
     from rnnlab import machine
-    from rnnlab.sweeps import queue
+    from rnnlab.sweeps import making
     from rnnlab.training.ensembles import pick_device
 
     gpu = pick_device(given.device).type != "cpu"
@@ -184,7 +184,7 @@ def results_run(given: argparse.Namespace) -> None:
     _limit(given)
     executor = (lambda: ProcessPoolExecutor(processes, get_context("spawn"))) if processes > 1 else None
     how = {"only": given.only, "device": given.device, "chunk": given.chunk, "restart": given.restart}
-    with closing(queue.run(_results(given), store=_store(given), executor=executor, **how)) as made:
+    with closing(making.run(_results(given), store=_store(given), executor=executor, **how)) as made:
         for job, networks in made:
             if networks is not None:
                 solved = int(networks["first_below_1_percent"].notnull().sum())
@@ -195,11 +195,11 @@ def results_run(given: argparse.Namespace) -> None:
 
 def results_verify(given: argparse.Namespace) -> int:
     """Train some stored networks again, and compare; 1 if one is another."""
-    from rnnlab.sweeps import queue
+    from rnnlab.sweeps import making
 
     _limit(given)
     found = []
-    for one in queue.verify(
+    for one in making.verify(
         _results(given), sample=given.sample, only=given.only, seed=given.seed, device=given.device
     ):
         found.append(one)

@@ -15,7 +15,7 @@ import yaml
 from rnnlab import INITS, Addition, Algorithm, NoClip, Spec, Store, train
 from rnnlab.__main__ import main
 from rnnlab.naming import digest
-from rnnlab.sweeps import queue, results
+from rnnlab.sweeps import making, results
 from rnnlab.sweeps.summaries import read_summary, write_summary
 from rnnlab.sweeps.sweep import run as sweep
 from rnnlab.training.records import totals
@@ -33,7 +33,7 @@ def written(folder: Path, **results: dict) -> Path:
 
 def done(folder: Path, **how) -> list:
     store = how.pop("store", None) or Store(folder / "store")
-    return [(job.labels, job.seeds, made) for job, made in queue.run(folder, store=store, device="cpu", **how)]
+    return [(job.labels, job.seeds, made) for job, made in making.run(folder, store=store, device="cpu", **how)]
 
 
 def test_a_manifest_is_sweeps_by_name_the_most_urgent_first(tmp_path):
@@ -184,8 +184,8 @@ def test_a_sweeps_summary_counts_until_its_networks_are_made_again_with_digests(
     kept = results.stored(tmp_path, "one")
     assert kept.attrs["command"] == "by hand"
     assert (kept["digest"] == "").all()
-    assert [one.said for one in queue.verify(tmp_path, sample=2, device="cpu")] == ["the same outcomes"] * 2
-    assert queue.status(tmp_path, Store(tmp_path / "store"))[0].finished == 0
+    assert [one.said for one in making.verify(tmp_path, sample=2, device="cpu")] == ["the same outcomes"] * 2
+    assert making.status(tmp_path, Store(tmp_path / "store"))[0].finished == 0
     assert len(done(tmp_path)) == 2
     again = results.stored(tmp_path, "one")
     assert (again["digest"] != "").all()
@@ -199,14 +199,14 @@ def test_the_standing_counts_what_is_finished_begun_and_left(tmp_path):
     written(tmp_path, one=ONE, long=ONE | long | {"axes": {"length": [20, [50, 201]]}, "priority": 2})
     store = Store(tmp_path / "store")
     done(tmp_path, store=store, only=["one"])
-    one, long = queue.status(tmp_path, store)
+    one, long = making.status(tmp_path, store)
     assert (one.finished, one.begun, one.wanted, one.updates, one.hours) == (4, 0, 4, 30, 0)
     assert (long.finished, long.begun, long.wanted, long.updates) == (0, 0, 4, 3_000)
     weights = 6 * (6 + 6 + 4)  # units times units, inputs and outputs
     assert long.hours == pytest.approx(7e-11 * 2 * 3_000 * 20 * (20.5 + 125.5) * weights / 3600, rel=1e-9)
     spec = long.result.specs.values.flat[0]
     train(spec.with_(updates=1_000, check_every=10), seeds=2, device="cpu", store=store)
-    begun = queue.status(tmp_path, store)[1]
+    begun = making.status(tmp_path, store)[1]
     assert (begun.finished, begun.begun) == (0, 2)
     saved = 7e-11 * 2 * 1_000 * 20 * 20.5 * weights / 3600
     assert begun.hours == pytest.approx(long.hours - saved, rel=1e-9)
@@ -214,14 +214,14 @@ def test_the_standing_counts_what_is_finished_begun_and_left(tmp_path):
 
 def test_verifying_trains_again_and_sees_a_bit_that_is_another(tmp_path, monkeypatch):
     done(written(tmp_path, one=ONE))
-    found = list(queue.verify(tmp_path, sample=9, device="cpu"))
+    found = list(making.verify(tmp_path, sample=9, device="cpu"))
     assert [(one.holds, one.said) for one in found] == [(True, "the same bits")] * 4
     assert {(one.spec.task.length, one.seed) for one in found} == {(10, 0), (10, 1), (12, 0), (12, 1)}
     kept = read_summary(tmp_path / "one.summary")
 
     def said(**columns):
         write_summary(kept.assign(columns), tmp_path / "one.summary", command="")
-        return [(one.holds, one.said) for one in queue.verify(tmp_path, sample=9, device="cpu")]
+        return [(one.holds, one.said) for one in making.verify(tmp_path, sample=9, device="cpu")]
 
     other = kept["digest"].copy(data=["0" * 16] * 4)
     assert said(digest=other) == [(False, "other bits by the same engine")] * 4
@@ -289,7 +289,7 @@ def test_the_command_runs_stops_in_time_says_how_far_it_is_and_verifies(tmp_path
         assert main(limited) == 130
         assert 2 <= time.monotonic() - begun < 20
         assert "interrupted; the same command goes on from there" in capsys.readouterr().err
-        assert queue.status(tmp_path, Store())[0].begun == 2
+        assert making.status(tmp_path, Store())[0].begun == 2
         assert main([*where, "run", "--only", "two"]) == 2
         assert "rnnlab: only must be of one, got 'two'" in capsys.readouterr().err
     finally:
