@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.path import Path
 
-from rnnlab.plots.style import BLACK, GREEN, GREY, SKY
+from rnnlab.plots.style import BLACK, GREEN, SKY
 
 BACKWARD = GREEN  # what the derivative sends back; what the network computes has the colour of the text
-_RADIUS = 0.42
+_RADIUS = 0.55
 _GAP = 0.08  # between the tip of an arrow and its node
 
 Point = tuple[float, float]
@@ -72,7 +72,7 @@ def forward(ax: Axes) -> Axes:
         ax.text(places[name] + 0.15, -0.9, "$W_{in}$", ha="left", va="center")
     for early, late, label in ((0, 1.8, "$W_{rec}$"), (1.8, 3.6, "$W_{rec}$"), (6.6, 8.8, "$W_{out}$")):
         _arrow(ax, (early + _RADIUS, 0), (late - _RADIUS - _GAP, 0))
-        ax.text((early + late) / 2, 0.15, label, ha="center", va="bottom")
+        ax.text((early + late) / 2, _RADIUS, label, ha="center", va="bottom")
     for early, late in ((3.6 + _RADIUS, 4.8), (5.4, 6.6 - _RADIUS - _GAP)):
         _arrow(ax, (early, 0), (late, 0))
     ax.text(5.1, 0, "…", ha="center", va="center")
@@ -115,7 +115,7 @@ def _there_and_back(ax: Axes, early: Point, late: Point, label: str, *, thick: b
     _arrow(ax, at(_RADIUS, -0.13), at(length - _RADIUS - _GAP, -0.13))
     width = 2.6 if thick else 1.0
     _arrow(ax, at(length - _RADIUS, 0.13), at(_RADIUS + _GAP, 0.13), color=BACKWARD, width=width)
-    _name(ax, at(length / 2, 0.75), label)
+    _name(ax, at(length / 2, 1.0), label)
 
 
 def _name(ax: Axes, centre: Point, label: str) -> None:
@@ -158,8 +158,9 @@ def roofs(ax: Axes, rates: Mapping[str, float], bandwidths: Mapping[str, float])
     for name, rate in rates.items():
         ax.plot((left, right), (rate, rate), color=BLACK, linewidth=1.0)
         height, side = (rate, "bottom") if rate == top else (0.9 * rate, "top")
-        ax.text(right, height, name, ha="right", va=side, size="small")
-    for name, bandwidth in bandwidths.items():
-        ax.plot((left, top / bandwidth), (left * bandwidth, top), color=GREY, linewidth=1.0)
-        ax.text(top / bandwidth, top, name, color=GREY, ha="center", va="bottom", size="small")
+        ax.text(right, height, name.replace(" in ", "\nin "), ha="right", va=side, size="small")
+    for i, (name, bandwidth) in enumerate(bandwidths.items()):
+        ax.plot((left, top / bandwidth), (left * bandwidth, top), color=BLACK, linewidth=0.6)
+        height = top * 1.6 ** (1 - i % 2)  # names of neighbours stand one above the other
+        ax.text(top / bandwidth, height, name, ha="center", va="bottom", size="small")
     return ax
