@@ -24,7 +24,7 @@ def recurrent(ax: Axes) -> Axes:
     Source:
         Pascanu et al. 2013, Fig. 1.
     """
-    _canvas(ax, across=(-1.0, 2.9), up=(-2.3, 2.3))
+    _canvas(ax, across=(-1.0, 2.9), up=(-2.4, 2.4))
     for height, label in ((-1.8, "$u_t$"), (0.0, "$x_t$"), (1.8, "$E_t$")):
         _node(ax, (0, height), label)
     for height, label in ((-1.8, "$W_{in}$"), (0.0, "$L$")):
@@ -45,7 +45,7 @@ def unrolled(ax: Axes) -> Axes:
     Source:
         Pascanu et al. 2013, Fig. 2, and eqs. (4) and (5).
     """
-    _canvas(ax, across=(-2.1, 7.7), up=(-2.6, 2.3))
+    _canvas(ax, across=(-2.1, 7.7), up=(-2.6, 2.4))
     for x, t in ((0.0, "t-1"), (2.8, "t"), (5.6, "t+1")):
         for height, name in ((-1.9, "u"), (0.0, "x"), (1.8, "E")):
             _node(ax, (x, height), f"${name}_{{{t}}}$")
@@ -62,7 +62,7 @@ def unrolled(ax: Axes) -> Axes:
 
 def forward(ax: Axes) -> Axes:
     """Draw what the network computes, from left to right: states from inputs and states, outputs from the last one."""
-    _canvas(ax, across=(-0.6, 9.4), up=(-2.3, 0.6))
+    _canvas(ax, across=(-0.6, 9.4), up=(-2.4, 1.1))
     places = {"h_0": 0.0, "h_1": 1.8, "h_2": 3.6, "h_T": 6.6, "y": 8.8}
     for name, x in places.items():
         _node(ax, (x, 0), f"${name}$")
@@ -157,7 +157,7 @@ def roofs(ax: Axes, rates: Mapping[str, float], bandwidths: Mapping[str, float])
     (left, right), top = ax.get_xlim(), max(rates.values())
     for name, rate in rates.items():
         ax.plot((left, right), (rate, rate), color=BLACK, linewidth=1.0)
-        height, side = (rate, "bottom") if rate == top else (0.9 * rate, "top")
+        height, side = (rate, "bottom") if rate == top else (0.6 * rate, "top")
         ax.text(right, height, name.replace(" in ", "\nin "), ha="right", va=side, size="small")
     for i, (name, bandwidth) in enumerate(bandwidths.items()):
         ax.plot((left, top / bandwidth), (left * bandwidth, top), color=BLACK, linewidth=0.6)

@@ -232,11 +232,12 @@ def errors_by_length(
     ax.vlines(lengths[tested], 2 * zero, bounds, color=BLACK, alpha=0.15, linewidth=1.5)
     for seed, row, error in zip(seeds, rows, errors.T, strict=True):
         none = error == 0
-        how = {"color": OTHERS[seed % len(OTHERS)], "marker": "osD^vPX"[seed % 7], "markersize": 4}
-        ax.plot(lengths, np.where(none, np.nan, error), label=f"seed {seed}", **how)
+        how: dict[str, Any] = {"color": OTHERS[seed % len(OTHERS)], "marker": "osD^vPX"[seed % 7], "markersize": 4}
+        line = "-" if seed < len(OTHERS) else "--"
+        ax.plot(lengths, np.where(none, np.nan, error), label=f"seed {seed}", linestyle=line, **how)
         ax.plot(lengths[none], np.full(none.sum(), row), linestyle="", markerfacecolor="none", **how)
     ax.axhline(2 * zero, color=BLACK, linewidth=0.8, linestyle=":")
-    ax.set(xscale="log", yscale="log", ylim=(rows[-1] / 1.5, 1.5))
+    ax.set(xscale="log", yscale="log", ylim=(rows[-1] / 2, 1.5))
     middle = np.sqrt(rows[0] * rows[-1])
     ax.set_yticks([middle, 1e-4, 1e-3, 1e-2, 1e-1, 1], ["none wrong", "0.0001", "0.001", "0.01", "0.1", "1"])
     ax.yaxis.set_minor_formatter(NullFormatter())

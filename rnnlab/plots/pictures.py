@@ -15,20 +15,19 @@ from xml.etree import ElementTree
 
 import numpy as np
 from matplotlib import pyplot
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection, QuadMesh
+from matplotlib.collections import Collection, LineCollection, PolyCollection, QuadMesh
 from matplotlib.colors import to_hex, to_rgb, to_rgba_array
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
+from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 GROUNDS = {"light": "#ffffff", "dark": "#121212"}  # of the book's pages
 TEXT, LINE = 4.5, 3.0  # least contrasts, of WCAG 2.1
 WIDTH = 3.25  # inches of a narrow drawing: shown on 374 px, an exponent of 7 points is 11 px high
 SIZE = 10.0  # points, of which exponents have 0.7
-
 UNSEEN = 0.1  # points that a line may move
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -51,44 +50,59 @@ def stacked(figure: Figure) -> Figure:
     """Return a copy as wide as a phone, its panels below each other, each with the labels that it had from others."""
     copy = pickle.loads(pickle.dumps(figure))
     pyplot.close(copy)
-    columns = getattr(figure, "narrow", 1)
-    panels = {ax: ax.get_subplotspec() for ax in copy.axes if ax.get_subplotspec()}
-    place = {(spec.rowspan.start, spec.colspan.start): ax for ax, spec in panels.items()}
-    rows, across = max(place)[0] + 1, max(column for _, column in place) + 1
-    for ax, spec in panels.items():
-        if ax.axison:
-            row, column = spec.rowspan.start, spec.colspan.start
-            ax.set_xlabel(ax.get_xlabel() or place.get((rows - 1, column), ax).get_xlabel())
-            ax.set_ylabel(ax.get_ylabel() or place[row, 0].get_ylabel())
-            ax.set_title(ax.get_title() or place[0, column].get_title())
-            ax.tick_params(labelbottom=True, labelleft=True)
-    down = -(-len(panels) // columns)
-    width, height = copy.get_size_inches() / (across, rows)
-    height = min(height, max(height * WIDTH / columns / width, 0.8 * WIDTH / columns))
-    grid = GridSpec(down, columns, figure=copy)
+    columns, panels = getattr(figure, "narrow", 1), _panels(copy)
+    shape = next(iter(panels.values())).get_gridspec().get_geometry()
+    grid = GridSpec(-(-len(panels) // columns), columns, figure=copy)
+    _label(panels)
     for i, ax in enumerate(panels):
-        ax.set_subplotspec(grid[i // columns, i % columns])
+        ax.set_subplotspec(grid[divmod(i, columns)])
         if i % columns and len(ax.get_shared_y_axes().get_siblings(ax)) > 1:
             ax.tick_params(labelleft=False)
             ax.set_ylabel("")
     for legend in copy.legends:
         names = [text.get_text() for text in legend.get_texts()]
         fit = max(1, int(72 * WIDTH // (SIZE * (3 + 0.6 * max(map(len, names))))))
-        title = legend.get_title().get_text()
-        copy.legend(legend.legend_handles, names, loc="outside upper center", ncols=min(fit, len(names)), title=title)
+        how = {"ncols": min(fit, len(names)), "title": legend.get_title().get_text()}
+        copy.legend(legend.legend_handles, names, loc="outside upper center", **how)
         legend.remove()
     for text in copy.findobj(Text):
         text.set_fontsize(max(SIZE, text.get_fontsize()))
-    for ax in panels:
-        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
-            text.set_wrap(True)
-    copy.set_size_inches(WIDTH, down * height + 0.3 * len(copy.legends))
+    (height, width), each = copy.get_size_inches()[::-1] / shape, WIDTH / columns
+    high = min(height, max(height * each / width, 0.8 * each))
+    copy.set_size_inches(WIDTH, grid.nrows * high + 0.3 * len(copy.legends))
     copy.draw_without_rendering()
     for ax in panels:
-        boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
-        if any(left.x1 > right.x0 for left, right in itertools.pairwise(boxes)):
-            ax.tick_params(axis="x", labelrotation=90)
+        _make_room(ax)
     return copy
+
+
+def _panels(figure: Figure) -> dict[Axes, SubplotSpec]:
+    """Axes and their places, but those of a scale of colours."""
+    return {ax: place for ax in figure.axes if (place := ax.get_subplotspec())}
+
+
+def _label(panels: dict[Axes, SubplotSpec]) -> None:
+    """Give each panel the labels that it shares with those of its row and column."""
+    place = {(at.rowspan.start, at.colspan.start): ax for ax, at in panels.items()}
+    for (row, column), ax in place.items():
+        lowest = place[max(at for at in place if at[1] == column)]
+        for name, shared in (("title", place[0, column]), ("xlabel", lowest), ("ylabel", place[row, 0])):
+            if ax.axison and not getattr(ax, f"get_{name}")():
+                getattr(ax, f"set_{name}")(getattr(shared, f"get_{name}")())
+        if ax.axison:
+            ax.tick_params(labelbottom=True, labelleft=True)
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+            text.set_wrap(True)
+
+
+def _make_room(ax: Axes) -> None:
+    """Have fewer ticks where their labels would touch, or turn labels that are words."""
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+    if any(left.x1 + SIZE / 2 > right.x0 for left, right in itertools.pairwise(boxes)):
+        if isinstance(ax.xaxis.get_major_locator(), MaxNLocator):
+            ax.locator_params(axis="x", nbins=4)
+        else:
+            ax.tick_params(axis="x", labelrotation=90)
 
 
 def svg(figure: Figure, **how: Any) -> str:
@@ -124,7 +138,7 @@ def table(figure: Figure) -> str:
 
     A series without a label has that of another one of its colour.
     """
-    said, panels = io.StringIO(), [ax for ax in figure.axes if ax.get_subplotspec()]
+    said, panels = io.StringIO(), _panels(figure)
     for number, ax in enumerate(panels, start=1):
         words = (ax.get_title(), f"x: {ax.get_xlabel()}", f"y: {ax.get_ylabel()}")
         said.write(f"# panel {number}: {', '.join(filter(None, words))}\n".replace("\n", " ").strip() + "\n")
@@ -139,31 +153,32 @@ def table(figure: Figure) -> str:
     return said.getvalue()
 
 
-def _series(ax: Axes) -> Iterator[tuple[str, str, list[tuple]]]:
+def _series(ax: Axes) -> Iterator[tuple[str, str, list[Any]]]:
     """Colour, label if it has one, and points of all that axes show of data: x, y, and both ends of bands and bars."""
-    for artist in (*ax.lines, *ax.collections):
+    artists: list[Any] = [*ax.lines, *ax.collections]
+    for artist in artists:
+        found: list[Any]
         if isinstance(artist, QuadMesh):
-            cells = np.asarray(artist.get_array()).reshape(np.subtract(artist.get_coordinates().shape[:2], 1))
-            found = [[(j, value) for j, value in enumerate(row)] for row in cells]
+            found = [list(enumerate(row)) for row in np.asarray(artist.get_array())]
         elif isinstance(artist, LineCollection):
             found = artist.get_segments()
             if all(len(line) == 2 and line[0][0] == line[1][0] for line in found):
                 found = [[(x, None, low, high) for (x, low), (_, high) in found]]
         elif isinstance(artist, PolyCollection):
-            corners = [tuple(corner) for path in artist.get_paths() for corner in path.vertices]
-            ends = {x: [y for other, y in corners if other == x] for x, _ in corners}
-            found = [[(x, None, min(y), max(y)) for x, y in sorted(ends.items())]]
+            corners = np.concatenate([path.vertices for path in artist.get_paths()])
+            ends = ((x, corners[corners[:, 0] == x, 1]) for x in np.unique(corners[:, 0]))
+            found = [[(x, None, y.min(), y.max()) for x, y in ends]]
         else:
             data = artist.get_xydata() if isinstance(artist, Line2D) else artist.get_offsets()
             found = [data] if artist.get_transform().contains_branch(ax.transData) else []
-        label = "" if artist.get_label().startswith("_") else artist.get_label()
+        label = "" if str(artist.get_label()).startswith("_") else str(artist.get_label())
         for points in found:
             yield _color(artist), label, [point for point in points if np.isfinite(point[-1])]
 
 
-def _color(artist: Artist) -> str:
+def _color(artist: Line2D | Collection) -> str:
     color = artist.get_color() if isinstance(artist, Line2D) else artist.get_edgecolor()
-    return to_hex(np.atleast_2d(to_rgba_array(color))[0]) if len(color) else ""
+    return "".join(to_hex(tuple(color)) for color in to_rgba_array(color)[:1])
 
 
 def _path(data: str) -> str:
@@ -219,9 +234,9 @@ def _inked(node: ElementTree.Element, fill: str, rules: dict[str, str]) -> None:
 
 def _dark(color: str, least: float) -> str:
     """An ink for dark pages: ink becomes chalk, other colours stay if they can be seen."""
-    (red, green, blue) = rgb = to_rgb(color)
-    turned = red == green == blue < 0.75
-    return _mixed(to_hex(np.subtract(0.9, 0.9 * np.array(rgb)) if turned else rgb), "dark", least)
+    red, green, blue = to_rgb(color)
+    turned = (0.9 - 0.9 * red,) * 3
+    return _mixed(to_hex(turned) if red == green == blue < 0.75 else color, "dark", least)
 
 
 def _mixed(color: str, page: str, least: float) -> str:

@@ -156,6 +156,7 @@ def test_what_is_written_on_a_phone_is_at_least_11_px_high(figure):
 def test_labels_that_would_stand_over_each_other_are_turned():
     drawn, ax = plt.subplots(figsize=(7, 3))
     ax.set_xticks(range(6), [f"a long name {k}" for k in range(6)])
+    ax.set_xlim(-0.5, 5.5)
     rotations = {label.get_rotation() for label in pictures.stacked(drawn).axes[0].get_xticklabels()}
     assert rotations == {90}
     plt.close("all")
