@@ -25,8 +25,9 @@ WRITTEN = """async () => {
     bytes: (await (await fetch(location.href)).arrayBuffer()).byteLength,
     texts: texts.map((text) => {
       const { fontSize, fill, fillOpacity, opacity } = getComputedStyle(text), { a, b } = text.getScreenCTM();
-      const [red, green, blue] = fill.match(/[\\d.]+/g).map(Number);
-      return [text.textContent, parseFloat(fontSize) * Math.hypot(a, b), [red, green, blue], fillOpacity * opacity];
+      const [red, green, blue, alpha = 1] = fill.match(/[\\d.]+/g).map(Number);
+      const height = parseFloat(fontSize) * Math.hypot(a, b);
+      return [text.textContent, height, [red, green, blue], alpha * fillOpacity * opacity];
     }),
   };
 }"""

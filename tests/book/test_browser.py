@@ -106,11 +106,11 @@ FAULTS = {
         f"{ON_PHONES}: a figure's writing is 10.0 px high: small",
     ),
     "a figure in pale ink": (
-        "<figure><img src='pale.svg' alt='Pale ink'></figure>",
-        f"{EVERYWHERE}: a figure's writing has a contrast of 3.2: pale",
+        "<figure><img src='pale.svg' alt='Pale ink' style='width: 340px'></figure>",
+        f"{EVERYWHERE}: a figure's writing has a contrast of 2.4: pale",
     ),
     "a figure too heavy": (
-        "<figure><img src='heavy.svg' alt='Much ink'></figure>",
+        "<figure><img src='heavy.svg' alt='Much ink' style='width: 340px'></figure>",
         f"{EVERYWHERE}: a figure has 150 kB",
     ),
     "a page that scrolls sideways on a phone": (

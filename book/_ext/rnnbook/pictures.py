@@ -34,6 +34,7 @@ def write(self, node):
     """Write a picture for each of light and dark, of the same two files, whose inks their address chooses."""
     wide, narrow = (f"{self.builder.imgpath}/{self.builder.images[image['uri']]}" for image in (node, node[0]))
     data = Path(self.builder.outdir, self.builder.imagedir, PurePosixPath(wide).name).with_suffix(".csv")
+    data.parent.mkdir(parents=True, exist_ok=True)
     data.write_text(node["data"], encoding="utf8")
     for mode, ink in (("light", ""), ("dark", "#dark")):
         source = f'<source media="{NARROW}" srcset="{narrow}{ink}"/>'
