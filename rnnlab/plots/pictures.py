@@ -218,16 +218,17 @@ def _inked(node: ElementTree.Element, fill: str, rules: dict[str, str]) -> None:
     fill, dark = style.get("fill", fill), {}
     if style.get("font-family", "").startswith("'DejaVu Sans'"):
         style["font-family"] = "'DejaVu Sans', Verdana, sans-serif"
-    if node.tag == f"{SVG}text" and fill != "#000000":
+    written = node.tag in (f"{SVG}text", f"{SVG}tspan")
+    if written and fill != "#000000":
         style["fill"], dark["fill"] = _mixed(fill, "light", TEXT), _dark(fill, TEXT)
-    elif node.tag != f"{SVG}text":
+    elif not written:
         colors = {name: style[name] for name in ("fill", "stroke") if style.get(name, "")[:1] == "#"}
         dark = {name: _dark(color, LINE) for name, color in colors.items()}
     if style:
-        written, turned = (";".join(f"{name}:{value}" for name, value in each.items()) for each in (style, dark))
-        name = f"s{zlib.crc32((written + turned).encode()):x}"  # of its content: pages may hold several drawings
+        said, turned = (";".join(f"{name}:{value}" for name, value in each.items()) for each in (style, dark))
+        name = f"s{zlib.crc32((said + turned).encode()):x}"  # of its content: pages may hold several drawings
         node.set("class", name)
-        rules[name] = f".{name}{{{written}}}" + (f"svg:target .{name}{{{turned}}}" if turned else "")
+        rules[name] = f".{name}{{{said}}}" + (f"svg:target .{name}{{{turned}}}" if turned else "")
     for child in node:
         _inked(child, fill, rules)
 
