@@ -14,7 +14,8 @@ CHOSEN = """() => {
   for (const figure of document.querySelectorAll(".has-interactive")) figure.classList.remove("has-interactive");
   const shown = [...document.querySelectorAll("figure img")].filter((image) => image.clientWidth > 0);
   const ground = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number);
-  return [shown.map((image) => [image.currentSrc.split("#")[0] + new URL(image.src).hash, image.clientWidth]), ground[3] === 0 ? [255, 255, 255] : ground];
+  const address = (image) => image.currentSrc.split("#")[0] + new URL(image.src).hash;
+  return [shown.map((image) => [address(image), image.clientWidth]), ground[3] === 0 ? [255, 255, 255] : ground];
 }"""
 # Width and weight of a drawing, and its writing with heights and colours; text in an element of its own is that one's.
 WRITTEN = """async () => {

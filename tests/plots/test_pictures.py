@@ -38,6 +38,7 @@ def figure():
         axes[1, 1].set_xlabel("seconds")
         for y, color in ((1, plots.ORANGE), (3, plots.GREY), (9, plots.BLUE), (20, plots.SKY), (50, plots.YELLOW)):
             axes[0, 0].text(1, y, color, color=color)
+        axes[0, 0].text(1, 30, r"$\frac{q}{2}$", color=plots.GREEN)
         drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
         yield drawn
         plt.close("all")
@@ -86,7 +87,7 @@ def test_every_text_has_its_contrast_on_light_and_on_dark_pages_and_lines_keep_t
     (data, _) = pictures.bundle(figure)
     svg = data["image/svg+xml"]
     found = inks(svg)
-    assert {plots.ORANGE, plots.GREY, plots.BLUE, plots.SKY, plots.YELLOW, "left", "norm"} <= found.keys()
+    assert {plots.ORANGE, plots.GREY, plots.BLUE, plots.SKY, plots.YELLOW, "left", "norm", "q"} <= found.keys()
     for text, (light, dark) in found.items():
         assert contrast(rgb(light), [255, 255, 255]) >= 4.5, text
         assert contrast(rgb(dark), rgb(pictures.GROUNDS["dark"])) >= 4.5, text
