@@ -40,6 +40,7 @@ def measure(page: Page, context: BrowserContext, *, phone: bool) -> Iterator[str
     @cache
     def drawing(address: str) -> dict[str, Any]:
         opened = context.new_page()
+        opened.route("**/favicon.ico", lambda route: route.abort())  # asked for beside a picture alone
         opened.goto(address)
         found = opened.evaluate(WRITTEN)
         opened.close()

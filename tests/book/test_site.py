@@ -263,7 +263,7 @@ glue("drawn", Drawn(), display=False)
 
 
 def test_a_figure_has_a_drawing_for_desks_and_one_for_phones_inks_for_both_modes_and_its_data(tmp_path):
-    book = Book(tmp_path, {"one": DRAWN})
+    book = Book(tmp_path, {"one": DRAWN, "two": "# Two\n\nAfter {doc}`one`.\n"})
     built = book.build()
     assert built.returncode == 0, built.stdout
     (figure,) = re.findall(r'<figure[^>]* id="fig-drawn".*?</figure>', book.page("one"), re.DOTALL)
