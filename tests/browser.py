@@ -4,7 +4,8 @@
 
 Each page is opened on a desktop and on a phone, in light and in dark. Broken is: an error on the console, a request to
 another host, mathematics that is not rendered, a link to a page or an anchor of the site that is not there, a picture
-without alternative text, a page that scrolls sideways. Interactive figures are asked what they say.
+without alternative text, a page that scrolls sideways, a figure that is hard to read, or heavy. Interactive figures are
+asked what they say.
 """
 
 import re
@@ -22,7 +23,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, sync_playwright
 
-from tests import interactive
+from tests import figures, interactive
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -181,8 +182,9 @@ def look(context: BrowserContext, address: str, name: str, width: int) -> Look:
     page.goto(address + name, wait_until="load", timeout=TIMEOUT)
     page.evaluate(SETTLED)
     seen = page.evaluate(SEEN, width)
+    drawn = list(figures.measure(page, context, phone=width <= PHONE))
     page.close()
-    return Look([*heard, *seen["wrong"]], [Link(*link) for link in seen["links"]], set(seen["anchors"]))
+    return Look([*heard, *seen["wrong"], *drawn], [Link(*link) for link in seen["links"]], set(seen["anchors"]))
 
 
 def listen(page: Page, address: str) -> list[str]:

@@ -88,7 +88,7 @@ def alone(shown: Page, page: Path, name: str) -> Iterator[str]:
 
 
 def picture(figure: Locator) -> Locator:
-    return figure.locator("img")
+    return figure.locator("picture.in-light img")
 
 
 def hundredths(data: dict[str, Any], radius: float) -> tuple[np.ndarray, np.ndarray]:

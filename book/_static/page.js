@@ -1,37 +1,5 @@
-/* Figures open large, code folds. Without this script figures and code are simply there. */
+/* Code folds. Without this script it is simply there. */
 "use strict";
-
-/* A figure is a link to its file; followed in place, it opens over the page. Escape, or a click, closes it. */
-function enlargeFigures(article) {
-  const dialog = document.createElement("dialog");
-  dialog.className = "enlarged";
-  const picture = document.createElement("img");
-  const close = document.createElement("button");
-  close.type = "button";
-  close.textContent = "×";
-  close.ariaLabel = "Close";
-  dialog.append(close);
-  dialog.addEventListener("click", () => dialog.close());
-  for (const image of article.querySelectorAll(".cell_output img, figure img")) {
-    if (image.closest("a")) continue;
-    const link = document.createElement("a");
-    link.href = image.src;
-    link.className = "enlarge";
-    link.title = "Enlarge";
-    image.replaceWith(link);
-    link.append(image);
-    link.addEventListener("click", (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      picture.src = image.src;
-      picture.alt = image.alt;
-      dialog.ariaLabel = image.alt;
-      dialog.append(picture);
-      if (!dialog.isConnected) document.body.append(dialog);
-      dialog.showModal();
-    });
-  }
-}
 
 /* Code that a page shows can be folded like that which it hides. */
 function foldCode(article) {
@@ -70,6 +38,5 @@ function foldCode(article) {
 document.addEventListener("DOMContentLoaded", () => {
   const article = document.querySelector("article.bd-article");
   if (!article) return;
-  enlargeFigures(article);
   foldCode(article);
 });

@@ -86,13 +86,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, align: str = ""
 
 
 @contextmanager
-def figure(name: str, *rows_and_columns: int, **how: Any) -> Iterator[tuple[Any, Any]]:
+def figure(name: str, *rows_and_columns: int, narrow: int = 1, **how: Any) -> Iterator[tuple[Any, Any]]:
     """Give a figure to the prose as `name`: `with figure("figure_fan", 1, 2, figsize=(7, 3)) as (fig, axes): ...`.
 
     Args:
         name: for {glue:figure}.
         rows_and_columns: of its axes, as for `matplotlib.pyplot.subplots`.
-        how: likewise.
+        narrow: columns of axes on a phone.
+        how: told to `subplots`.
 
     Yields:
         The figure and its axes.
@@ -100,6 +101,7 @@ def figure(name: str, *rows_and_columns: int, **how: Any) -> Iterator[tuple[Any,
     from matplotlib import pyplot
 
     drawn, axes = pyplot.subplots(*rows_and_columns, **how)
+    drawn.narrow = narrow
     yield drawn, axes
     glue(name, drawn)
     pyplot.close(drawn)

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.path import Path
 
-from rnnlab.plots.style import BLACK, GREEN, GREY, SKY
+from rnnlab.plots.style import BLACK, GREEN, SKY
 
 BACKWARD = GREEN  # what the derivative sends back; what the network computes has the colour of the text
-_RADIUS = 0.42
+_RADIUS = 0.55
 _GAP = 0.08  # between the tip of an arrow and its node
 
 Point = tuple[float, float]
@@ -24,7 +24,7 @@ def recurrent(ax: Axes) -> Axes:
     Source:
         Pascanu et al. 2013, Fig. 1.
     """
-    _canvas(ax, across=(-1.0, 2.9), up=(-2.3, 2.3))
+    _canvas(ax, across=(-1.0, 2.9), up=(-2.4, 2.4))
     for height, label in ((-1.8, "$u_t$"), (0.0, "$x_t$"), (1.8, "$E_t$")):
         _node(ax, (0, height), label)
     for height, label in ((-1.8, "$W_{in}$"), (0.0, "$L$")):
@@ -45,7 +45,7 @@ def unrolled(ax: Axes) -> Axes:
     Source:
         Pascanu et al. 2013, Fig. 2, and eqs. (4) and (5).
     """
-    _canvas(ax, across=(-2.1, 7.7), up=(-2.6, 2.3))
+    _canvas(ax, across=(-2.1, 7.7), up=(-2.6, 2.4))
     for x, t in ((0.0, "t-1"), (2.8, "t"), (5.6, "t+1")):
         for height, name in ((-1.9, "u"), (0.0, "x"), (1.8, "E")):
             _node(ax, (x, height), f"${name}_{{{t}}}$")
@@ -62,7 +62,7 @@ def unrolled(ax: Axes) -> Axes:
 
 def forward(ax: Axes) -> Axes:
     """Draw what the network computes, from left to right: states from inputs and states, outputs from the last one."""
-    _canvas(ax, across=(-0.6, 9.4), up=(-2.3, 0.6))
+    _canvas(ax, across=(-0.6, 9.4), up=(-2.4, 1.1))
     places = {"h_0": 0.0, "h_1": 1.8, "h_2": 3.6, "h_T": 6.6, "y": 8.8}
     for name, x in places.items():
         _node(ax, (x, 0), f"${name}$")
@@ -72,7 +72,7 @@ def forward(ax: Axes) -> Axes:
         ax.text(places[name] + 0.15, -0.9, "$W_{in}$", ha="left", va="center")
     for early, late, label in ((0, 1.8, "$W_{rec}$"), (1.8, 3.6, "$W_{rec}$"), (6.6, 8.8, "$W_{out}$")):
         _arrow(ax, (early + _RADIUS, 0), (late - _RADIUS - _GAP, 0))
-        ax.text((early + late) / 2, 0.15, label, ha="center", va="bottom")
+        ax.text((early + late) / 2, _RADIUS, label, ha="center", va="bottom")
     for early, late in ((3.6 + _RADIUS, 4.8), (5.4, 6.6 - _RADIUS - _GAP)):
         _arrow(ax, (early, 0), (late, 0))
     ax.text(5.1, 0, "…", ha="center", va="center")
@@ -115,7 +115,7 @@ def _there_and_back(ax: Axes, early: Point, late: Point, label: str, *, thick: b
     _arrow(ax, at(_RADIUS, -0.13), at(length - _RADIUS - _GAP, -0.13))
     width = 2.6 if thick else 1.0
     _arrow(ax, at(length - _RADIUS, 0.13), at(_RADIUS + _GAP, 0.13), color=BACKWARD, width=width)
-    _name(ax, at(length / 2, 0.75), label)
+    _name(ax, at(length / 2, 1.0), label)
 
 
 def _name(ax: Axes, centre: Point, label: str) -> None:
@@ -157,9 +157,10 @@ def roofs(ax: Axes, rates: Mapping[str, float], bandwidths: Mapping[str, float])
     (left, right), top = ax.get_xlim(), max(rates.values())
     for name, rate in rates.items():
         ax.plot((left, right), (rate, rate), color=BLACK, linewidth=1.0)
-        height, side = (rate, "bottom") if rate == top else (0.9 * rate, "top")
-        ax.text(right, height, name, ha="right", va=side, size="small")
-    for name, bandwidth in bandwidths.items():
-        ax.plot((left, top / bandwidth), (left * bandwidth, top), color=GREY, linewidth=1.0)
-        ax.text(top / bandwidth, top, name, color=GREY, ha="center", va="bottom", size="small")
+        height, side = (rate, "bottom") if rate == top else (0.6 * rate, "top")
+        ax.text(right, height, name.replace(" in ", "\nin "), ha="right", va=side, size="small")
+    for i, (name, bandwidth) in enumerate(bandwidths.items()):
+        ax.plot((left, top / bandwidth), (left * bandwidth, top), color=BLACK, linewidth=0.6)
+        height = top * 1.6 ** (1 - i % 2)  # names of neighbours stand one above the other
+        ax.text(top / bandwidth, height, name, ha="center", va="bottom", size="small")
     return ax

@@ -10,7 +10,7 @@ import xarray
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from rnnlab.plots.style import COLORS, GREY, MARKERS
+from rnnlab.plots.style import BLACK, COLORS, MARKERS, OTHERS
 from rnnlab.statistics import wilson
 
 __all__ = ["band", "carried", "dots", "errors_by_length", "learning_curves", "members_by_length", "panels"]
@@ -127,10 +127,11 @@ def success_rates(ax: Axes, rates: xarray.Dataset) -> Axes:
     if lacking := {"rate", "low", "high"}.difference(rates):
         raise ValueError(f"rates must be what `rnnlab.statistics.success` returned, got it without {sorted(lacking)}")
     _over("rates", rates["rate"], "algorithm", "length")
-    for name, x in _side_by_side(rates["algorithm"], rates["length"], width=0.04):
-        cell = rates.sel(algorithm=name)
-        ax.vlines(x, cell["low"], cell["high"], color=COLORS[name], alpha=0.4, linewidth=3)
-        ax.plot(x, cell["rate"], color=COLORS[name], marker=MARKERS[name], label=name, clip_on=False)
+    for name, width in _nested(rates["algorithm"]):
+        cell, x = rates.sel(algorithm=name), rates["length"]
+        ax.vlines(x, cell["low"], cell["high"], color=COLORS[name], alpha=0.4, linewidth=3 * width)
+        ax.plot(x, cell["rate"], color=COLORS[name], label=name, clip_on=False, linewidth=1.2 * width)
+        ax.lines[-1].set(marker=MARKERS[name], markersize=2.5 + 2.5 * width)
     ax.set(xlabel="length (steps)", ylim=(-0.03, 1.03), xticks=rates["length"])
     return ax
 
@@ -148,10 +149,10 @@ def solved_by(ax: Axes, when: xarray.DataArray, *, updates: int) -> Axes:
     """
     _over("when", when, "algorithm", "seed")
     members = when.sizes["seed"]
-    for i, name in enumerate(when["algorithm"].values):
+    for i, (name, width) in enumerate(_nested(when["algorithm"])):
         times = np.sort(when.sel(algorithm=name).dropna("seed").values)
         x, solved = np.array([0, *times, updates]), np.array([*range(len(times) + 1), len(times)])
-        ax.step(x, solved / members, where="post", color=COLORS[name], label=name)
+        ax.step(x, solved / members, where="post", color=COLORS[name], label=name, linewidth=1.4 * width)
         aside = updates * (1.02 + 0.025 * i)
         ax.vlines(aside, *wilson(len(times), members), color=COLORS[name], alpha=0.4, linewidth=3)
     ax.set(xlabel="updates", ylim=(-0.03, 1.03))
@@ -173,6 +174,9 @@ def members_by_length(ax: Axes, values: xarray.DataArray, solved: xarray.DataArr
         _over(name, given, "algorithm", "length", "seed")
     seeds = values.sizes["seed"]
     aside = np.linspace(-0.4, 0.4, seeds) * (seeds > 1)
+    for length in values["length"].values:
+        half = 0.09 * _range(values["length"])
+        ax.axvspan(length - half, length + half, color=BLACK, alpha=0.05, linewidth=0)  # whose dots they are
     for name, x in _side_by_side(values["algorithm"], values["length"], width=0.06):
         y = values.sel(algorithm=name).transpose("length", "seed").values
         mask = solved.sel(algorithm=name).transpose("length", "seed").values
@@ -206,33 +210,43 @@ def errors_by_length(
     sequences: np.ndarray,
     errors: np.ndarray,
     *,
-    colors: Sequence[str],
+    seeds: Sequence[int],
     zero: float = 2e-5,
 ) -> Axes:
-    """Draw each network's share of wrong sequences against length; zeros stand on a row of their own, below the axis.
+    """Draw each network's share of wrong sequences against length; where none is wrong, in a row below the axis.
 
-    From a zero, a faint line goes up to what the test could not exclude: Wilson's upper end.
+    Each network has a line of its own there, and a faint one goes up to what the test could not exclude: Wilson's upper
+    end.
 
     Args:
         ax: axes to draw into; both of them become logarithmic.
         lengths: of the tests, in steps.
         sequences: how many each test had.
         errors: share of wrong ones, of shape (tests, networks).
-        colors: one for each network.
-        zero: height of the row of zeros, below the least share that a test can find.
+        seeds: one for each network, which decide its colour and its mark.
+        zero: where the row begins, below the least share that a test can find.
     """
-    bound = np.array([wilson(0, int(n))[1] for n in sequences])
-    for k, (error, color) in enumerate(zip(errors.T, colors, strict=True)):
-        x = lengths * 1.04 ** (k - (errors.shape[1] - 1) / 2)  # aside, so that none hides another
+    rows = zero * 1.5 ** -np.arange(errors.shape[1])
+    tested = (errors == 0).any(axis=1)
+    bounds = [wilson(0, int(n))[1] for n in sequences[tested]]
+    ax.vlines(lengths[tested], 2 * zero, bounds, color=BLACK, alpha=0.15, linewidth=1.5)
+    for seed, row, error in zip(seeds, rows, errors.T, strict=True):
         none = error == 0
-        ax.vlines(x[none], zero, bound[none], color=color, alpha=0.15, linewidth=1.5)
-        ax.plot(x, np.where(none, np.nan, error), color=color, marker="o", markersize=4)
-        ax.plot(x[none], np.full(none.sum(), zero), "o", color=color, markersize=4, markerfacecolor="none")
-    ax.axhline(2 * zero, color=GREY, linewidth=0.8, linestyle=":")
-    ax.set(xscale="log", yscale="log", ylim=(0.6 * zero, 1.5))
-    ax.set_yticks([zero, 1e-4, 1e-3, 1e-2, 1e-1, 1], ["0", "0.0001", "0.001", "0.01", "0.1", "1"])
+        how: dict[str, Any] = {"color": OTHERS[seed % len(OTHERS)], "marker": "osD^vPX"[seed % 7], "markersize": 4}
+        line = "-" if seed < len(OTHERS) else "--"
+        ax.plot(lengths, np.where(none, np.nan, error), label=f"seed {seed}", linestyle=line, **how)
+        ax.plot(lengths[none], np.full(none.sum(), row), linestyle="", markerfacecolor="none", **how)
+    ax.axhline(2 * zero, color=BLACK, linewidth=0.8, linestyle=":")
+    ax.set(xscale="log", yscale="log", ylim=(rows[-1] / 2, 1.5))
+    middle = np.sqrt(rows[0] * rows[-1])
+    ax.set_yticks([middle, 1e-4, 1e-3, 1e-2, 1e-1, 1], ["none wrong", "0.0001", "0.001", "0.01", "0.1", "1"])
     ax.yaxis.set_minor_formatter(NullFormatter())
     return ax
+
+
+def _nested(names: xarray.DataArray) -> list[tuple[str, int]]:
+    """Names with widths that fall, so that none is hidden where another is drawn over it."""
+    return [(str(name), width) for name, width in zip(names.values, range(len(names), 0, -1), strict=True)]
 
 
 def _side_by_side(names: xarray.DataArray, lengths: xarray.DataArray, *, width: float) -> list[tuple[str, np.ndarray]]:

@@ -1,16 +1,18 @@
 """One style for every figure of the book, and colours that always mean the same."""
 
-import contextlib
 import sys
 
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends import BackendFilter, backend_registry
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from rnnlab.plots.pictures import bundle
+
 __all__ = ["BLACK", "BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION", "YELLOW"]
-__all__ += ["COLORS", "LINES", "MARKERS", "plain_log", "style"]
+__all__ += ["COLORS", "LINES", "MARKERS", "OTHERS", "plain_log", "style"]
 
 # Okabe & Ito's colours; the same thing always has the same one.
 BLACK = "#000000"
@@ -22,6 +24,9 @@ BLUE = "#0072B2"
 VERMILION = "#D55E00"
 PURPLE = "#CC79A7"
 GREY = "#7F7F7F"
+
+# Of all else that has colours: algorithms keep theirs.
+OTHERS = (GREEN, PURPLE, SKY, BLACK)
 
 COLORS = {"MSGD": GREY, "MSGD-C": BLUE, "MSGD-CR": VERMILION, "MSGD-R": ORANGE}
 LINES = {"sigmoid": ":", "basic tanh": "--", "smart tanh": "-"}
@@ -38,7 +43,7 @@ def style() -> None:
     if shell and hasattr(shell, "kernel") and mpl.get_backend().lower() in lost:
         shell.run_line_magic("matplotlib", "inline")
     mpl.rcdefaults()
-    cycle = cycler(color=[BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK])
+    cycle = cycler(color=OTHERS)
     mpl.rc("axes", facecolor="none", grid=True, labelsize=10, titlesize=10, prop_cycle=cycle)
     mpl.rc("axes.spines", right=False, top=False)
     mpl.rc("figure", facecolor="none", figsize=(6.4, 3.4))
@@ -49,10 +54,11 @@ def style() -> None:
     mpl.rc("lines", linewidth=1.6)
     mpl.rc("savefig", facecolor="none")
     mpl.rc("svg", fonttype="none", hashsalt="rnnlab")
-    with contextlib.suppress(ImportError):  # notebooks show figures as SVG; there is nothing to do elsewhere
+    if shell:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches="tight")
+        set_matplotlib_formats()  # none of its own
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, bundle)
 
 
 def plain_log(ax: Axes) -> None:

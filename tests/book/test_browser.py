@@ -11,6 +11,10 @@ from tests import browser
 from tests.book.test_site import Book
 
 PICTURE = "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><rect width='40' height='20'/></svg>"
+WRITING = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 400 80' width='400'><!--%s-->"
+    "<text y='60' style='font-size: %spx; fill: %s'>%s</text></svg>"
+)
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -97,6 +101,18 @@ FAULTS = {
         "<img src='line.svg' alt='_images/line.svg'>",
         f"{EVERYWHERE}: a picture has no alternative text: line.svg",
     ),
+    "a figure in small print": (
+        "<figure><img src='small.svg' alt='Small print' style='width: 200px'></figure>",
+        f"{ON_PHONES}: a figure's writing is 10.0 px high: small",
+    ),
+    "a figure in pale ink": (
+        "<figure><img src='pale.svg' alt='Pale ink' style='width: 340px'></figure>",
+        f"{EVERYWHERE}: a figure's writing has a contrast of 2.4: pale",
+    ),
+    "a figure too heavy": (
+        "<figure><img src='heavy.svg' alt='Much ink' style='width: 340px'></figure>",
+        f"{EVERYWHERE}: a figure has 150 kB",
+    ),
     "a page that scrolls sideways on a phone": (
         "<div class='wide' style='width: 772px'>x</div>",
         f"{ON_PHONES}: the page scrolls sideways: it is 780 px wide, by div.wide",
@@ -122,6 +138,9 @@ def write_site(folder: Path, **pages: str) -> Path:
         (folder / f"{name}.html").write_text(PAGE % fault, encoding="utf8")
     (folder / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=one.html" />', encoding="utf8")
     (folder / "line.svg").write_text(PICTURE, encoding="utf8")
+    (folder / "small.svg").write_text(WRITING % ("", 20, "#000", "small"), encoding="utf8")
+    (folder / "pale.svg").write_text(WRITING % ("", 40, "#d55e00aa", "pale"), encoding="utf8")
+    (folder / "heavy.svg").write_text(WRITING % ("x" * 150_000, 40, "#000", "heavy"), encoding="utf8")
     (folder / "numbers.json").write_text("{}", encoding="utf8")
     (folder / "_static").mkdir()
     (folder / "_static" / "piece.html").write_text("{{ $piece$ }}", encoding="utf8")

@@ -274,7 +274,10 @@ def test_a_page_run_by_hand_shows_its_figures_in_the_books_style_whatever_the_re
     done = run_papermill(f"myst://{path}", tmp_path / "out.ipynb")
     assert done.returncode == 0, done.stderr
     (output,) = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs
-    assert ">a_b<" in output.data["image/svg+xml"], "text is text, and no TeX"
+    assert list(output.data) == ["image/svg+xml", "text/plain"]
+    for svg in (output.data["image/svg+xml"], output.metadata["figure"]["narrow"]):
+        assert ">a_b<" in svg, "text is text, and no TeX"
+    assert output.metadata["figure"]["data"].endswith("\npanel,series,x,y,low,high\n1,1,0,0,,\n1,1,1,1,,\n")
 
 
 # What papermill says at its end

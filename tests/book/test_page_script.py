@@ -1,4 +1,4 @@
-"""What the book's own script adds to a page, in a browser: figures that open large, code that folds."""
+"""What the book's own script adds to a page, in a browser: code that folds."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 from tests.browser import chromium, find_browser, serve
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 30"><path d="M0 0L40 30" stroke="black"/></svg>'
 PAGE = """\
 <!doctype html><html lang="en"><title>Page</title>
 <link rel="stylesheet" href="page.css"><script src="page.js" defer></script>
@@ -16,9 +15,7 @@ PAGE = """\
 <article class="bd-article">
 <div class="cell"><div class="cell_input"><pre>shown = 1</pre></div></div>
 <div class="cell"><details class="hide above-input"><summary>Show</summary>
-<div class="cell_input"><pre>hidden = 1</pre></div></details>
-<div class="cell_output"><img src="figure.svg" alt="A line." width="40"></div></div>
-<figure><a href="elsewhere.html"><img src="figure.svg" alt="A link." width="40"></a></figure>
+<div class="cell_input"><pre>hidden = 1</pre></div></details></div>
 </article>
 """
 
@@ -27,7 +24,6 @@ PAGE = """\
 def address(tmp_path_factory):
     site = tmp_path_factory.mktemp("site")
     (site / "page.html").write_text(PAGE)
-    (site / "figure.svg").write_text(SVG)
     for name in ("page.js", "page.css"):
         shutil.copy(STATIC / name, site)
     with serve(site) as address:
@@ -49,23 +45,6 @@ def page(browser, address):
     page.goto(f"{address}page.html")
     yield page
     page.close()
-
-
-def test_a_figure_opens_large_by_key_and_by_click_and_closes_again(page):
-    figure, large = page.locator("a.enlarge"), page.locator("dialog.enlarged")
-    assert figure.count() == 1, "what is a link already stays one"
-    assert figure.get_attribute("href").endswith("/figure.svg")
-    for opening in (lambda: page.keyboard.press("Enter"), figure.click):
-        figure.focus()
-        opening()
-        assert large.get_by_alt_text("A line.").bounding_box()["width"] > 900
-        assert page.evaluate("document.querySelector('dialog').contains(document.activeElement)")
-        page.keyboard.press("Escape")
-        assert not large.is_visible()
-        assert page.evaluate("document.activeElement.className") == "enlarge", "the reader is back where she was"
-    figure.click()
-    large.get_by_role("button", name="Close").click()
-    assert not large.is_visible()
 
 
 def test_code_folds_cell_by_cell_and_all_at_once(page):

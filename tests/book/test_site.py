@@ -241,3 +241,48 @@ def test_a_cell_that_fails_fails_the_build_with_the_name_of_its_page(bad_book, a
     assert "two.html loads https://example.com/x.js from another host" in built.stdout
     assert "two.html asks for the interactive figure lost, which has no script" in built.stdout
     assert (bad_book.site / "two.html").exists(), "the other pages are built"
+
+
+# A figure as the package has notebooks keep it: two drawings, and data.
+DRAWN = """\
+# Drawn
+
+See {numref}`fig-drawn`.
+
+```{glue:figure} drawn
+:name: fig-drawn
+:alt: A "dot".
+A dot.
+```
+
+```{code-cell} python3
+from myst_nb import glue
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" id="dark" viewBox="0 0 9 9"><text>%s</text></svg>'
+class Drawn:
+    def _repr_mimebundle_(self, **_):
+        return {"image/svg+xml": SVG % "wide"}, {"figure": {"narrow": SVG % "narrow", "data": "x,y\\n1,2\\n"}}
+glue("drawn", Drawn(), display=False)
+```
+"""
+
+
+def test_a_figure_has_a_drawing_for_desks_and_one_for_phones_inks_for_both_modes_and_its_data(tmp_path):
+    book = Book(tmp_path, {"one": DRAWN, "two": "# Two\n\nAfter {doc}`one`.\n"})
+    built = book.build()
+    assert built.returncode == 0, built.stdout
+    (figure,) = re.findall(r'<figure[^>]* id="fig-drawn".*?</figure>', book.page("one"), re.DOTALL)
+    shown = re.findall(
+        r'<picture class="in-(\w+)"><source media="screen and \(max-width: \d+px\)" srcset="([^"]*)"/>'
+        r'<img src="([^"]*)" alt="A &quot;dot&quot;."/></picture>',
+        figure,
+    )
+    assert [mode for mode, *_ in shown] == ["light", "dark"]
+    (_, narrow, wide), (_, *dark) = shown
+    assert dark == [f"{narrow}#dark", f"{wide}#dark"]
+    read = [(book.site / name).read_text(encoding="utf8") for name in (wide, narrow)]
+    assert [re.search("<text>(.*)</text>", text)[1] for text in read] == ["wide", "narrow"]
+    links = re.findall(r'<a href="([^"]*)" download="([^"]*)">', figure)
+    assert links == [(wide, "fig-drawn.svg"), (wide.replace(".svg", ".csv"), "fig-drawn.csv")]
+    assert (book.site / links[1][0]).read_text(encoding="utf8") == "x,y\n1,2\n"
+    assert "Fig. 1" in figure
+    assert "Fig. 1" in book.page("one").replace(figure, "")

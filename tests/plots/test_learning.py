@@ -33,7 +33,9 @@ def test_success_rates_draws_each_rate_and_its_interval_at_its_length(ax):
             plots.MARKERS[name],
         )
         np.testing.assert_array_equal(line.get_ydata(), rate.sel(algorithm=name))
-        np.testing.assert_allclose(line.get_xdata(), CELLS["length"], atol=1)
+        np.testing.assert_array_equal(line.get_xdata(), CELLS["length"])
+    widths = [line.get_markersize() for line in ax.lines]
+    assert widths == sorted(set(widths), reverse=True), "a later mark leaves those below it to be seen"
     for bars, name in zip(ax.collections, CELLS["algorithm"], strict=True):
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         np.testing.assert_allclose(ends, rate.sel(algorithm=name).values[:, None] + [-0.1, 0.2])
@@ -140,20 +142,29 @@ def test_roofs_end_where_a_bandwidth_reaches_the_highest_rate(ax):
     assert [text.get_text() for text in ax.texts] == ["product", "peak", "near", "far"]
 
 
-def test_errors_by_length_are_points_and_zeros_stand_on_one_row_whatever_the_number_of_sequences(ax):
-    errors = np.array([[0.0, 0.5], [0.25, 0.0]])
-    plots.errors_by_length(ax, np.array([50, 100]), np.array([1000, 10]), errors, colors=["C0", "C1"], zero=1e-5)
-    points = [line for line in ax.get_lines() if line.get_marker() == "o"]
-    filled = [line.get_ydata() for line in points if line.get_markerfacecolor() != "none"]
-    np.testing.assert_array_equal(filled, [[np.nan, 0.25], [0.5, np.nan]])
-    assert [line.get_ydata().tolist() for line in points if line.get_markerfacecolor() == "none"] == [[1e-5], [1e-5]]
-    ((_, first),), ((_, second),) = (bars.get_segments()[0][:, 1:].T.tolist() for bars in ax.collections)
+def test_errors_by_length_are_points_and_where_none_is_wrong_each_network_has_a_line_in_a_row_that_says_so(ax):
+    errors, lengths = np.array([[0.0, 0.5], [0.25, 0.0], [0.125, 0.5]]), np.array([50, 100, 200])
+    plots.errors_by_length(ax, lengths, np.array([1000, 10, 10]), errors, seeds=[2, 5], zero=1e-5)
+    points = [line for line in ax.get_lines() if line.get_marker() not in ("None", None, "")]
+    shown = [line for line in points if line.get_markerfacecolor() != "none"]
+    np.testing.assert_array_equal([line.get_ydata() for line in shown], [[np.nan, 0.25, 0.125], [0.5, np.nan, 0.5]])
+    assert [line.get_xdata().tolist() for line in shown] == [[50, 100, 200]] * 2, "none is moved off its length"
+    assert [line.get_label() for line in shown] == ["seed 2", "seed 5"]
+    assert len({(line.get_color(), line.get_marker()) for line in shown}) == 2
+    none = [line.get_xydata().tolist() for line in points if line.get_markerfacecolor() == "none"]
+    assert none == [[[50, 1e-5]], [[100, pytest.approx(1e-5 / 1.5)]]]
+    (bars,) = ax.collections
+    ends = [segment[1].tolist() for segment in bars.get_segments()]
     # Wilson's upper end for none of n is z^2 / (n + z^2).
-    assert (first, second) == (pytest.approx(3.8415 / 1003.8415, rel=1e-4), pytest.approx(3.8415 / 13.8415, rel=1e-4))
-    assert all(bars.get_alpha() < 0.2 for bars in ax.collections)
+    assert ends == [
+        [50, pytest.approx(3.8415 / 1003.8415, rel=1e-4)],
+        [100, pytest.approx(3.8415 / 13.8415, rel=1e-4)],
+    ]
+    assert bars.get_alpha() < 0.2
     labels = dict(zip(ax.get_yticks(), (text.get_text() for text in ax.get_yticklabels()), strict=True))
-    assert labels[1e-5] == "0"
-    assert ax.get_ylim()[0] < 1e-5
+    assert [tick for tick, label in labels.items() if label == "none wrong"] == [pytest.approx(1e-5 / 1.5**0.5)]
+    assert 0 not in labels
+    assert ax.get_ylim()[0] < 1e-5 / 1.5
 
 
 def test_a_band_goes_from_the_first_to_the_third_quartile_around_the_median():

@@ -11,6 +11,8 @@ load from another host is a warning, which fails a strict build.
 
 `ledger`: what the pages found about the papers' claims, in boxes and in one table.
 
+`pictures`: figures are shown wide or narrow, in inks for light or for dark, and offered with their data.
+
 `quoting`: a page that shows another's numbers is read after it, and again with it.
 
 `numbers`: the prose shows numbers as a person writes them.
@@ -24,11 +26,11 @@ from pathlib import Path
 # This checkout's rnnlab, whether or not one is installed: for what follows, and for autodoc.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from . import docstrings, execution, ledger, numbers, quoting, site
+from . import docstrings, execution, ledger, numbers, pictures, quoting, site
 
 
 def setup(app):
-    for part in (docstrings, execution, ledger, numbers, quoting, site):
+    for part in (docstrings, execution, ledger, numbers, pictures, quoting, site):
         part.setup(app)
     # Pages are read one after another: the ledger gathers from those before it.
-    return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 2}
+    return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 3}

@@ -6,7 +6,7 @@
 (() => {
   "use strict";
   const SVG = "http://www.w3.org/2000/svg";
-  const COLOURS = [[0, 114, 178], [204, 121, 167], [213, 94, 0]];  // blue, purple and vermilion of rnnlab.plots
+  const COLOURS = [[0, 158, 115], [86, 180, 233], [204, 121, 167]];  // green, sky and purple of rnnlab.plots
   const DASHES = { sigmoid: "2 4", "basic tanh": "8 5", "smart tanh": "" };
   const MARGIN = { left: 44, right: 14, top: 30, bottom: 42 };
 
@@ -81,7 +81,7 @@
       const slider = element("div", { class: "slider" }, label, this.input);
       this.box = element("div", { class: "interactive" }, this.svg, slider, this.words);
       this.input.addEventListener("input", () => this.choose());
-      (picture.closest("a") ?? picture).before(this.box);
+      (picture.closest("picture") ?? picture).before(this.box);
       figure.classList.add("has-interactive");
       new ResizeObserver(() => this.draw()).observe(this.box);
     }

@@ -1,0 +1,47 @@
+"""Figures as `rnnlab.plots` has notebooks keep them: one drawing for desks, one for phones, each for light and dark.
+
+Below stand links to the drawing, and to its data.
+"""
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from docutils import nodes
+from myst_nb.core.render import NbElementRenderer
+
+NARROW = "screen and (max-width: 640px)"
+
+
+def setup(app):
+    app.add_node(picture, html=(write, None))
+    NbElementRenderer.render_image = render_image
+
+
+class picture(nodes.image):
+    """A wide image that holds a narrow one, and data."""
+
+
+def render_image(self, data, plain=NbElementRenderer.render_image):
+    """Read a figure's narrow drawing and its data from the metadata of its output."""
+    (wide,) = plain(self, data)
+    if (figure := data.output_metadata.get("figure")) is None:
+        return [wide]
+    narrow = plain(self, replace(data, content=figure["narrow"]))
+    return [picture("", *narrow, **wide.attributes, data=figure["data"])]
+
+
+def write(self, node):
+    """Write a picture for each of light and dark, of the same two files, whose inks their address chooses."""
+    wide, narrow = (f"{self.builder.imgpath}/{self.builder.images[image['uri']]}" for image in (node, node[0]))
+    data = Path(self.builder.outdir, self.builder.imagedir, PurePosixPath(wide).name).with_suffix(".csv")
+    data.parent.mkdir(parents=True, exist_ok=True)
+    data.write_text(node["data"], encoding="utf8")
+    for mode, ink in (("light", ""), ("dark", "#dark")):
+        source = f'<source media="{NARROW}" srcset="{narrow}{ink}"/>'
+        image = f'<img src="{wide}{ink}" alt="{self.attval(node.get("alt", ""))}"/>'
+        self.body.append(f'<picture class="in-{mode}">{source}{image}</picture>\n')
+    name = "".join(node.parent["ids"][:1]) or "figure"
+    links = ((wide, "svg", "SVG"), (wide.replace(".svg", ".csv"), "csv", "data"))
+    words = (f'<a href="{address}" download="{name}.{end}">{word}</a>' for address, end, word in links)
+    self.body.append(f'<p class="figure-files">{" ".join(words)}</p>\n')
+    raise nodes.SkipNode
