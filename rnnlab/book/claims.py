@@ -56,7 +56,7 @@ def finding(id: str, *, ours: Any, interval: Any, runs: Any, verdict: str, note:
     checks.choice("verdict", verdict, VERDICTS)
     if verdict != "reproduced" and not note.strip():
         raise ValueError(f"note must say which difference, or why and at which budget, for the verdict {verdict!r}")
-    ours = " ".join(ours.split()) if isinstance(ours, str) else _python(ours)
+    ours = written(" ".join(ours.split())) if isinstance(ours, str) else _python(ours)
     if not isinstance(ours, str) or not ours:
         checks.number("ours, if it is not said in words,", ours)
     if interval is not None:
@@ -65,7 +65,7 @@ def finding(id: str, *, ours: Any, interval: Any, runs: Any, verdict: str, note:
         low = checks.number("interval[0]", _python(interval[0]))
         interval = low, checks.number("interval[1]", _python(interval[1]), at_least=low)
     runs = None if runs is None else checks.integer("runs", _python(runs), at_least=1)
-    return Finding(id, ours, interval, runs, verdict, " ".join(note.split()))
+    return Finding(id, ours, interval, runs, verdict, written(" ".join(note.split())))
 
 
 @cache
