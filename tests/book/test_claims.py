@@ -54,6 +54,8 @@ def test_a_row_says_where_the_claim_stands_what_it_is_and_what_the_paper_gives(r
 
 
 def test_a_claim_made_in_a_script_is_remembered_as_numbers_of_python(capsys):
+    pages.claim("P32", ours=1, interval=np.array([0.5, 1.0]), verdict="open", note="5% wrong")
+    assert pages.claimed["P32"].interval == (0.5, 1.0)
     interval = (np.float64(0.4), torch.tensor(0.875))
     pages.claim("P32", ours=np.float32(0.75), interval=interval, runs=np.int64(20), verdict="open", note="5%\n wrong")
     found = pages.claimed["P32"]

@@ -110,6 +110,22 @@ def test_lists_come_back_in_their_order():
     assert pages.choices("inits", ["b", "a"], iter("abc")) == ["b", "a"]
 
 
+def test_what_is_numpys_is_taken_as_pythons():
+    taken = [
+        pages.integer("seeds", np.int64(3)),
+        pages.number("alpha", np.float32(0.5)),
+        pages.flag("keep", np.True_),
+        pages.integers("lengths", np.array([30, 10])),
+        pages.numbers("rates", (np.float64(1), np.array(0.5))),
+        pages.choices("inits", np.array(["b"]), "ab"),
+    ]
+    assert repr(taken) == "[3, 0.5, True, [30, 10], [1.0, 0.5], ['b']]"
+    with pytest.raises(ValueError, match="lengths must be a list of integers, got 3"):
+        pages.integers("lengths", np.array(3))
+    with pytest.raises(ValueError, match="seeds must be an integer, got <class"):
+        pages.integer("seeds", np.float64)
+
+
 def test_a_choice_is_one_of_the_names():
     assert pages.choice("init", "sigmoid", ["sigmoid", "smart_tanh"]) == "sigmoid"
     for value in ("Sigmoid", None, ["sigmoid"]):
