@@ -187,7 +187,7 @@ def exactly(function: F) -> F:
 def checked(function: F) -> F:
     """Have a function take what its signature says (kinds, shapes, dtypes), and make products `exactly`.
 
-    NumPy's numbers are taken as Python's, and one-dimensional arrays as lists.
+    What is NumPy's is taken as Python's; see `python`.
 
     Raises:
         ValueError: at a call; names the parameter, what is allowed and what came.
@@ -211,7 +211,7 @@ def checked(function: F) -> F:
 
 
 def taken(name: str, value: Any, hint: Any) -> Any:
-    """A value as a hint asks for it, NumPy's numbers as Python's; beside a check, None may be allowed.
+    """A value as a hint asks for it, NumPy's as Python's (see `python`); beside a check, None may be allowed.
 
     Raises:
         ValueError: it is something else; names it, what is allowed, what came, and where that is known what to write.
@@ -219,10 +219,19 @@ def taken(name: str, value: Any, hint: Any) -> Any:
     parts = get_args(hint) if get_origin(hint) in _UNIONS else (hint,)
     for part in parts:
         if get_origin(part) is Annotated:
-            return None if value is None and types.NoneType in parts else part.__metadata__[0](name, value)
+            return None if value is None and types.NoneType in parts else part.__metadata__[0](name, python(value))
     if (fitted := fit(value, hint)) is UNFIT:
         raise refusal(name, _kind(hint)[0], value)
     return fitted
+
+
+def python(value: Any) -> Any:
+    """NumPy's numbers, words and flags as Python's, arrays of no axis like them and of one as lists; all else as it is.
+
+    Times stay NumPy's, since as numbers they would lose their unit.
+    """
+    small = isinstance(value, np.generic | np.ndarray) and value.ndim < 2 and value.dtype.kind not in "mM"
+    return value.tolist() if small else value
 
 
 def fit(value: Any, hint: Any) -> Any:
@@ -234,8 +243,10 @@ def fit(value: Any, hint: Any) -> Any:
 def _kind(hint: Any) -> tuple[str, Callable[[Any], Any]]:
     """What a hint is called, and what returns a value as it asks for it, or `UNFIT`; one unknown here takes all."""
     origin, name = get_origin(hint), getattr(hint, "__name__", "")
-    if hint is int or hint is float:
+    if hint in (int, float):
         return _WORDS[hint], _integer if hint is int else _real
+    if hint in (bool, str):
+        return _WORDS[hint], lambda value: it if isinstance(it := python(value), hint) else UNFIT
     if origin in _UNIONS:
         named, fits = zip(*map(_kind, get_args(hint)), strict=True)
         return " or ".join(named), lambda value: next((x for fit in fits if (x := fit(value)) is not UNFIT), UNFIT)
@@ -255,13 +266,14 @@ def _kind(hint: Any) -> tuple[str, Callable[[Any], Any]]:
 
 
 def _integer(value: Any) -> Any:
-    fits = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
-    return int(value) if fits else UNFIT
+    number = python(value)
+    return int(number) if isinstance(number, int) and not isinstance(number, bool) else UNFIT
 
 
 def _real(value: Any) -> Any:
+    value = python(value)
     try:
-        number = float(value if isinstance(value, float | np.floating) else _integer(value))
+        number = float(value if isinstance(value, float | np.longdouble) else _integer(value))
     except (TypeError, OverflowError):
         return UNFIT
     return number if number == number else UNFIT
@@ -273,7 +285,7 @@ def _mapped(key: Callable[[Any], Any], item: Callable[[Any], Any], value: Any) -
 
 
 def _listed(kind: type, item: Callable[[Any], Any], value: Any) -> Any:
-    value = value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
+    value = python(value)
     sequence = isinstance(value, kind) and not isinstance(value, str | bytes)
     items = [item(one) for one in value] if sequence else [UNFIT]
     return UNFIT if any(one is UNFIT for one in items) else items

@@ -1,6 +1,6 @@
-"""Equal values of every class of the package, made of Python's and of NumPy's numbers: `python -m tests.equal_values`.
+"""Equal values of every class of the package, made of Python's values and of NumPy's: `python -m tests.equal_values`.
 
-Apart from the other tests, which run under type checks that let no number of NumPy's through.
+Apart from the other tests, which run under type checks that let nothing of NumPy's through.
 """
 
 import numpy as np
@@ -44,12 +44,11 @@ CASES = [
     *((kind, {}) for kind in (rnnlab.Softmax, rnnlab.Bernoulli, rnnlab.Tanh, rnnlab.Sigmoid, rnnlab.Linear)),
     (rnnlab.Simple, {}),
     (rnnlab.Leaky, {"leak": share}),
-    (rnnlab.LSTM, {"forget_bias": weight}),
+    (rnnlab.LSTM, {"forget": st.booleans(), "forget_bias": weight}),
     *((kind, {"length": length}) for kind in rnnlab.TASKS.values()),
     (rnnlab.NoiselessMemorization, {"length": length, "values": st.integers(2, 128), "positions": count}),
     (rnnlab.HoldsAt, {"lengths": st.tuples(count), "sequences": st.integers(1, 1000)}),
-    (rnnlab.Halving, {}),
-    (rnnlab.Lowest, {}),
+    *((kind, {"series": st.sampled_from(["error", "rho"])}) for kind in (rnnlab.Halving, rnnlab.Lowest)),
     (rnnlab.Sizes, dict.fromkeys(("inputs", "units", "outputs"), count) | {"cell": st.none() | some_cell}),
     (
         rnnlab.Spec,
@@ -62,7 +61,7 @@ FLOATS, INTEGERS = (np.float64, np.longdouble), (np.int64, np.uint64)
 
 @st.composite
 def pairs(draw, strategies):
-    """Arguments twice, of numbers that are equal in Python's eyes, each in a form of its own."""
+    """Arguments twice, of what is equal in Python's eyes, each in a form of its own."""
     given = {name: draw(strategy) for name, strategy in strategies.items()}
     return tuple({name: draw(spelled(value)) for name, value in given.items()} for _ in range(2))
 
@@ -70,12 +69,16 @@ def pairs(draw, strategies):
 def spelled(value):
     """The same in other types."""
     if isinstance(value, tuple):
-        return st.tuples(*map(spelled, value)).flatmap(lambda pair: st.sampled_from([pair, list(pair)]))
-    forms = [value]
-    if value == 0.0:
+        return st.tuples(*map(spelled, value)).flatmap(
+            lambda pair: st.sampled_from([pair, list(pair), np.array(value)])
+        )
+    forms = [value, *([np.array(value)] if isinstance(value, int | float | str) else [])]
+    if value == 0.0 and value is not False:
         forms += [-0.0]
     if isinstance(value, float):
         forms += [*(kind(value) for kind in FLOATS), *([int(value)] if value.is_integer() else [])]
+    elif isinstance(value, bool | str):
+        forms += [np.array(value)[()]]
     elif isinstance(value, int):
         forms += [kind(value) for kind in INTEGERS]
     return st.sampled_from(forms)

@@ -15,6 +15,11 @@ Check = Callable[[str, Any], Any]  # name and value in, the value as the page is
 HOLDS: dict[str, Callable[[Any, Any], bool]] = {"above": operator.gt, "at_least": operator.ge, "at_most": operator.le}
 
 
+def python(value: Any) -> Any:
+    """What NumPy's and PyTorch's numbers and arrays are in Python; all else as it is."""
+    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, type) else value
+
+
 class Refused(ValueError):
     """A value that a page cannot take: a notebook shows the one line that says why."""
 
@@ -23,12 +28,15 @@ class Refused(ValueError):
 
 
 def _check(check: F) -> F:
-    """Have a check that is called with bounds alone return what checks a name and a value within these."""
+    """Have a check that is called with bounds alone return what checks a name and a value within these.
+
+    NumPy's numbers and arrays are taken as Python's numbers and lists.
+    """
 
     @functools.wraps(check)
     def call(*name_and_value: Any, **bounds: Any) -> Any:
         called = name_and_value or "name" in bounds
-        return check(*name_and_value, **bounds) if called else functools.partial(check, **bounds)
+        return check(*map(python, name_and_value), **bounds) if called else functools.partial(call, **bounds)
 
     return call  # type: ignore[return-value]
 
@@ -99,6 +107,7 @@ def choices(name: str, values: Any, among: Iterable[str]) -> list[str]:
     return _each(name, values, "names among " + ", ".join(names), functools.partial(choice, among=names))
 
 
+@_check
 def flag(name: str, value: Any) -> bool:
     """Return `value`, true or false.
 

@@ -56,16 +56,16 @@ def finding(id: str, *, ours: Any, interval: Any, runs: Any, verdict: str, note:
     checks.choice("verdict", verdict, VERDICTS)
     if verdict != "reproduced" and not note.strip():
         raise ValueError(f"note must say which difference, or why and at which budget, for the verdict {verdict!r}")
-    ours = " ".join(ours.split()) if isinstance(ours, str) else _python(ours)
+    ours = written(" ".join(ours.split())) if isinstance(ours, str) else checks.python(ours)
     if not isinstance(ours, str) or not ours:
         checks.number("ours, if it is not said in words,", ours)
-    if interval is not None:
+    if (interval := checks.python(interval)) is not None:
         if not isinstance(interval, Sequence) or len(interval) != 2:
             raise ValueError(f"interval must be two numbers, the lower first, got {interval!r}")
-        low = checks.number("interval[0]", _python(interval[0]))
-        interval = low, checks.number("interval[1]", _python(interval[1]), at_least=low)
-    runs = None if runs is None else checks.integer("runs", _python(runs), at_least=1)
-    return Finding(id, ours, interval, runs, verdict, " ".join(note.split()))
+        low = checks.number("interval[0]", interval[0])
+        interval = low, checks.number("interval[1]", interval[1], at_least=low)
+    runs = None if runs is None else checks.integer("runs", runs, at_least=1)
+    return Finding(id, ours, interval, runs, verdict, written(" ".join(note.split())))
 
 
 @cache
@@ -92,11 +92,6 @@ def outputs(found: Finding) -> dict[str, str]:
         f"{_plain(values)} <b>{escape(found.verdict)}</b>{_plain(verdict[len(found.verdict) :])}</div>",
         "text/plain": f"{found.id} {said} {values} {verdict}",
     }
-
-
-def _python(value: Any) -> Any:
-    """A number of torch or NumPy as Python's."""
-    return value.item() if hasattr(value, "item") else value
 
 
 def _number(value: float) -> str:

@@ -76,7 +76,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, align: str = ""
 
     Args:
         head: names of the columns.
-        rows: entries, in the order of `head`; numbers are shown as `written`.
+        rows: entries, in the order of `head`; shown as `written`.
         align: a letter for each column, l, c or r; words on the left and numbers on the right unless told: the first
             column left, all others right.
     """

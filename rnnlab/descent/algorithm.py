@@ -1,6 +1,7 @@
 """Gradient descent as the 2013 paper does it, with or without its two remedies; and the same with Adam's steps."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -38,9 +39,9 @@ def _penalties(name: str, given: Any) -> tuple[Penalty, ...]:
 
 
 def _frozen(name: str, given: Any) -> tuple[str, ...]:
-    if not isinstance(given, tuple | list) or not all(isinstance(one, str) for one in given):
+    if (names := fit(given, Sequence[str])) is UNFIT:
         raise ValueError(f"{name} must be a tuple of names of parameters, such as ('b', 'b_out'), got {given!r:.100}")
-    return tuple(sorted(set(given)))
+    return tuple(sorted(set(names)))
 
 
 @value

@@ -1,5 +1,6 @@
 """What is asked of the weights themselves at every update: small ones, few ones, or a map that contracts."""
 
+from collections.abc import Sequence
 from typing import Annotated, Protocol, runtime_checkable
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnlab.network.parameters import Parameters
-from rnnlab.values import Positive, value
+from rnnlab.values import UNFIT, Positive, fit, value
 
 
 @runtime_checkable
@@ -22,9 +23,9 @@ class Penalty(Protocol):
 
 
 def _names(name: str, given: object) -> tuple[str, ...]:
-    if not isinstance(given, tuple | list) or not given or not all(isinstance(one, str) for one in given):
+    if (names := fit(given, Sequence[str])) is UNFIT or not names:
         raise ValueError(f"{name} must be a tuple of names of parameters, such as ('W_rec',), got {given!r:.100}")
-    return tuple(sorted(set(given)))
+    return tuple(sorted(set(names)))
 
 
 Names = Annotated[tuple[str, ...], _names]

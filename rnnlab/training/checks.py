@@ -197,9 +197,10 @@ STOPS: dict[str, Stop] = {
 
 
 def _lengths(name: str, given: Any) -> tuple[int, ...]:
-    if not isinstance(given, tuple | list | np.ndarray) or len(set(given)) < len(given):
+    lengths = tuple(whole(name, length) for length in given) if isinstance(given, tuple | list) else None
+    if lengths is None or len(set(lengths)) < len(lengths):
         raise ValueError(f"{name} must be a tuple of different lengths, got {given!r:.100}")
-    return tuple(whole(name, length) for length in given)
+    return lengths
 
 
 @value

@@ -54,10 +54,12 @@ def test_a_row_says_where_the_claim_stands_what_it_is_and_what_the_paper_gives(r
 
 
 def test_a_claim_made_in_a_script_is_remembered_as_numbers_of_python(capsys):
+    pages.claim("P32", ours=1, interval=np.array([0.5, 1.0]), verdict="open", note="5% wrong")
+    assert pages.claimed["P32"].interval == (0.5, 1.0)
     interval = (np.float64(0.4), torch.tensor(0.875))
-    pages.claim("P32", ours=np.float32(0.75), interval=interval, runs=np.int64(20), verdict="open", note="10\n updates")
+    pages.claim("P32", ours=np.float32(0.75), interval=interval, runs=np.int64(20), verdict="open", note="5%\n wrong")
     found = pages.claimed["P32"]
-    assert found == claims.Finding("P32", 0.75, (0.4, 0.875), 20, "open", "10 updates")
+    assert found == claims.Finding("P32", 0.75, (0.4, 0.875), 20, "open", "5\u00a0% wrong")
     assert [type(x) for x in (found.ours, *found.interval, found.runs)] == [float, float, float, int]
     assert capsys.readouterr().out == ""
 
@@ -66,6 +68,7 @@ def test_a_claim_made_in_a_script_is_remembered_as_numbers_of_python(capsys):
     ("given", "shown"),
     [
         ({"ours": "proof"}, "proof"),
+        ({"ours": "20% of 5"}, "20\u00a0% of 5"),
         ({"ours": 0.12345}, "0.123"),
         ({"ours": 12345.6}, "12,346"),
         ({"ours": 5, "runs": 1}, "5, 1 run"),

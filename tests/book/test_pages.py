@@ -110,6 +110,22 @@ def test_lists_come_back_in_their_order():
     assert pages.choices("inits", ["b", "a"], iter("abc")) == ["b", "a"]
 
 
+def test_what_is_numpys_is_taken_as_pythons():
+    taken = [
+        pages.integer("seeds", np.int64(3)),
+        pages.number("alpha", np.float32(0.5)),
+        pages.flag("keep", np.True_),
+        pages.integers("lengths", np.array([30, 10])),
+        pages.numbers("rates", (np.float64(1), np.array(0.5))),
+        pages.choices("inits", np.array(["b"]), "ab"),
+    ]
+    assert repr(taken) == "[3, 0.5, True, [30, 10], [1.0, 0.5], ['b']]"
+    with pytest.raises(ValueError, match="lengths must be a list of integers, got 3"):
+        pages.integers("lengths", np.array(3))
+    with pytest.raises(ValueError, match="seeds must be an integer, got <class"):
+        pages.integer("seeds", np.float64)
+
+
 def test_a_choice_is_one_of_the_names():
     assert pages.choice("init", "sigmoid", ["sigmoid", "smart_tanh"]) == "sigmoid"
     for value in ("Sigmoid", None, ["sigmoid"]):
@@ -215,7 +231,10 @@ AS_WRITTEN = {
     ("-1e-08", "s"): "−10⁻⁸",
     ("512.0", ".0e"): "5\u00a0×\u00a010²",
     ("-0.25", ".2f"): "−0.25",
-    ("-0.25", ".0%"): "−25%",
+    ("-0.25", ".0%"): "−25\u00a0%",
+    ("0.012345", ".2%"): "1.23\u00a0%",
+    ("'25% to 75 %'", "s"): "25\u00a0% to 75\u00a0%",
+    ("'a1%20b, `%s`, 7 %d'", "s"): "a1%20b, `%s`, 7 %d",
     ("-0.001", ".2f"): "0.00",
     ("3.14", ".0e"): "3",
     ("0.0", ".0e"): "0",
@@ -252,7 +271,7 @@ def test_a_number_keeps_its_value_when_it_is_written(value, spec):
     python = format(value, spec)
     power = re.compile(r"(?:\u00a0×\u00a0|^|(?<=−))10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
     read = power.sub(r"e\1", writing.written(python)).translate(str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789"))
-    back, shown = (text.replace(",", "").rstrip("%") for text in (re.sub(r"^(-?)e", r"\g<1>1e", read), python))
+    back, shown = (text.replace(",", "").rstrip("\u00a0%") for text in (re.sub(r"^(-?)e", r"\g<1>1e", read), python))
     assert float(back) == float(shown)
 
 
@@ -264,6 +283,7 @@ def test_many_numbers_cannot_be_glued_as_one():
 def test_a_table_has_words_on_the_left_and_numbers_on_the_right_unless_told():
     assert pages.table(["a", "b"], [["x", 1], ["y", "2.50"]]) == "| a | b |\n| :-- | --: |\n| x | 1 |\n| y | 2.50 |"
     assert pages.table(["a"], [[-1e-8]]) == "| a |\n| :-- |\n| −10⁻⁸ |"
+    assert pages.table(["wrong"], [["4.2%, 0"]]).endswith("| 4.2\u00a0%, 0 |")
     assert pages.table(["a", "b"], [], align="rc") == "| a | b |\n| --: | :-: |"
 
 
