@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rnnlab
-from rnnlab.dynamics.surface import Unit
 from rnnlab.naming import form
 
 positive = st.floats(2.0**-60, 2.0**60) | st.integers(1, 2**53)
@@ -48,7 +47,6 @@ CASES = [
     (rnnlab.LSTM, {"forget_bias": weight}),
     *((kind, {"length": length}) for kind in rnnlab.TASKS.values()),
     (rnnlab.NoiselessMemorization, {"length": length, "values": st.integers(2, 128), "positions": count}),
-    (Unit, {"x_0": positive, "steps": count, "target": positive}),
     (rnnlab.HoldsAt, {"lengths": st.tuples(count), "sequences": st.integers(1, 1000)}),
     (rnnlab.Halving, {}),
     (rnnlab.Lowest, {}),

@@ -377,6 +377,11 @@ CASES = [
         },
     ),
     (
+        surface.Unit().newton,
+        {"theta": points, "beta": 0.9, "damping": 0.1, "updates": 2},
+        {"theta": tensors(shape=(3, 2)), "beta": below_one, "damping": positive, "updates": count},
+    ),
+    (
         backward.signal,
         {"parameters": network, "batch": batch, "sigma": rnnlab.Tanh(), "loss": task.loss},
         {"parameters": thing, "batch": thing, "sigma": thing, "loss": thing, "omega": some_thing},

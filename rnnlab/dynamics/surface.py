@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnnlab.descent.clipping import clip_norm
-from rnnlab.values import Count, Finite, Positive, checked, value
+from rnnlab.values import Count, Finite, Kept, Positive, checked, value
 
 
 class Surface(NamedTuple):
@@ -16,6 +16,12 @@ class Surface(NamedTuple):
     error: Float[Tensor, "*S"]
     gradient: Float[Tensor, "*S 2"]
     hessian: Float[Tensor, "*S 2 2"]
+
+    def leading(self) -> tuple[Float[Tensor, "*S"], Float[Tensor, "*S 2"]]:
+        """The curvature that is largest, up or down, and the direction in which it is found, of length 1."""
+        values, vectors = torch.linalg.eigh(self.hessian)
+        first = (values.abs().argmax(-1) == 0)[..., None]
+        return torch.where(first, values, values.flip(-1))[..., 0], torch.where(first, vectors[..., 0], vectors[..., 1])
 
 
 @value
@@ -84,4 +90,26 @@ class Unit:
         for _ in range(updates):
             _, g = self.slope(path[-1])
             path.append(path[-1] - rate[:, None] * (g if threshold is None else clip_norm(g, threshold)))
+        return torch.stack(path)
+
+    @checked
+    def newton(
+        self, theta: Float[Tensor, "M 2"], *, beta: Kept, damping: Positive, updates: Count
+    ) -> Float[Tensor, "K M 2"]:
+        """Points (w, b) along damped Newton descents, the start included: steps -(A + damping I)^-1 g.
+
+        Args:
+            theta: where each begins.
+            beta: share of A that an update keeps; the rest comes from the Hessian there, with the signs of its
+                eigenvalues taken off. At 0 it is taken anew at each step, else averaged.
+            damping: what is added to each eigenvalue of A.
+            updates: steps of each; K is one more.
+        """
+        path, A = [theta], None
+        for _ in range(updates):
+            _, g, hessian = self.surface(path[-1])
+            values, vectors = torch.linalg.eigh(hessian)
+            here = (vectors * values.abs()[:, None]) @ vectors.mT
+            A = here if A is None else beta * A + (1 - beta) * here
+            path.append(path[-1] - torch.linalg.solve(A + damping * torch.eye(2, dtype=g.dtype), g))
         return torch.stack(path)

@@ -72,3 +72,41 @@ def test_a_member_alone_descends_as_beside_others():
     how = {"rate": torch.tensor([0.1], dtype=torch.float64), "updates": 30, "threshold": 0.06}
     together = Unit().descend(starts, **how)
     assert torch.equal(together[:, 1:2], Unit().descend(starts[1:2], **how))
+
+
+@settings(deadline=None, max_examples=50)
+@given(points=st.lists(point, min_size=1, max_size=3))
+def test_the_leading_curvature_is_that_along_its_direction_and_none_is_larger(points):
+    found = Unit().surface(torch.tensor(points, dtype=torch.float64))
+    curvature, direction = found.leading()
+    torch.testing.assert_close(direction.norm(dim=-1), torch.ones(len(points), dtype=torch.float64))
+    image = (found.hessian @ direction[..., None])[..., 0]
+    near = 1e-12 * float(curvature.abs().max()) + 1e-300
+    torch.testing.assert_close(image, curvature[..., None] * direction, rtol=1e-9, atol=near)
+    spectral = torch.linalg.matrix_norm(found.hessian, ord=2)
+    torch.testing.assert_close(curvature.abs(), spectral, rtol=1e-9, atol=near)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9])
+def test_newtons_steps_follow_from_eigenvalues_by_hand(beta):
+    unit, starts, damping = Unit(), [[4.6, -2.3], [6.0, -2.0]], 0.1
+    path = unit.newton(torch.tensor(starts, dtype=torch.float64), beta=beta, damping=damping, updates=6)
+    signs = set()
+    for m, start in enumerate(starts):
+        theta, A = torch.tensor(start, dtype=torch.float64), None
+        for there in path[:, m]:
+            torch.testing.assert_close(there, theta, rtol=1e-7, atol=0)
+            (a, b), (_, c) = torch.func.hessian(error)(theta, unit).tolist()
+            mean, root = (a + c) / 2, math.hypot((a - c) / 2, b)
+            low, high = mean - root, mean + root
+            signs |= {low > 0, high > 0}
+            # |H| = p I + q H takes the two eigenvalues where their absolute values are.
+            q = (abs(high) - abs(low)) / (high - low)
+            here = torch.tensor([[a, b], [b, c]], dtype=torch.float64) * q + (abs(low) - q * low) * torch.eye(
+                2, dtype=torch.float64
+            )
+            A = here if A is None else beta * A + (1 - beta) * here
+            theta = theta - torch.linalg.inv(A + damping * torch.eye(2, dtype=torch.float64)) @ torch.func.grad(error)(
+                theta, unit
+            )
+    assert signs == {True, False}
