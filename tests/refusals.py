@@ -257,6 +257,11 @@ CASES = [
     (values.as_seeds, {"seeds": 3}, {"seeds": seeds}),
     (spec.id, {"seed": 3}, {"seed": natural}),
     (
+        statistics.mcnemar,
+        {"one": torch.ones(3) > 0, "other": torch.ones(3) > 1},
+        dict.fromkeys(("one", "other"), st.sampled_from([None, 3, torch.ones(3), torch.ones(3, 1) > 0])),
+    ),
+    (
         statistics.wilson,
         {"successes": 1, "trials": 2},
         {"successes": natural | st.just(3), "trials": update, "z": positive},
