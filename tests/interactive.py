@@ -126,7 +126,7 @@ def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
     page.mouse.down()
     page.mouse.move(middle[0] - 60, middle[1] - 30)
     page.mouse.up()
-    page.mouse.move(middle[0], middle[1])
+    page.mouse.move(middle[0] - 52, middle[1] - 22)  # let go, and still above it
     dragged = [float(slider.input_value()) for slider in (w, b)]
     pixel = [
         (data[axis][1] - data[axis][0]) / figure.locator("svg image").evaluate(f"(map) => map.{length}.baseVal.value")

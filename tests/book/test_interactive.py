@@ -149,7 +149,11 @@ WALLS_FAULTS = {
         "fig-walls-map: at [",
     ),
     "other words": ("longest step ${said(longest)}", "longest step ${said(2 * longest)}", "fig-walls-map: from "),
-    "a start that stays": ("event.clientX - box.left", "event.clientX", "fig-walls-map: its start was dragged to ["),
+    "a start beside the pointer": (
+        "event.clientY - box.top",
+        "event.clientY",
+        "fig-walls-map: its start was dragged to [",
+    ),
     "a start that is not let go": (
         "this.handle.onpointermove = null",
         "void 0",
