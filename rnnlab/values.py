@@ -31,6 +31,7 @@ _SUCH = {
     "Clip": "Norm(1.0)",
     "Guard": "Shrink()",
     "Init": "SmartTanh()",
+    "Map": "Network(W_rec=W_rec, push=b, sigma=Tanh())",
 }
 _SUCH |= {"Loss": "Softmax()", "Omega": "Code()", "Schedule": "Constant(4.0)", "Sigma": "Tanh()"}
 _SUCH |= {"Cell": "LSTM()", "Penalty": "L2(0.01)"}
