@@ -27,7 +27,7 @@ import rnnlab
 from rnnlab import bits, statistics, sweeps, values
 from rnnlab.book import pages
 from rnnlab.descent import clipping
-from rnnlab.dynamics import backward, jacobians, settling, surface
+from rnnlab.dynamics import backward, jacobians, lookup, maps, settling, surface
 from rnnlab.sweeps import summaries
 from rnnlab.training import loop, store
 
@@ -360,6 +360,15 @@ CASES = [
         settling.largest_exponent,
         {"W_rec": W_rec, "h": h, "sigma": rnnlab.Tanh()},
         {"W_rec": matrices, "h": states, "sigma": thing},
+    ),
+    (
+        lookup.lookup,
+        {
+            "map": maps.Network(W_rec=W_rec[0], push=h[0, 0], sigma=rnnlab.Tanh()),
+            "attractors": torch.eye(3),
+            "axes": (),
+        },
+        {"attractors": st.sampled_from([None, 3, torch.ones(3)]), "steps": count, "beside": count},
     ),
     (surface.Unit, {}, {"x_0": finite, "steps": count, "target": finite}),
     (
