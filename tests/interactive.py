@@ -8,7 +8,7 @@ the console; a static figure that is not to be seen on paper, or where no script
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +91,8 @@ def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong with what it says of descents from some starts, and where its start is dragged to."""
     rate, threshold, w, b = (figure.locator(f"input[id$=-{name}]") for name in ("rate", "threshold", "w", "b"))
     compared = 0
-    for start, keys in (
-        ([5.2, -2.45], ()),
-        ([4.6, -2.3], ("ArrowRight",)),
-        ([5.0, -2.7], ("Home",)),
-        ([6.5, -3], ("End",)),
-    ):
+    settings = {(5.2, -2.3): (), (6.0, -2.0): ("ArrowRight",), (4.6, -2.3): ("Home",), (4.2, -2.2): ("End",)}
+    for start, keys in settings.items():
         for slider, value in ((w, start[0]), (b, start[1])):
             slider.fill(str(value))
         for key in keys:
@@ -124,19 +120,19 @@ def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
     middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2] if (box := handle.bounding_box()) else [0, 0]
     page.mouse.move(*middle)
     page.mouse.down()
-    page.mouse.move(middle[0] - 60, middle[1] - 30)
+    page.mouse.move(middle[0] + 60, middle[1] - 30)
     page.mouse.up()
-    page.mouse.move(middle[0] - 52, middle[1] - 22)  # let go, and still above it
+    page.mouse.move(middle[0] + 68, middle[1] - 22)  # let go, and still above it
     dragged = [float(slider.input_value()) for slider in (w, b)]
     pixel = [
         (data[axis][1] - data[axis][0]) / figure.locator("svg image").evaluate(f"(map) => map.{length}.baseVal.value")
         for axis, length in (("weights", "width"), ("biases", "height"))
     ]
-    if not np.allclose(dragged, [6.5 - 60 * pixel[0], -3 + 30 * pixel[1]], atol=0.011):
+    if not np.allclose(dragged, [4.2 + 60 * pixel[0], -2.2 + 30 * pixel[1]], atol=0.011):
         yield f"its start was dragged to {dragged}"
 
 
-def descent(data: dict[str, Any], start: list[float], rate: float, limit: float | None) -> list[float]:
+def descent(data: dict[str, Any], start: Sequence[float], rate: float, limit: float | None) -> list[float]:
     """Where a descent of the package ends, w and b, its longest step, and its error there."""
     unit = Unit(data["x_0"], data["steps"], data["target"])
     begin, rates = torch.tensor([start], dtype=torch.float64), torch.tensor([rate], dtype=torch.float64)
