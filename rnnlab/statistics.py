@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import xarray
+from jaxtyping import Bool
+from torch import Tensor
 
 from rnnlab.training.records import EVENTS
 from rnnlab.values import Count, Positive, checked
@@ -32,6 +34,24 @@ def wilson(successes: int, trials: Count, *, z: Positive = 1.959964) -> tuple[fl
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
     # The ends that are 0 and 1 exactly would otherwise miss them by a rounding error.
     return (middle - half if successes else 0.0), (middle + half if successes < trials else 1.0)
+
+
+@checked
+def mcnemar(one: Bool[Tensor, "M"], other: Bool[Tensor, "M"]) -> float:
+    """p of McNemar's exact test, two-sided: whether something happens as often to one of a pair as to the other.
+
+    Only pairs to which it happened once tell, and if it is as often, to either with a chance of one half.
+
+    Args:
+        one: whether it happened to the first of each pair.
+        other: to the second.
+
+    Source:
+        McNemar 1947, "Note on the sampling error of the difference between correlated proportions or percentages".
+    """
+    first, second = int((one & ~other).sum()), int((other & ~one).sum())
+    tail = sum(math.comb(first + second, k) for k in range(min(first, second) + 1))
+    return min(1.0, 2 * tail / 2 ** (first + second))
 
 
 @checked

@@ -31,6 +31,7 @@ _SUCH = {
     "Clip": "Norm(1.0)",
     "Guard": "Shrink()",
     "Init": "SmartTanh()",
+    "Map": "Network(W_rec=W_rec, push=b, sigma=Tanh())",
 }
 _SUCH |= {"Loss": "Softmax()", "Omega": "Code()", "Schedule": "Constant(4.0)", "Sigma": "Tanh()"}
 _SUCH |= {"Cell": "LSTM()", "Penalty": "L2(0.01)"}
@@ -110,12 +111,24 @@ def finite(name: str, value: object) -> float:
     return number + 0.0
 
 
+def below_one(name: str, value: object) -> float:
+    """A number from 0 to below 1 as Python's float, such as the share of an average that is kept.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if (number := fit(value, float)) is UNFIT or not 0 <= number < 1:
+        raise refusal(name, "a number from 0 to below 1", value)
+    return number + 0.0
+
+
 Count = Annotated[int, whole]
 Natural = Annotated[int, functools.partial(whole, at_least=0)]
 Members = Annotated[int, functools.partial(whole, at_most=2**24)]
 Size = Annotated[int, functools.partial(whole, at_most=2**14)]
 Positive = Annotated[float, positive]
 Finite = Annotated[float, finite]
+Kept = Annotated[float, below_one]
 Limit = Annotated[float, functools.partial(positive, infinite=True)]
 Weight = Annotated[float, lambda _, value: positive("alpha", value, zero=True)]
 Spread = Annotated[float, functools.partial(positive, zero=True)]

@@ -8,7 +8,7 @@ the console; a static figure that is not to be seen on paper, or where no script
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from rnnlab import BasicTanh, Sizes, TemporalOrder, bits
+from rnnlab.dynamics.surface import Unit
 
 GIVEN = re.compile(
-    r'<script type="application/json" data-interactive="error_back" data-over="([\w-]+)">(.*?)</script>', re.DOTALL
+    r'<script type="application/json" data-interactive="(\w+)" data-over="([\w-]+)">(.*?)</script>', re.DOTALL
 )
 ROUNDED = 0.5 + 1e-6  # hundredths of a power of ten
 CHAOS = 1e-15  # of the radius; where such a change is seen, two machines' last bits are, and nothing can be compared
 SMALLEST = """(figure) => Math.min(...[...figure.querySelectorAll(".interactive :is(text, label, output)")].map(
-  (text) => parseFloat(getComputedStyle(text).fontSize) * (text.getScreenCTM?.().a ?? 1)))"""
+  (text) => parseFloat(getComputedStyle(text).fontSize) * Math.hypot(text.getScreenCTM?.().a ?? 1,
+    text.getScreenCTM?.().b ?? 0)))"""
 
 
 def check(page: Path, opened: Browser) -> Iterator[str]:
     """Yield a sentence for everything broken in the interactive figures of the page in the file `page`."""
-    for name, written in GIVEN.findall(page.read_text(encoding="utf8")):
+    for kind, name, written in GIVEN.findall(page.read_text(encoding="utf8")):
         data, heard = json.loads(written), []
         shown = opened.new_page(viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True)
         shown.on("console", lambda message, to=heard: message.type == "error" and to.append(message.text))
         shown.on("pageerror", lambda error, to=heard: to.append(str(error)))
-        yield from told(shown, page, name, data)
+        yield from told(shown, page, kind, name, data)
         yield from (f"an error on the console: {error}" for error in heard)
         shown.close()
         context = opened.new_context(java_script_enabled=False)
@@ -44,39 +46,101 @@ def check(page: Path, opened: Browser) -> Iterator[str]:
         context.close()
 
 
-def told(shown: Page, page: Path, name: str, data: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with what a figure says, from one end of its slider to the other."""
+def told(shown: Page, page: Path, kind: str, name: str, data: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a figure that answers, and with what it says."""
     shown.goto(page.as_uri(), wait_until="load")
     figure = shown.locator(f"figure#{name}")
-    box, slider = figure.locator(".interactive"), figure.get_by_role("slider")
+    box = figure.locator(".interactive")
     if box.count() != 1 or not box.is_visible() or picture(figure).is_visible():
         yield f"{name}: the interactive figure is not in the place of the static one"
         return
     if (smallest := figure.evaluate(SMALLEST)) < 11:
         yield f"{name}: its writing is {smallest:.1f} px high on a phone"
-    compared = 0
+    for wrong in SAYS[kind](figure, box, data):
+        yield f"{name}: {wrong}"
+    shown.emulate_media(media="print")
+    if box.is_visible() or not picture(figure).is_visible():
+        yield f"{name}: on paper it is not the static figure"
+
+
+def error_back(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with what it says, from one end of its slider to the other."""
+    slider, compared = figure.get_by_role("slider"), 0
     slider.press("Home")
     for radius, networks in zip(data["radii"], data["back"], strict=True):
         given = np.cumsum(networks, axis=1)[:, ::-1]  # hundredths, networks by steps, without the last
         wanted, settled = hundredths(data, radius)
         compared += settled.sum()
         if not (off := np.abs(given - wanted)[settled]).max(initial=0) <= ROUNDED:
-            yield f"{name}: at radius {radius} its lines are off by up to 10^{off.max() / 100:.2f}"
+            yield f"at radius {radius} its lines are off by up to 10^{off.max() / 100:.2f}"
         least, middle, most = (f(given[:, 0]) / 100 for f in (np.min, np.median, np.max))
         says = [float(box.get_attribute(f"data-{key}") or "nan") for key in ("rho", "low", "middle", "high")]
         if float(slider.get_attribute("aria-valuetext") or "nan") != radius or says[0] != radius:
-            yield f"{name}: at radius {radius} it says {says[0]}"
+            yield f"at radius {radius} it says {says[0]}"
         if not np.allclose(says[1:], (least, middle, most), rtol=0, atol=0.0051):
-            yield f"{name}: at radius {radius} it says {says[1:]}, where its lines have {[least, middle, most]}"
+            yield f"at radius {radius} it says {says[1:]}, where its lines have {[least, middle, most]}"
         words, begin = box.locator("output").inner_text(), f"{data['steps']} steps back, {left(middle)} (median of"
         if not words.startswith(begin):
-            yield f"{name}: at radius {radius} it does not say '{begin}', but: {words}"
+            yield f"at radius {radius} it does not say '{begin}', but: {words}"
         slider.press("ArrowRight")
     if not compared:
-        yield f"{name}: all of its networks are chaotic, and nothing could be compared"
-    shown.emulate_media(media="print")
-    if box.is_visible() or not picture(figure).is_visible():
-        yield f"{name}: on paper it is not the static figure"
+        yield "all of its networks are chaotic, and nothing could be compared"
+
+
+def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with what it says of descents from some starts, and where its start is dragged to."""
+    rate, threshold, w, b = (figure.locator(f"input[id$=-{name}]") for name in ("rate", "threshold", "w", "b"))
+    compared = 0
+    settings = {(5.2, -2.3): (), (6.0, -2.0): ("ArrowRight",), (4.6, -2.3): ("Home",), (4.2, -2.2): ("End",)}
+    for start, keys in settings.items():
+        for slider, value in ((w, start[0]), (b, start[1])):
+            slider.fill(str(value))
+        for key in keys:
+            rate.press(key)
+            threshold.press(key)
+        chosen = [data["rates"][int(rate.input_value())], data["thresholds"][int(threshold.input_value())]]
+        if [float(s.get_attribute("aria-valuetext") or "nan") for s in (rate, threshold)] != chosen:
+            yield f"at {chosen} its sliders do not say so"
+        says = json.loads(box.get_attribute("data-told") or "[]")
+        words = re.findall(
+            r"longest step (?:about )?([\d.e⁰¹²³⁴⁵⁶⁷⁸⁹]+), error ([\d.e-]+)", box.locator("output").inner_text()
+        )
+        for said, word, limit in zip(says, words, (None, chosen[1]), strict=True):
+            wanted, again = (descent(data, [x * (1 + near) for x in start], chosen[0], limit) for near in (0, 1e-13))
+            if not np.allclose(wanted, again, rtol=1e-6):
+                continue  # where such a change is seen, two machines' last bits are
+            compared += 1
+            if not np.allclose(said, wanted, rtol=1e-5, atol=1e-9):
+                yield f"from {start} at {chosen} it says {said} where the package has {wanted}"
+            if wanted[2] < 1e4 and not np.allclose([float(x) for x in word], wanted[2:], rtol=0.06):
+                yield f"from {start} at {chosen} its words are {word} where the package has {wanted[2:]}"
+    if compared < 6:
+        yield f"only {compared} of its descents could be compared"
+    handle, page = figure.locator(".handle"), figure.page
+    middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2] if (box := handle.bounding_box()) else [0, 0]
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 60, middle[1] - 30)
+    page.mouse.up()
+    page.mouse.move(middle[0] + 68, middle[1] - 22)  # let go, and still above it
+    dragged = [float(slider.input_value()) for slider in (w, b)]
+    pixel = [
+        (data[axis][1] - data[axis][0]) / figure.locator("svg image").evaluate(f"(map) => map.{length}.baseVal.value")
+        for axis, length in (("weights", "width"), ("biases", "height"))
+    ]
+    if not np.allclose(dragged, [4.2 + 60 * pixel[0], -2.2 + 30 * pixel[1]], atol=0.011):
+        yield f"its start was dragged to {dragged}"
+
+
+def descent(data: dict[str, Any], start: Sequence[float], rate: float, limit: float | None) -> list[float]:
+    """Where a descent of the package ends, w and b, its longest step, and its error there."""
+    unit = Unit(data["x_0"], data["steps"], data["target"])
+    begin, rates = torch.tensor([start], dtype=torch.float64), torch.tensor([rate], dtype=torch.float64)
+    path = unit.descend(begin, rate=rates, updates=data["updates"], threshold=limit)[:, 0]
+    return [*path[-1].tolist(), path.diff(dim=0).norm(dim=-1).max().item(), unit.slope(path[-1])[0].item()]
+
+
+SAYS = {"error_back": error_back, "walls": walls}
 
 
 def alone(shown: Page, page: Path, name: str) -> Iterator[str]:

@@ -27,7 +27,7 @@ import rnnlab
 from rnnlab import bits, statistics, sweeps, values
 from rnnlab.book import pages
 from rnnlab.descent import clipping
-from rnnlab.dynamics import backward, jacobians, settling
+from rnnlab.dynamics import backward, jacobians, lookup, maps, settling, surface
 from rnnlab.sweeps import summaries
 from rnnlab.training import loop, store
 
@@ -101,6 +101,7 @@ lengths = thing | st.sampled_from([10, [9], [10, 10], [10.0], [NAN], ["10"], [No
 
 W_rec, h = torch.eye(3).expand(2, 3, 3).clone(), torch.zeros(2, 4, 3)
 matrices, states = tensors(shape=(2, 3, 3)), tensors(shape=(2, 4, 3))
+points = torch.ones(3, 2)
 some_start = some_thing | st.just(rnnlab.Start(network.theta.numpy()[:1], 0))
 guard = part(rnnlab.Skip, None) | st.sampled_from([rnnlab.Code(), rnnlab.Norm()])
 ALGORITHM = {
@@ -256,6 +257,11 @@ CASES = [
     (values.as_seeds, {"seeds": 3}, {"seeds": seeds}),
     (spec.id, {"seed": 3}, {"seed": natural}),
     (
+        statistics.mcnemar,
+        {"one": torch.ones(3) > 0, "other": torch.ones(3) > 1},
+        dict.fromkeys(("one", "other"), st.sampled_from([None, 3, torch.ones(3), torch.ones(3, 1) > 0])),
+    ),
+    (
         statistics.wilson,
         {"successes": 1, "trials": 2},
         {"successes": natural | st.just(3), "trials": update, "z": positive},
@@ -354,6 +360,40 @@ CASES = [
         settling.largest_exponent,
         {"W_rec": W_rec, "h": h, "sigma": rnnlab.Tanh()},
         {"W_rec": matrices, "h": states, "sigma": thing},
+    ),
+    (
+        lookup.lookup,
+        {
+            "map": maps.Network(W_rec=W_rec[0], push=h[0, 0], sigma=rnnlab.Tanh()),
+            "attractors": torch.eye(3),
+            "axes": (),
+        },
+        {"attractors": st.sampled_from([None, 3, torch.ones(3)]), "steps": count, "beside": count},
+    ),
+    (surface.Unit, {}, {"x_0": finite, "steps": count, "target": finite}),
+    (
+        surface.Unit().wall,
+        {"w": torch.ones(2)},
+        {"w": st.sampled_from([None, 3, "w", torch.ones(2, dtype=torch.int64)])},
+    ),
+    *(
+        (of, {"theta": points}, {"theta": tensors((3,), (2, 3), shape=(3, 2))})
+        for of in (surface.Unit().slope, surface.Unit().surface)
+    ),
+    (
+        surface.Unit().descend,
+        {"theta": points, "rate": torch.ones(1), "updates": 2, "threshold": None},
+        {
+            "theta": tensors(shape=(3, 2)),
+            "rate": tensors((), (2,), shape=(1,)),
+            "updates": count,
+            "threshold": but(positive, None),
+        },
+    ),
+    (
+        surface.Unit().newton,
+        {"theta": points, "beta": 0.9, "damping": 0.1, "updates": 2},
+        {"theta": tensors(shape=(3, 2)), "beta": below_one, "damping": positive, "updates": count},
     ),
     (
         backward.signal,

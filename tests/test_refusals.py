@@ -19,6 +19,7 @@ import torch
 import rnnlab
 from rnnlab import sweeps
 from rnnlab.dynamics.jacobians import post_activation, pre_activation
+from rnnlab.dynamics.maps import Network
 from rnnlab.dynamics.settling import largest_exponent
 from rnnlab.engine import batched, reference
 from rnnlab.engine.cpu import fused as cpu
@@ -50,6 +51,9 @@ def sgd(algorithm=rnnlab.Algorithm(), *, begins=None, cell=None, **given):
         own = rnnlab.Parameters.zeros(rnnlab.Sizes(6, 5, 4, cell), 2)
         engine.sgd(own, chunk, algorithm=algorithm, **given)
 
+def map(W_rec=torch.eye(2), push=torch.zeros(2), sigma=rnnlab.Tanh()):
+    Network(W_rec=W_rec, push=push, sigma=sigma)
+
 def step(jacobian, *shape):
     jacobian(torch.zeros(2, 4, 4), torch.zeros(shape or (2, 4)), sigma=rnnlab.Tanh())
 
@@ -73,6 +77,14 @@ CASES = {
     ),
     "network.to_torch('first')": "ValueError: m must be an integer, at least 0, got 'first'",
     "sweeps.grid(rnnlab.Spec(), length=[np.int64(20)]).sel(length=20)": "no error",
+    "map()": "no error",
+    "map(torch.zeros(2, 3))": "ValueError: W_rec must be finite numbers of a floating dtype and of shape (N, N), got",
+    "map(torch.zeros(0, 0), torch.zeros(0))": "ValueError: W_rec must be finite numbers of a floating dtype and of sha",
+    "map(torch.eye(3))": "ValueError: push must be finite numbers of a floating dtype and of shape (..., N) for the N ",
+    "map(torch.eye(2).int())": "ValueError: W_rec must be finite numbers of a floating dtype and of shape (N, N), got",
+    "map(push=torch.tensor(0.0))": "ValueError: push must be finite numbers of a floating dtype and of shape (..., N)",
+    "map(sigma=rnnlab.Tanh)": "ValueError: sigma must be a Sigma, such as Tanh(), got <class 'rnnlab.network.cells.Tan",
+    "map([[1.0]])": "ValueError: W_rec must be Tensor, got [[1.0]]",
     "gradients()": "no error",
     "gradients(inputs=good.inputs[:1])": "ValueError: inputs must have shape (members, T, B) for symbols",
     "gradients(inputs=good.inputs[..., None])": "ValueError: inputs must have shape (members, T, B) for symbols",

@@ -5,9 +5,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 import xarray
 
-from rnnlab.statistics import complete, leads, ran, regression, success, trend, wilson
+from rnnlab.statistics import complete, leads, mcnemar, ran, regression, success, trend, wilson
 
 # Of four networks three got there; the fourth was tested, and the fifth was never trained.
 RUNS = xarray.Dataset(
@@ -37,6 +38,16 @@ def test_none_and_all_end_exactly_at_0_and_1():
     assert wilson(0, 996, z=2) == (0.0, pytest.approx(0.004, rel=1e-12))
     assert wilson(int("996"), 996, z=2) == (pytest.approx(0.996, rel=1e-12), 1.0)
     assert wilson(1, 1, z=1) == (pytest.approx(0.5, rel=1e-12), 1.0)
+
+
+# Pairs to which it happened once, to the first and to the second, and p by the binomial coefficients of one half.
+@pytest.mark.parametrize(
+    ("first", "second", "p"), [(3, 0, 2 / 8), (1, 5, 14 / 64), (2, 2, 1), (0, 0, 1), (990, 0, 2.0**-989)]
+)
+def test_the_p_of_pairs_counts_those_to_which_it_happened_once(first, second, p):
+    one = torch.tensor([True] * first + [False] * second + [True] * 4 + [False] * 3)
+    other = torch.tensor([False] * first + [True] * second + [True] * 4 + [False] * 3)
+    assert mcnemar(one, other) == pytest.approx(p, rel=1e-12)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 4), (5, 4), (0, 0), (1, -1)])

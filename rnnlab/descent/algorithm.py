@@ -13,7 +13,7 @@ from rnnlab.descent.penalties import Penalty
 from rnnlab.descent.schedules import Constant, Schedule
 from rnnlab.naming import added, outside
 from rnnlab.network.parameters import Parameters
-from rnnlab.values import UNFIT, Positive, Spread, fit, refusal, taken, value
+from rnnlab.values import UNFIT, Kept, Positive, Spread, fit, refusal, taken, value
 
 if TYPE_CHECKING:
     from rnnlab.engine.contract import Trace
@@ -164,12 +164,6 @@ class Algorithm:
         network.theta.sub_(g, alpha=self.learning_rate)
 
 
-def _below_one(name: str, given: Any) -> float:
-    if (number := fit(given, float)) is UNFIT or not 0 <= number < 1:
-        raise refusal(name, "a number from 0 to below 1", given)
-    return number + 0.0
-
-
 @value
 class AdamW(Algorithm):
     """Adam's steps along the clipped gradient, with weight decay apart from it.
@@ -189,8 +183,8 @@ class AdamW(Algorithm):
     """
 
     learning_rate: Positive = 0.001
-    beta1: Annotated[float, _below_one] = 0.9
-    beta2: Annotated[float, _below_one] = 0.999
+    beta1: Kept = 0.9
+    beta2: Kept = 0.999
     eps: Positive = 1e-8
     decay: Spread = 0.01
 

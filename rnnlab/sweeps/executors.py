@@ -52,7 +52,7 @@ class LostWorkersError(RuntimeError):
 
 
 def results_by(
-    jobs: Sequence[Job], executor: Pool | None, how: Mapping[str, Any], work: Callable[..., Any] = train
+    jobs: Sequence[Job], executor: Pool | None, how: Mapping[str, Any], work: Callable[..., Any] | None = None
 ) -> Results:
     """Each job and what came of it, as they are ready; what the store has finished comes first.
 
@@ -60,9 +60,9 @@ def results_by(
         jobs: in the order in which they are begun.
         executor: who computes; None for this process.
         how: what `work` is told beside the specification, the seeds and that nobody looks.
-        work: what is done for each job.
+        work: what is done for each job; `train` unless told.
     """
-    waiting = []
+    waiting, work = [], work or train
     for job in jobs:
         if how["store"] is None or (kept := finished(job.spec, job.seeds, how["store"])) is None:
             waiting.append(job)

@@ -1,4 +1,4 @@
-"""The interactive figure of the book's first page: its data as the page computes them, what it says of them by keys."""
+"""The interactive figures of the book: their data as pages compute them, what they say by keys and when dragged."""
 
 import json
 import re
@@ -17,25 +17,26 @@ from tests import browser, interactive
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "book" / "_ext" / "rnnbook" / "interactive"
 SMALL = {"steps": 10, "units": 6, "networks": 2, "seeds": 1, "slider": [0.5, 1.0, 1.5, 4.0], "each": 3}
+FEW = {"points": 50, "starts": 20, "updates": 40}  # of the page of walls
 PAGE = """<!DOCTYPE html>
 <html lang="en" data-theme="light"><head><meta charset="utf-8"><title>A page</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" href="interactive.css"><script defer src="error_back.js"></script></head>
-<body><main class="bd-content"><figure id="fig-intro-fan">
-<picture class="in-light"><img src="fan.svg" alt="A fan."></picture>
-<figcaption>A fan.</figcaption></figure>%s</main></body></html>
+<link rel="stylesheet" href="interactive.css"><script defer src="interactive.js"></script>
+<script defer src="error_back.js"></script><script defer src="walls.js"></script></head>
+<body><main class="bd-content"><figure id="FIGURE">
+<picture class="in-light"><img src="fan.svg" alt="A fan."></picture><figcaption>A fan.</figcaption></figure>%s</main></body></html>
 """
 PICTURE = "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><rect width='40' height='20'/></svg>"
 NOT_THERE = "fig-intro-fan: the interactive figure is not in the place of the static one"
 # A file, what stands in it, what stands there instead, and what is then said.
 FAULTS = {
     "an exception": (
-        "error_back.js",
+        "interactive.js",
         "this.choose();\n    }",
         "lost();\n    }",
         ["an error on the console: lost is not"],
     ),
-    "no script": ("error_back.js", "new Figure(", "void (", [NOT_THERE]),
+    "no script": ("error_back.js", 'each("error_back"', 'each("other"', [NOT_THERE]),
     "two figures": ("interactive.css", ".bd-content figure.has-interactive", "nowhere", [NOT_THERE]),
     "paper with a slider": ("interactive.css", "@media print", "@media tv", ["fig-intro-fan: on paper it is not the"]),
     "small print": (
@@ -65,15 +66,24 @@ FAULTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def written() -> str:
-    """What the book's first page hands to its script, as a kernel displays it, with parameters of a small run."""
-    notebook = execute(put_in(open_page(ROOT / "book" / "intro.md"), SMALL), timeout=120, kernel_name="python3")
+def handed_over(page: str, parameters: dict) -> str:
+    """What a page hands to its script, as a kernel displays it, with parameters of a small run."""
+    notebook = execute(put_in(open_page(ROOT / "book" / page), parameters), timeout=120, kernel_name="python3")
     outputs = [
         out["data"].get("text/html", "") for cell in notebook.cells for out in cell.get("outputs", []) if "data" in out
     ]
     (found,) = [html for html in outputs if "data-interactive" in html]
     return found
+
+
+@pytest.fixture(scope="module")
+def written() -> str:
+    return handed_over("intro.md", SMALL)
+
+
+@pytest.fixture(scope="module")
+def walls() -> str:
+    return handed_over("2_dynamics/walls.md", FEW)
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +99,15 @@ def write_page(folder: Path, written: str) -> Path:
     for file in SCRIPTS.iterdir():
         shutil.copy(file, folder)
     (folder / "fan.svg").write_text(PICTURE, encoding="utf8")
-    (folder / "page.html").write_text(PAGE % written, encoding="utf8")
+    name = re.search(r'data-over="([\w-]+)"', written)[1]
+    (folder / "page.html").write_text(PAGE.replace("FIGURE", name) % written, encoding="utf8")
     return folder / "page.html"
 
 
 def test_the_page_hands_over_what_autograd_gives_of_the_same_networks(written):
-    ((name, found),) = interactive.GIVEN.findall(written)
+    ((kind, name, found),) = interactive.GIVEN.findall(written)
     data = json.loads(found)
+    assert kind == "error_back"
     assert (name, data["radii"], data["steps"]) == ("fig-intro-fan", SMALL["slider"], SMALL["steps"])
     for radius, networks in zip(data["radii"], data["back"], strict=True):
         norms = interactive.sent_back(SMALL["steps"], SMALL["units"], SMALL["each"], radius)
@@ -121,6 +133,46 @@ def test_a_planted_fault_is_found(opened, written, tmp_path, fault):
     assert [f for f, begin in zip(found, said, strict=True) if not f.startswith(begin)] == []
 
 
+def test_the_wall_answers_as_the_package_does_to_keys_and_to_a_pointer(opened, walls, tmp_path):
+    assert list(interactive.check(write_page(tmp_path, walls), opened)) == []
+    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "walls.js", "interactive.css"))
+    assert size + len(walls) < 40_000, "what a reader loads"
+
+
+# A file, what stands in it, what stands there instead, and how what is then said begins.
+WALLS_FAULTS = {
+    "another surface": ("2 * (y - this.target)", "1.9 * (y - this.target)", "fig-walls-map: from "),
+    "no clipping": ("[Infinity, limit]", "[Infinity, Infinity]", "fig-walls-map: from "),
+    "another slider's value": (
+        "threshold.show(String(limit))",
+        "threshold.show(String(chosen))",
+        "fig-walls-map: at [",
+    ),
+    "other words": ("longest step ${said(longest)}", "longest step ${said(2 * longest)}", "fig-walls-map: from "),
+    "a start beside the pointer": (
+        "event.clientY - box.top",
+        "event.clientY",
+        "fig-walls-map: its start was dragged to [",
+    ),
+    "a start that is not let go": (
+        "this.handle.onpointermove = null",
+        "void 0",
+        "fig-walls-map: its start was dragged to [",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", WALLS_FAULTS)
+def test_a_fault_planted_into_the_wall_is_found(opened, walls, tmp_path, fault):
+    page, (stands, instead, begin) = write_page(tmp_path, walls), WALLS_FAULTS[fault]
+    text = (tmp_path / "walls.js").read_text(encoding="utf8")
+    assert text.count(stands) == 1
+    (tmp_path / "walls.js").write_text(text.replace(stands, instead), encoding="utf8")
+    found = list(interactive.check(page, opened))
+    assert found
+    assert [said for said in found if not said.startswith(begin)] == []
+
+
 def test_a_line_that_is_off_by_a_hundredth_is_found(opened, written, tmp_path):
     wrong = re.sub(r'"back":\[\[\[(-?\d+)', lambda match: f'"back":[[[{int(match[1]) + 2}', written)
     first, *_ = interactive.check(write_page(tmp_path, wrong), opened)
@@ -128,7 +180,8 @@ def test_a_line_that_is_off_by_a_hundredth_is_found(opened, written, tmp_path):
 
 
 def test_a_page_without_its_static_figure_is_found(opened, written, tmp_path):
-    page = write_page(tmp_path, written.replace("fig-intro-fan", "fig-other"))
+    page = write_page(tmp_path, written)
+    page.write_text(page.read_text(encoding="utf8").replace('data-over="fig-intro-fan"', 'data-over="fig-other"'))
     assert list(interactive.check(page, opened)) == [
         NOT_THERE.replace("intro-fan", "other"),
         "fig-other: without scripts it is not the static figure",

@@ -177,10 +177,12 @@ def test_the_site_brings_its_mathematics(book):
 
 
 def test_a_page_loads_the_script_of_its_interactive_figure_and_no_other_page_does(book):
-    loading = r'(?:src|href)="_static/(error_back\.js|interactive\.css)\?'
-    assert re.findall(loading, book.page("two")) == ["interactive.css", "error_back.js"]
+    loading = r'(?:src|href)="_static/(error_back\.js|interactive\.(?:css|js))\?'
+    assert re.findall(loading, book.page("two")) == ["interactive.css", "interactive.js", "error_back.js"]
     assert 'defer="defer" src="_static/error_back.js' in book.page("two")
-    assert all((book.site / "_static" / name).is_file() for name in ("error_back.js", "interactive.css"))
+    assert all(
+        (book.site / "_static" / name).is_file() for name in ("error_back.js", "interactive.js", "interactive.css")
+    )
     assert [re.findall(loading, book.page(name)) for name in ("one", "intro")] == [[], []]
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MATHJAX = "tex-chtml.js"
 LOADED_BY_MATHJAX = ("input/tex/extensions", "output/chtml/fonts/woff-v2")
 
-# The scripts of interactive figures, a file each, and what they look like; the names of those that a page asks for.
+# The scripts of interactive figures, a file each, what they share, how they look; the names of those a page asks for.
 SCRIPTS = Path(__file__).parent / "interactive"
 INTERACTIVE = re.compile(r'<script type="application/json" data-interactive="(\w+)"')
 
@@ -68,7 +68,7 @@ def bring_scripts(app, config) -> None:
 def load_scripts(app, pagename, templatename, context, doctree) -> None:
     """Have a page load the scripts of the interactive figures that it asks for, and of no others."""
     names = sorted(set(INTERACTIVE.findall(context.get("body", ""))))
-    for name in names:
+    for name in ["interactive", *names] if names else []:  # the first has what the others share
         app.add_js_file(f"{name}.js", loading_method="defer")
     if names:
         app.add_css_file("interactive.css")

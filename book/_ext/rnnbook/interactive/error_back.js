@@ -1,29 +1,13 @@
 /* The error on its way back: a slider chooses the spectral radius, the figure says what is left of the error.
 
-   A classic script that defines nothing outside itself: a page opened as a file may not import modules. Its data come
-   from `rnnlab.book.pages.interactive`. Lines are powers of ten in hundredths, each number the difference from one step
-   to the step before it, beginning with 0 at the last step. */
+   Lines are powers of ten in hundredths, each number the difference from one step to the step before it, beginning with 0
+   at the last step. */
 (() => {
   "use strict";
-  const SVG = "http://www.w3.org/2000/svg";
+  const { Figure, drawn, each, element, ten } = interactive;
   const COLOURS = [[0, 158, 115], [86, 180, 233], [204, 121, 167]];  // green, sky and purple of rnnlab.plots
   const DASHES = { sigmoid: "2 4", "basic tanh": "8 5", "smart tanh": "" };
   const MARGIN = { left: 44, right: 14, top: 30, bottom: 42 };
-
-  function element(name, attributes = {}, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.append(...children);
-    return made;
-  }
-
-  function drawn(parent, name, attributes = {}, text = "") {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.textContent = text;
-    parent.append(made);
-    return made;
-  }
 
   /* Powers of ten at every step, the first step first. */
   function powers(differences) {
@@ -42,11 +26,6 @@
     return `rgb(${from.map((value, i) => Math.round(value + (at % 1) * (to[i] - value))).join(" ")})`;
   }
 
-  function ten(power) {
-    const raised = [...String(power)].map((sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"["0123456789-".indexOf(sign)]);
-    return power === 0 ? "1" : `10${raised.join("")}`;
-  }
-
   /* 10^power as it is said: one digit near 1, a power of ten far from it. */
   function amount(power) {
     return Math.abs(power) < 3 ? String(Number((10 ** power).toPrecision(1))) : ten(Math.round(power));
@@ -61,47 +40,26 @@
     return String(rho).includes(".") ? String(rho) : rho.toFixed(1);
   }
 
-  class Figure {
+  class Fan extends Figure {
     constructor(data, figure, picture) {
+      super(figure, picture, (width) => Math.min(400, Math.max(290, 0.58 * width)));
       const [low, high] = [Math.min(...data.radii), Math.max(...data.radii)].map(Math.log);
       Object.assign(this, data);
       this.back = data.back.map((networks) => networks.map(powers));
       this.middle = this.back.map((networks) => networks[0].map((_, t) => median(networks.map((line) => line[t]))));
       this.paper = Object.entries(data.paper).map(([name, line]) => [name, powers(line)]);
       this.colours = data.radii.map((rho) => colour((Math.log(rho) - low) / (high - low || 1)));
-      this.svg = drawn(document.createDocumentFragment(), "svg", { role: "img", "aria-label": picture.alt });
-      const id = `${figure.id}-radius`;
-      this.input = element("input", {
-        id, type: "range", min: 0, max: data.radii.length - 1, step: 1, value: (data.radii.length - 1) >> 1,
-        autocomplete: "off",
-      });
-      this.shown = element("span", { class: "chosen" });
-      this.words = element("output", { for: id });
-      const label = element("label", { for: id }, "Spectral radius ", element("i", {}, "ρ"), " = ", this.shown);
-      const slider = element("div", { class: "slider" }, label, this.input);
-      this.box = element("div", { class: "interactive" }, this.svg, slider, this.words);
-      this.input.addEventListener("input", () => this.choose());
-      (picture.closest("picture") ?? picture).before(this.box);
-      figure.classList.add("has-interactive");
-      new ResizeObserver(() => this.draw()).observe(this.box);
+      const choices = { min: 0, max: data.radii.length - 1, step: 1, value: (data.radii.length - 1) >> 1 };
+      this.input = this.slider("radius", choices, "Spectral radius ", element("i", {}, "ρ"));
     }
 
     draw() {
-      const width = Math.round(this.box.clientWidth);
-      if (width === 0 || width === this.width) return;  // not to be seen, as on paper
-      this.width = width;
-      this.height = Math.round(Math.min(400, Math.max(290, 0.58 * width)));
-      this.svg.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
-      this.svg.style.height = `${this.height}px`;
-      this.svg.replaceChildren();
+      const { width } = this;
       const [bottom, top] = this.range;
       this.x = (t) => MARGIN.left + (t / this.steps) * (width - MARGIN.left - MARGIN.right);
       this.y = (p) => MARGIN.top + ((top - p) / (top - bottom)) * (this.height - MARGIN.top - MARGIN.bottom);
       this.axes();
-      const clip = drawn(drawn(this.svg, "clipPath", { id: `${this.input.id}-clip` }), "rect", {
-        x: this.x(0), y: this.y(top), width: this.x(this.steps) - this.x(0), height: this.y(bottom) - this.y(top),
-      }).parentNode;
-      const lines = drawn(this.svg, "g", { class: "lines", "clip-path": `url(#${clip.id})` });
+      const lines = this.clipped(this.x(0), this.y(top), this.x(this.steps) - this.x(0), this.y(bottom) - this.y(top));
       this.fan = this.back.map((networks, i) => {
         const group = drawn(lines, "g", { class: "radius", stroke: this.colours[i] });
         for (const line of networks) drawn(group, "path", { d: this.path(line) });
@@ -114,7 +72,6 @@
         this.label(drawn(this.svg, "text", {}, name), line, line[0] < this.range[0] ? 0.25 : 0.7);
       this.linearLabel = drawn(this.svg, "text", { class: "quiet" });
       this.radiusLabel = drawn(this.svg, "text", { class: "strong" });
-      this.choose();
     }
 
     axes() {
@@ -159,8 +116,7 @@
       const rho = this.radii[i];
       const [middle, ends] = [this.middle[i], this.back[i].map((line) => line[0])];
       const [low, high] = [Math.min(...ends), Math.max(...ends)];
-      this.shown.textContent = radius(rho);
-      this.input.setAttribute("aria-valuetext", radius(rho));
+      this.input.show(radius(rho));
       this.fan.forEach((group, j) => group.classList.toggle("chosen", j === i));
       const linear = Array.from({ length: this.steps + 1 }, (_, t) => (this.steps - t) * Math.log10(rho));
       this.linear.setAttribute("d", this.path(linear));
@@ -179,9 +135,5 @@
     }
   }
 
-  for (const given of document.querySelectorAll('script[data-interactive="error_back"]')) {
-    const figure = document.getElementById(given.dataset.over);
-    const picture = figure?.querySelector("img");
-    if (picture) new Figure(JSON.parse(given.textContent), figure, picture);
-  }
+  each("error_back", Fan);
 })();
