@@ -24,7 +24,8 @@ PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="interactive.css"><script defer src="interactive.js"></script>
 <script defer src="error_back.js"></script><script defer src="walls.js"></script></head>
 <body><main class="bd-content"><figure id="FIGURE">
-<picture class="in-light"><img src="fan.svg" alt="A fan."></picture><figcaption>A fan.</figcaption></figure>%s</main></body></html>
+<picture class="in-light"><img src="fan.svg" alt="A fan."></picture>
+<figcaption>A fan.</figcaption></figure>%s</main></body></html>
 """
 PICTURE = "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'><rect width='40' height='20'/></svg>"
 NOT_THERE = "fig-intro-fan: the interactive figure is not in the place of the static one"
