@@ -102,6 +102,7 @@ lengths = thing | st.sampled_from([10, [9], [10, 10], [10.0], [NAN], ["10"], [No
 W_rec, h = torch.eye(3).expand(2, 3, 3).clone(), torch.zeros(2, 4, 3)
 matrices, states = tensors(shape=(2, 3, 3)), tensors(shape=(2, 4, 3))
 points = torch.ones(3, 2)
+axes = (torch.linspace(-1, 1, 4),) * 3
 some_start = some_thing | st.just(rnnlab.Start(network.theta.numpy()[:1], 0))
 guard = part(rnnlab.Skip, None) | st.sampled_from([rnnlab.Code(), rnnlab.Norm()])
 ALGORITHM = {
@@ -366,7 +367,7 @@ CASES = [
         {
             "map": maps.Network(W_rec=W_rec[0], push=h[0, 0], sigma=rnnlab.Tanh()),
             "attractors": torch.eye(3),
-            "axes": (),
+            "axes": axes,
         },
         {"attractors": st.sampled_from([None, 3, torch.ones(3)]), "steps": count, "beside": count},
     ),

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rnnlab.dynamics.maps import Map
+from rnnlab.dynamics.maps import Map, fitting
 from rnnlab.values import Count, checked
 
 
@@ -37,7 +37,7 @@ class Lookup:
             place.round().long().clamp(0, len(axis) - 1) for place, axis in zip(places, self.axes, strict=True)
         )
         found, close = self.labels[cell], self.near[cell]
-        y = x[close]
+        y = x[close].double()
         for _ in range(self.steps):
             y = self.map.step(y)
         found[close] = torch.cdist(y, self.attractors).argmin(dim=-1)
@@ -56,10 +56,13 @@ def lookup(
         axes: coordinates of the grid along each of the state's numbers, evenly spaced.
         steps: iterations of states that are too near a boundary for the grid; twice as many for its points.
         beside: how many points of the grid from another label that is.
+
+    Raises:
+        ValueError: the map is of states of another size than there are axes.
     """
-    x = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    x, attractors = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).double(), attractors.double()
     for _ in range(2 * steps):
-        x = map.step(x)
+        x = fitting(map, x).step(x)
     least, labels = torch.cdist(x.flatten(0, -2), attractors).min(dim=-1)
     labels = labels.masked_fill(least > torch.pdist(attractors).min() / 4, -1).reshape(x.shape[:-1])
     near = labels < 0
