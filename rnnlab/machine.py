@@ -1,5 +1,6 @@
 """What this machine is, and whether somebody looks at it."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -38,7 +39,13 @@ def cores() -> int:
 
 
 def give_way() -> None:
-    """Have this process, and those that it starts, compute only when no other wants to."""
+    """Have this process, and those that it starts, compute only when no other wants to.
+
+    Linux shares processors among terminals first, whatever the priorities within each, so that the rest of this
+    process's terminal gives way, too.
+    """
     os.nice(19)
-    if hasattr(os, "SCHED_IDLE"):  # on Linux; a nice process still takes its small share
+    if hasattr(os, "SCHED_IDLE"):  # a nice process still takes its small share
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19")
