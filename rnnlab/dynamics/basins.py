@@ -74,18 +74,18 @@ def basins(
     Source:
         Datseris & Wagemakers 2022, "Effortless estimation of basins of attraction", for divergence as a label.
     """
-    x = _advanced(map, starts.flatten(0, -2), steps)
+    x = _advanced(map, starts, steps)
     ring = orbit([map] * longest, x)
-    returns = (ring[1:] - ring[0]).norm(dim=-1) <= tolerance / 1000  # K S
+    returns = (ring[1:] - ring[0]).norm(dim=-1) <= tolerance / 1000  # K *S
     period = torch.where(returns.any(dim=0), returns.int().argmax(dim=0) + 1, 0)
     labels = torch.where(x.norm(dim=-1) <= far, UNSETTLED, DIVERGED)
     attractors: list[Tensor] = []
     while (left := (period > 0) & (labels == UNSETTLED)).any():
-        first = int(left.int().argmax())
-        cycle = ring[: int(period[first]), first]
+        first = int(left.flatten().int().argmax())
+        cycle = ring.reshape(longest + 1, -1, map.N)[: int(period.flatten()[first]), first]
         labels[left & (_distance(x, cycle) <= tolerance)] = len(attractors)
         attractors.append(cycle.roll(-int(cycle[:, 0].argmin()), 0))
-    return Basins(tuple(attractors), labels.reshape(starts.shape[:-1]), map, steps, tolerance, far)
+    return Basins(tuple(attractors), labels, map, steps, tolerance, far)
 
 
 class Boundary(NamedTuple):

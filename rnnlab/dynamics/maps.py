@@ -123,7 +123,7 @@ def orbit(maps: Iterable[Map], x_0: Float[Tensor, "*S N"]) -> Float[Tensor, "_ *
     states = [x_0.double()]
     for map in maps:
         states.append(fitting(map, states[-1]).step(states[-1]))
-    return torch.stack(states)
+    return torch.stack(torch.broadcast_tensors(*states))  # pushes may have more axes than the start
 
 
 @checked
