@@ -94,5 +94,5 @@ def test_two_trajectories_of_a_linear_network_part_by_its_powers_whatever_the_in
 
 def test_starts_of_another_map_are_refused():
     for function in (basins, lambda map, x: separation([map], x, x)):
-        with pytest.raises(ValueError, match="states must have the 2 numbers"):
+        with pytest.raises(ValueError, match="must have the 2 numbers of the map's states"):
             function(known.henon(1.4), real([0.0]))
