@@ -18,7 +18,10 @@ from playwright.sync_api import Browser, Locator, Page
 from torch import Tensor
 from torch.nn import functional
 
-from rnnlab import BasicTanh, Sizes, TemporalOrder, bits
+from rnnlab import BasicTanh, Sigmoid, Sizes, TemporalOrder, bits
+from rnnlab.dynamics.basins import basins
+from rnnlab.dynamics.bifurcations import branch
+from rnnlab.dynamics.maps import Network
 from rnnlab.dynamics.surface import Unit
 
 GIVEN = re.compile(
@@ -140,7 +143,47 @@ def descent(data: dict[str, Any], start: Sequence[float], rate: float, limit: fl
     return [*path[-1].tolist(), path.diff(dim=0).norm(dim=-1).max().item(), unit.slope(path[-1])[0].item()]
 
 
-SAYS = {"error_back": error_back, "walls": walls}
+def one_unit(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with what it says of fixed points on both sides of the folds, and of where starts end."""
+    bias, start = (figure.locator(f"input[id$=-{name}]") for name in ("bias", "start"))
+    (b_2, b_1), side = data["folds"], torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    for b in (data["biases"][0], b_2 - 0.006, b_2 + 0.006, -2.57, -2.5, b_1 - 0.006, b_1 + 0.006, data["biases"][1]):
+        bias.fill(f"{round(b / 0.005) * 0.005:.3f}")
+        chosen = float(bias.input_value())
+        if (bias.get_attribute("aria-valuetext") or "").replace("−", "-") != f"{chosen:.3f}":
+            yield f"at bias {chosen} its slider does not say so"
+        ends = basins(unit(data["weight"], chosen), side)
+        wanted = sorted(cycle.item() for cycle in ends.attractors)
+        if len(wanted) == 2:
+            repels = branch(lambda b: unit(data["weight"], b), side.mean(dim=0), chosen, low=chosen, high=chosen)
+            wanted.insert(1, repels.x[0].item())
+        for key in ("Home", "End"):
+            start.press(key)
+            says = json.loads(box.get_attribute("data-told") or '{"points": [], "end": null}')
+            points = [point["y"] for point in says["points"]]
+            attract = [point["attracts"] for point in says["points"]]
+            if len(points) != len(wanted) or not np.allclose(points, wanted, atol=1e-6):
+                yield f"at bias {chosen} it says {points} where the package has {wanted}"
+            if attract != [True, False, True][: len(wanted)]:
+                yield f"at bias {chosen} it says that they attract: {attract}"
+            if not math.isclose(says["end"], wanted[0 if key == "Home" else -1], abs_tol=1e-6):
+                yield f"at bias {chosen} a start goes to {says['end']}, and not to one of {wanted}"
+            numbers = [f"{y:.2f}" for y in (wanted if len(wanted) == 1 else [wanted[0], wanted[2], wanted[1]])]
+            numbers += ["0.00" if key == "Home" else "1.00", numbers[0 if key == "Home" or len(wanted) == 1 else 1]]
+            if (words := re.findall(r"(?<![−\d])\d\.\d\d(?!\d)", box.locator("output").inner_text())) != numbers:
+                yield f"at bias {chosen} its words have {words}, and not {numbers}"
+        drawn = figure.locator("svg circle.attracts").count(), figure.locator("svg circle.repels").count()
+        if drawn != ((2, 1) if len(wanted) == 3 else (1, 0)):
+            yield f"at bias {chosen} it draws {drawn} points that attract and repel"
+
+
+def unit(weight: float, bias: float) -> Network:
+    """What the figure draws, of the package."""
+    given = (torch.tensor(x, dtype=torch.float64) for x in ([[weight]], [bias]))
+    return Network(**dict(zip(("W_rec", "push"), given, strict=True)), sigma=Sigmoid(), form="h")
+
+
+SAYS = {"error_back": error_back, "walls": walls, "one_unit": one_unit}
 
 
 def alone(shown: Page, page: Path, name: str) -> Iterator[str]:

@@ -27,7 +27,7 @@ import rnnlab
 from rnnlab import bits, statistics, sweeps, values
 from rnnlab.book import pages
 from rnnlab.descent import clipping
-from rnnlab.dynamics import backward, jacobians, lookup, maps, settling, surface
+from rnnlab.dynamics import backward, basins, bifurcations, jacobians, lookup, lyapunov, maps, settling, surface
 from rnnlab.sweeps import summaries
 from rnnlab.training import loop, store
 
@@ -53,6 +53,7 @@ length = (
 seeds = THINGS | NUMBERS | st.sampled_from([0, True, "3", [1, 1], [-1], [1.5], [2**63], [None], 10**12, 2**63])
 below_one = not_negative | st.sampled_from([1, 1.0, 1.5])
 names = THINGS | NUMBERS | st.sampled_from(["b", (3,), ["b", None], ("b", 2.0)])
+uncallable = thing.filter(lambda x: not callable(x))
 flag = THINGS | st.sampled_from([0, 1, "True"])
 
 
@@ -103,6 +104,8 @@ W_rec, h = torch.eye(3).expand(2, 3, 3).clone(), torch.zeros(2, 4, 3)
 matrices, states = tensors(shape=(2, 3, 3)), tensors(shape=(2, 4, 3))
 points = torch.ones(3, 2)
 axes = (torch.linspace(-1, 1, 4),) * 3
+latch = maps.Network(W_rec=torch.tensor([[2.0]]), push=torch.zeros(1), sigma=rnnlab.Tanh())
+ends = basins.basins(latch, torch.tensor([[1.0], [-1.0]]), steps=10)
 some_start = some_thing | st.just(rnnlab.Start(network.theta.numpy()[:1], 0))
 guard = part(rnnlab.Skip, None) | st.sampled_from([rnnlab.Code(), rnnlab.Norm()])
 ALGORITHM = {
@@ -395,6 +398,67 @@ CASES = [
         surface.Unit().newton,
         {"theta": points, "beta": 0.9, "damping": 0.1, "updates": 2},
         {"theta": tensors(shape=(3, 2)), "beta": below_one, "damping": positive, "updates": count},
+    ),
+    (
+        maps.Network,
+        {"W_rec": W_rec[0], "push": W_rec[0, 0], "sigma": rnnlab.Tanh()},
+        {
+            "W_rec": tensors((2, 3, 3), (3,), shape=(3, 3)),
+            "push": tensors((2,), shape=(3,)),
+            "sigma": sigma,
+            "form": choice,
+        },
+    ),
+    (
+        maps.Function,
+        {"f": abs, "df": abs},
+        {"f": uncallable, "df": uncallable, "N": update},
+    ),
+    (maps.orbit, {"maps": [latch], "x_0": torch.zeros(1)}, {"x_0": tensors((2,), shape=(1,))}),
+    (
+        maps.check_jacobian,
+        {"map": latch, "x": torch.zeros(1)},
+        {"map": thing, "x": tensors((2,), shape=(1,)), "tolerance": positive},
+    ),
+    (
+        bifurcations.branch,
+        {"family": lambda w: latch, "x": torch.zeros(1), "parameter": 1.0, "low": 0.0, "high": 2.0, "steps": 2},
+        {
+            "family": uncallable,
+            "x": tensors((2,), (1, 1), shape=(1,)),
+            "parameter": finite | st.just(3.0),
+            "low": finite,
+            "high": finite,
+            "step": positive,
+            "steps": update,
+        },
+    ),
+    (
+        basins.basins,
+        {"map": latch, "starts": torch.zeros(1), "steps": 3},
+        {
+            "map": thing,
+            "starts": tensors((2,), shape=(1,)),
+            "steps": update,
+            "longest": update,
+            "tolerance": positive,
+            "far": but(positive, math.inf),
+        },
+    ),
+    (
+        basins.boundary,
+        {"found": ends, "a": torch.ones(1), "b": -torch.ones(1)},
+        {"found": thing, "a": tensors((2,), shape=(1,)), "b": tensors((2,), shape=(1,)), "halvings": update},
+    ),
+    (
+        basins.separation,
+        {"maps": [latch], "a": torch.ones(1), "b": -torch.ones(1)},
+        {"a": tensors((2,), shape=(1,)), "b": tensors((2,), shape=(1,))},
+    ),
+    (
+        lyapunov.spectrum,
+        {"maps": [latch] * 20, "x_0": torch.ones(1)},
+        {"x_0": tensors((2,), shape=(1,)), "discard": natural},
     ),
     (
         backward.signal,

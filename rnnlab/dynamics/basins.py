@@ -38,7 +38,7 @@ class Basins:
 
     def __call__(self, starts: Float[Tensor, "*S N"]) -> Int[Tensor, "*S"]:
         """Labels of other starts: which of the attractors they have come to within the tolerance."""
-        x = _advanced(self.map, starts, self.steps)
+        x = _advanced("starts", starts, self.map, self.steps)
         labels = torch.where(x.norm(dim=-1) <= self.far, UNSETTLED, DIVERGED)
         for label, cycle in enumerate(self.attractors):
             labels[_distance(x, cycle) <= self.tolerance] = label
@@ -74,18 +74,18 @@ def basins(
     Source:
         Datseris & Wagemakers 2022, "Effortless estimation of basins of attraction", for divergence as a label.
     """
-    x = _advanced(map, starts.flatten(0, -2), steps)
+    x = _advanced("starts", starts, map, steps)
     ring = orbit([map] * longest, x)
-    returns = (ring[1:] - ring[0]).norm(dim=-1) <= tolerance / 1000  # K S
+    returns = (ring[1:] - ring[0]).norm(dim=-1) <= tolerance / 1000  # K *S
     period = torch.where(returns.any(dim=0), returns.int().argmax(dim=0) + 1, 0)
     labels = torch.where(x.norm(dim=-1) <= far, UNSETTLED, DIVERGED)
     attractors: list[Tensor] = []
     while (left := (period > 0) & (labels == UNSETTLED)).any():
-        first = int(left.int().argmax())
-        cycle = ring[: int(period[first]), first]
+        first = int(left.flatten().int().argmax())
+        cycle = ring.reshape(longest + 1, -1, map.N)[: int(period.flatten()[first]), first]
         labels[left & (_distance(x, cycle) <= tolerance)] = len(attractors)
         attractors.append(cycle.roll(-int(cycle[:, 0].argmin()), 0))
-    return Basins(tuple(attractors), labels.reshape(starts.shape[:-1]), map, steps, tolerance, far)
+    return Basins(tuple(attractors), labels, map, steps, tolerance, far)
 
 
 class Boundary(NamedTuple):
@@ -111,6 +111,8 @@ def boundary(found: Basins, a: Float[Tensor, "*S N"], b: Float[Tensor, "*S N"], 
     Raises:
         ValueError: the map is of other states.
     """
+    for name, x in (("a", a), ("b", b)):
+        fitting(name, x, found.map)
     low, high = a.double(), b.double()
     label, other = found(low), found(high)
     for _ in range(halvings):
@@ -118,8 +120,8 @@ def boundary(found: Basins, a: Float[Tensor, "*S N"], b: Float[Tensor, "*S N"], 
         same = (found(middle) == label)[..., None]
         low, high = torch.where(same, middle, low), torch.where(same, high, middle)
     none = (label == other) | (label == UNSETTLED)
-    x, width = (low + high) / 2, (high - low).norm(dim=-1)
-    return Boundary(x.masked_fill(none[..., None], torch.nan), width.masked_fill(none, torch.nan))
+    middle, width = (low + high) / 2, (high - low).norm(dim=-1)
+    return Boundary(middle.masked_fill(none[..., None], torch.nan), width.masked_fill(none, torch.nan))
 
 
 @checked
@@ -136,15 +138,15 @@ def separation(maps: Iterable[Map], a: Float[Tensor, "*S N"], b: Float[Tensor, "
     """
     x, distances = torch.stack((a.double(), b.double())), [(a.double() - b.double()).norm(dim=-1)]
     for map in maps:
-        x = fitting(map, x).step(x)
+        x = fitting("a", x, map).step(x)
         distances.append((x[0] - x[1]).norm(dim=-1))
     return torch.stack(distances)
 
 
-def _advanced(map: Map, x: Tensor, steps: int) -> Tensor:
+def _advanced(name: str, x: Tensor, map: Map, steps: int) -> Tensor:
     x = x.double()
     for _ in range(steps):
-        x = fitting(map, x).step(x)
+        x = fitting(name, x, map).step(x)
     return x
 
 

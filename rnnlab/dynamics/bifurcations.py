@@ -94,7 +94,7 @@ def branch(
     """
     if not low <= parameter <= high:
         raise ValueError(f"parameter must be from low = {low} to high = {high}, got {parameter}")
-    fitting(family(parameter), x)
+    fitting("x", x, family(parameter))
     begin, within = torch.cat((x.double(), torch.tensor([parameter], dtype=torch.float64))), _Within(family, low, high)
     start = _place(within, begin, torch.eye(len(begin), dtype=torch.float64)[-1])
     if start is None:

@@ -45,7 +45,7 @@ def spectrum(maps: Iterable[Map], x_0: Float[Tensor, "*S N"], *, discard: Natura
     x, logs = x_0.double(), []
     Q = torch.eye(x.shape[-1], dtype=torch.float64).expand(*x.shape, -1)
     for map in maps:
-        J = fitting(map, x).jacobian(x)
+        J = fitting("x_0", x, map).jacobian(x)
         broken = ~J.isfinite().all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
         Q, R = torch.linalg.qr(J.masked_fill(broken, 0.0) @ Q)
         logs.append(R.diagonal(dim1=-2, dim2=-1).abs().log().masked_fill(broken[..., 0], torch.nan))

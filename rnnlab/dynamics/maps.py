@@ -122,8 +122,8 @@ def orbit(maps: Iterable[Map], x_0: Float[Tensor, "*S N"]) -> Float[Tensor, "_ *
     """
     states = [x_0.double()]
     for map in maps:
-        states.append(fitting(map, states[-1]).step(states[-1]))
-    return torch.stack(states)
+        states.append(fitting("x_0", states[-1], map).step(states[-1]))
+    return torch.stack(torch.broadcast_tensors(*states))  # pushes may have more axes than the start
 
 
 @checked
@@ -139,7 +139,7 @@ def check_jacobian(map: Map, x: Float[Tensor, "*S N"], *, tolerance: Positive = 
         ValueError: it differs by more.
     """
     x, width = x.double(), torch.finfo(torch.float64).eps ** (1 / 3)
-    J, shifts = fitting(map, x).jacobian(x), width * torch.eye(map.N, dtype=torch.float64)
+    J, shifts = fitting("x", x, map).jacobian(x), width * torch.eye(map.N, dtype=torch.float64)
     columns = [(map.step(x + shift) - map.step(x - shift)) / (2 * width) for shift in shifts]
     off = float((J - torch.stack(columns, dim=-1)).abs().max() / J.abs().max().clamp(min=1))
     if not off <= tolerance:
@@ -147,14 +147,14 @@ def check_jacobian(map: Map, x: Float[Tensor, "*S N"], *, tolerance: Positive = 
     return off
 
 
-def fitting(map: Map, x: Tensor) -> Map:
+def fitting(name: str, x: Tensor, map: Map) -> Map:
     """The map.
 
     Raises:
-        ValueError: it is not of the states x.
+        ValueError: it is not of the states x; names them.
     """
     if x.shape[-1:] != (map.N,):
-        raise ValueError(f"states must have the {map.N} numbers of {map!r:.60}, got shape {tuple(x.shape)}")
+        raise ValueError(f"{name} must have the {map.N} numbers of the map's states last, got shape {tuple(x.shape)}")
     return map
 
 

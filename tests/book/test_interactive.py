@@ -22,7 +22,8 @@ PAGE = """<!DOCTYPE html>
 <html lang="en" data-theme="light"><head><meta charset="utf-8"><title>A page</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="interactive.css"><script defer src="interactive.js"></script>
-<script defer src="error_back.js"></script><script defer src="walls.js"></script></head>
+<script defer src="error_back.js"></script><script defer src="walls.js"></script>
+<script defer src="one_unit.js"></script></head>
 <body><main class="bd-content"><figure id="FIGURE">
 <picture class="in-light"><img src="fan.svg" alt="A fan."></picture>
 <figcaption>A fan.</figcaption></figure>%s</main></body></html>
@@ -169,6 +170,39 @@ def test_a_fault_planted_into_the_wall_is_found(opened, walls, tmp_path, fault):
     text = (tmp_path / "walls.js").read_text(encoding="utf8")
     assert text.count(stands) == 1
     (tmp_path / "walls.js").write_text(text.replace(stands, instead), encoding="utf8")
+    found = list(interactive.check(page, opened))
+    assert found
+    assert [said for said in found if not said.startswith(begin)] == []
+
+
+@pytest.fixture(scope="module")
+def unit() -> str:
+    return handed_over("2_dynamics/one_unit.md", {"biases": 10, "falls": [30], "steps": 100})
+
+
+def test_the_unit_answers_as_the_package_does_on_both_sides_of_its_folds(opened, unit, tmp_path):
+    assert list(interactive.check(write_page(tmp_path, unit), opened)) == []
+    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "one_unit.js", "interactive.css"))
+    assert size + len(unit) < 40_000, "what a reader loads"
+
+
+# What stands in the script, what stands there instead, and how what is then said begins.
+UNIT_FAULTS = {
+    "another weight": ("sigmoid(this.weight * y + b)", "sigmoid(1.01 * this.weight * y + b)", "fig-ou-map: at bias "),
+    "a point that is not there": ("if (!above(low) || above(high)) return [];", "", "fig-ou-map: at bias "),
+    "filled for hollow": ('attracts ? "attracts" : "repels"', '"attracts"', "fig-ou-map: at bias "),
+    "a way that is too short": ("end: way[STEPS]", "end: way[30]", "fig-ou-map: at bias "),
+    "other words": ("Two attractors, at ${first}", "Two attractors, at ${middle}", "fig-ou-map: at bias "),
+    "a slider that says too little": ("bias.show(signed(b, 3))", "bias.show(signed(b, 1))", "fig-ou-map: at bias "),
+}
+
+
+@pytest.mark.parametrize("fault", UNIT_FAULTS)
+def test_a_fault_planted_into_the_unit_is_found(opened, unit, tmp_path, fault):
+    page, (stands, instead, begin) = write_page(tmp_path, unit), UNIT_FAULTS[fault]
+    text = (tmp_path / "one_unit.js").read_text(encoding="utf8")
+    assert text.count(stands) == 1
+    (tmp_path / "one_unit.js").write_text(text.replace(stands, instead), encoding="utf8")
     found = list(interactive.check(page, opened))
     assert found
     assert [said for said in found if not said.startswith(begin)] == []

@@ -7,7 +7,7 @@ import torch
 
 from rnnlab.dynamics.basins import DIVERGED, UNSETTLED, basins, boundary, separation
 from rnnlab.dynamics.maps import Network
-from rnnlab.network.cells import Linear, Tanh
+from rnnlab.network.cells import Linear, Sigmoid, Tanh
 from tests.dynamics import known
 from tests.dynamics.known import real
 
@@ -22,6 +22,17 @@ def test_fig_3s_unit_has_two_attractors_on_either_side_of_the_unstable_point():
         assert x > 1
     assert found.labels.tolist() == (starts[:, 0] > 0).long().tolist()
     assert found(starts.reshape(5, 8, 1)).tolist() == found.labels.reshape(5, 8).tolist()
+
+
+def test_maps_side_by_side_have_attractors_and_boundaries_of_their_own():
+    """Under the bias b the unstable point is 0 at -2.5; the map of -5 - b is that of b, turned over."""
+    several = Network(W_rec=real([5.0]), push=real([-2.6], [-2.5], [-2.4]), sigma=Sigmoid())
+    side = real([6.0]).expand(3, 1)
+    found = basins(several, torch.stack((-side, side)))
+    assert found.labels.tolist() == [[0, 1, 2], [3, 4, 5]]
+    at = boundary(found, -side, side).x[:, 0].tolist()
+    assert at == pytest.approx([-at[2], 0, -at[0]], abs=1e-12)
+    assert at[0] == pytest.approx(5 / (1 + math.exp(-at[0])) - 2.6, abs=1e-12)
 
 
 def test_a_cycle_is_one_attractor_and_what_leaves_has_diverged():
@@ -83,5 +94,5 @@ def test_two_trajectories_of_a_linear_network_part_by_its_powers_whatever_the_in
 
 def test_starts_of_another_map_are_refused():
     for function in (basins, lambda map, x: separation([map], x, x)):
-        with pytest.raises(ValueError, match="states must have the 2 numbers"):
+        with pytest.raises(ValueError, match="must have the 2 numbers of the map's states"):
             function(known.henon(1.4), real([0.0]))

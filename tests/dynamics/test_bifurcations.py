@@ -43,6 +43,14 @@ def test_the_folds_of_fig_3_are_the_closed_form_in_both_forms():
         assert sorted(found.parameter[[0, -1]].tolist()) == [pytest.approx(-2.8), pytest.approx(-2.2)]
 
 
+@pytest.mark.parametrize(("x", "b"), [(2.5, -2.25), (-2.5, -2.75)])
+def test_bifurcations_are_in_the_branchs_order_from_either_end_of_it(x, b):
+    found = branch(known.doya, real(x), b, low=-2.8, high=-2.2)
+    states = [found.x[0].item(), *(point.x.item() for point in found.bifurcations), found.x[-1].item()]
+    assert len(states) == 4
+    assert states == sorted(states, reverse=states[0] > states[-1])
+
+
 def test_the_logistic_maps_fixed_point_meets_zero_at_1_and_flips_at_3():
     found = branch(known.logistic, real(0.5), 2.0, low=0.5, high=3.9)
     torch.testing.assert_close(found.x[:, 0], 1 - 1 / found.parameter, rtol=0, atol=1e-13)
@@ -144,5 +152,5 @@ def test_the_number_of_steps_is_a_limit_and_no_error():
 def test_a_start_beyond_the_range_is_refused():
     with pytest.raises(ValueError, match=r"parameter must be from low = -1.0 to high = 1.0, got 2.0"):
         branch(known.latch, real(0.0), 2.0, low=-1.0, high=1.0)
-    with pytest.raises(ValueError, match="states must have the 1 numbers"):
+    with pytest.raises(ValueError, match="must have the 1 numbers of the map's states"):
         branch(known.latch, real(0.0, 0.0), 0.0, low=-1.0, high=1.0)
