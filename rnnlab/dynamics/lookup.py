@@ -62,7 +62,7 @@ def lookup(
     """
     x, attractors = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).double(), attractors.double()
     for _ in range(2 * steps):
-        x = fitting(map, x).step(x)
+        x = fitting("axes", x, map).step(x)
     least, labels = torch.cdist(x.flatten(0, -2), attractors).min(dim=-1)
     labels = labels.masked_fill(least > torch.pdist(attractors).min() / 4, -1).reshape(x.shape[:-1])
     near = labels < 0

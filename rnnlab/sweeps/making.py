@@ -159,7 +159,7 @@ def rows(made: xarray.Dataset, *, command: str) -> xarray.Dataset:
     origin = made.attrs | {"command": command, "wall_s": round(made.attrs["wall_s"] / made.sizes["seed"], 3)}  # of one
     columns = {name: ("seed", np.full(made.sizes["seed"], origin[name])) for name in (*ORIGIN, "spec")}
     columns["digest"] = "seed", np.array([digest(row.tobytes().hex()) for row in made["theta"].values])
-    flat = totals(made).drop_attrs().assign(columns).rename_dims(seed="network")
+    flat = totals(made).drop_attrs(deep=False).assign(columns).rename_dims(seed="network")
     return flat.drop_indexes("seed").reset_coords("seed")
 
 

@@ -23,7 +23,7 @@ from rnnlab.network.inits import INITS
 from rnnlab.sweeps.axes import grid
 from rnnlab.sweeps.summaries import read_summary
 from rnnlab.sweeps.sweep import at_any_budget
-from rnnlab.training.records import OUTCOMES, TOTALS, merged
+from rnnlab.training.records import OUTCOMES, SERIES, TOTALS, merged
 from rnnlab.training.specs import Spec, part
 from rnnlab.values import among, as_seeds, checked
 
@@ -139,7 +139,7 @@ def _flat(kept: xarray.Dataset) -> xarray.Dataset:
         kept = kept.stack(network=axes, create_index=False)
         kept = kept.reset_coords("seed").drop_vars([name for name in axes if name != "seed"])
         kept = kept.isel(network=np.flatnonzero(kept["run"] != ""))
-    return kept.drop_attrs()
+    return kept.drop_attrs(deep=False)
 
 
 def joined(tables: Sequence[xarray.Dataset]) -> xarray.Dataset:
@@ -207,4 +207,6 @@ def stored(folder: str | Path, name: str) -> xarray.Dataset:
     words = {name: there[name].fillna("").astype(str) for name in ("run", "spec", "digest")}
     there = there.assign(words).isel(check=np.flatnonzero(there["error"].notnull().any(where.dims)))
     there = there.transpose(*where.dims, "check", ...)
+    for key, (text, units) in (SERIES | OUTCOMES | TOTALS | {"update": ("updates", "updates")}).items():
+        there[key].attrs = {"long_name": text, "units": units}
     return there.assign_attrs(merged(origin))

@@ -108,6 +108,8 @@ def test_what_is_missing_is_trained_shortest_first_and_is_what_training_it_gives
         for name in ("run", "final_error", "first_below_1_percent", "final_rho", "largest_norm", "fresh_error"):
             np.testing.assert_array_equal(cell[name], alone[name])
         np.testing.assert_allclose(cell["rho"], alone["rho"], rtol=2**-11)
+        for name in ("error", "final_error", "largest_norm", "update"):
+            assert cell[name].attrs == alone[name].attrs
     assert kept.attrs["command"] == "rnnlab results run --only one"
     assert kept.attrs["engine"] == alone.attrs["engine"]
     assert kept.attrs["wall_s"] == pytest.approx(sum(made.attrs["wall_s"] for *_, made in made), abs=0.01)
