@@ -258,6 +258,12 @@ class Executed:
             page.failure = f"{where}: {error.ename}: {error.evalue}\n{trace}"
         except Exception as error:  # a kernel that died: the other pages go on
             page.failure = f"book/{page.name}.md: {error or type(error).__name__}"
+        else:
+            shown = [output for cell in notebooks.code_cells(page.notebook) for output in cell.outputs]
+            for failed in (
+                output for output in shown if output.output_type == "error"
+            ):  # a figure, say, in its drawing
+                page.failure = f"book/{page.name}.md: could not be shown: {failed.ename}: {failed.evalue}"
         page.seconds = time.monotonic() - begun
         return page
 

@@ -154,8 +154,11 @@ def table(figure: Figure) -> str:
 
 
 def _series(ax: Axes) -> Iterator[tuple[str, str, list[Any]]]:
-    """Colour, label if it has one, and points of all that axes show of data: x, y, and both ends of bands and bars."""
-    artists: list[Any] = [*ax.lines, *ax.collections]
+    """Colour, label if it has one, and points of all that axes show of data: x, y, and both ends of bands and bars.
+
+    Of axes in three dimensions nothing: what is drawn there are projections.
+    """
+    artists: list[Any] = [] if ax.name == "3d" else [*ax.lines, *ax.collections]
     for artist in artists:
         found: list[Any]
         if isinstance(artist, QuadMesh):

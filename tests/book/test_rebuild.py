@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from rnnlab.book import myst, notebooks, running
@@ -387,6 +388,17 @@ def test_what_ran_while_the_package_changed_is_not_kept(book, monkeypatch):
     reason = "what it depends on (the package) was edited while it ran"
     assert sorted(outcome.failure for outcome in done) == [f"book/part/{page}.md: {reason}" for page in ("one", "two")]
     assert not any(map(results.read, pages))
+
+
+def test_a_page_of_which_something_cannot_be_shown_has_failed(book, monkeypatch):
+    """IPython prints why, and goes on."""
+    monkeypatch.setattr(os, "environ", {**os.environ, "RUNS": str(book.runs), "GATE": str(book.gate)})
+    page = pages_of(book)[0]
+    shown = "class Broken:\n    def _repr_html_(self): raise OSError('no such drawing')\nBroken()"
+    page.notebook.cells = [nbformat.v4.new_code_cell(shown)]
+    (done,) = kept(book).execute([page], jobs=1, on_start=lambda page: None)
+    assert done.failure == "book/part/one.md: could not be shown: OSError: no such drawing"
+    assert not kept(book).read(page)
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"metadata": ', b"[]", b'{"metadata": {}}', b"\xff"])

@@ -194,6 +194,17 @@ def test_cells_are_rows_of_values_and_points_that_are_not_numbers_are_left_out()
     plt.close("all")
 
 
+def test_a_surface_is_drawn_and_has_no_data_of_its_own():
+    drawn, ax = plt.subplots(subplot_kw={"projection": "3d"})
+    x, y = np.meshgrid(np.arange(3.0), np.arange(4.0))
+    ax.plot_surface(x, y, x * y)
+    kinds, told = pictures.bundle(drawn)
+    plt.close(drawn)
+    assert kinds["image/svg+xml"].startswith("<svg")
+    rows = [line for line in told["figure"]["data"].splitlines() if not line.startswith("#")]
+    assert rows == ["panel,series,x,y,low,high"]
+
+
 def test_other_things_than_algorithms_have_none_of_their_colours():
     assert not set(plots.OTHERS) & set(plots.COLORS.values())
     with matplotlib.rc_context():

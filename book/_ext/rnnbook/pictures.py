@@ -41,7 +41,8 @@ def write(self, node):
         image = f'<img src="{wide}{ink}" alt="{self.attval(node.get("alt", ""))}"/>'
         self.body.append(f'<picture class="in-{mode}">{source}{image}</picture>\n')
     name = "".join(node.parent["ids"][:1]) or "figure"
-    links = ((wide, "svg", "SVG"), (wide.replace(".svg", ".csv"), "csv", "data"))
+    told = node["data"].rstrip().rpartition("\n")[2][:1].isdigit()  # by more than what the columns are called
+    links = ((wide, "svg", "SVG"), (wide.replace(".svg", ".csv"), "csv", "data"))[: 1 + told]
     words = (f'<a href="{address}" download="{name}.{end}">{word}</a>' for address, end, word in links)
     self.body.append(f'<p class="figure-files">{" ".join(words)}</p>\n')
     raise nodes.SkipNode
