@@ -29,6 +29,7 @@ from rnnlab.book import pages
 from rnnlab.descent import clipping
 from rnnlab.dynamics import backward, basins, bifurcations, jacobians, lookup, lyapunov, maps, settling, surface
 from rnnlab.sweeps import summaries
+from rnnlab.tasks import latching
 from rnnlab.training import loop, store
 
 PATIENCE, MEMORY = 5, 8 * 2**30  # seconds for a call, bytes for all
@@ -373,6 +374,36 @@ CASES = [
             "axes": axes,
         },
         {"attractors": st.sampled_from([None, 3, torch.ones(3)]), "steps": count, "beside": count},
+    ),
+    (
+        latching.MinimalTask,
+        {},
+        dict.fromkeys(("length", "informative", "sequences", "updates"), count)
+        | {"reach": positive, "rate": positive, "weight_learns": flag},
+    ),
+    (
+        latching.latch,
+        {"w": torch.full((2,), 1.5)},
+        {"w": st.sampled_from([None, 3, "w", torch.ones(2), torch.full((2,), 2), torch.tensor([2.0, NAN])])},
+    ),
+    (latching.MinimalTask().drawn, {"seeds": torch.arange(2)}, {"seeds": st.sampled_from([None, 3, torch.ones(2)])}),
+    (
+        latching.MinimalTask().learn,
+        {"w": torch.full((2,), 1.5), "noise": torch.ones(1), "seeds": torch.arange(2)},
+        {
+            "w": tensors((), (3,), shape=(2,)),
+            "noise": tensors((), (3,), shape=(1,)),
+            "seeds": st.sampled_from([None, 3, torch.ones(2), torch.arange(3)]),
+        },
+    ),
+    (
+        latching.MinimalTask().gradient,
+        {"w": torch.full((2,), 1.5), "h": torch.zeros(2, 2, 3), "noise": torch.zeros(2, 2, 4, 17)},
+        {
+            "w": tensors((), (3,), shape=(2,)),
+            "h": tensors((2, 3), (3, 2, 3), (2, 3, 3), shape=(2, 2, 3)),
+            "noise": tensors((2, 2, 4), (3, 2, 4, 17), shape=(2, 2, 4, 17)),
+        },
     ),
     (surface.Unit, {}, {"x_0": finite, "steps": count, "target": finite}),
     (
