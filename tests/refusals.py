@@ -27,7 +27,7 @@ import rnnlab
 from rnnlab import bits, statistics, sweeps, values
 from rnnlab.book import pages
 from rnnlab.descent import clipping
-from rnnlab.dynamics import backward, jacobians, lookup, maps, settling, surface
+from rnnlab.dynamics import backward, certificates, fixed_points, jacobians, lookup, maps, settling, surface
 from rnnlab.sweeps import summaries
 from rnnlab.training import loop, store
 
@@ -103,6 +103,7 @@ W_rec, h = torch.eye(3).expand(2, 3, 3).clone(), torch.zeros(2, 4, 3)
 matrices, states = tensors(shape=(2, 3, 3)), tensors(shape=(2, 4, 3))
 points = torch.ones(3, 2)
 axes = (torch.linspace(-1, 1, 4),) * 3
+map = maps.Network(W_rec=W_rec[0], push=h[0, 0], sigma=rnnlab.Tanh())
 some_start = some_thing | st.just(rnnlab.Start(network.theta.numpy()[:1], 0))
 guard = part(rnnlab.Skip, None) | st.sampled_from([rnnlab.Code(), rnnlab.Norm()])
 ALGORITHM = {
@@ -364,12 +365,30 @@ CASES = [
     ),
     (
         lookup.lookup,
-        {
-            "map": maps.Network(W_rec=W_rec[0], push=h[0, 0], sigma=rnnlab.Tanh()),
-            "attractors": torch.eye(3),
-            "axes": axes,
-        },
+        {"map": map, "attractors": torch.eye(3), "axes": axes},
         {"attractors": st.sampled_from([None, 3, torch.ones(3)]), "steps": count, "beside": count},
+    ),
+    (
+        fixed_points.fixed_points,
+        {"map": map, "starts": torch.zeros(2, 3)},
+        {
+            "map": thing,
+            "starts": st.sampled_from([None, 3, torch.ones(3, dtype=torch.int64)]),
+            "period": update,
+            "iterations": update,
+            "tolerance": positive,
+        },
+    ),
+    (
+        certificates.certify,
+        {"map": map, "cycles": [torch.zeros(1, 3)]},
+        {
+            "map": thing,
+            "cycles": but(thing, "", b"", [], ()) | st.sampled_from([[torch.zeros(3)], [torch.zeros(0, 3)], [None]]),
+            "balls": but(thing, None).filter(lambda x: not callable(x)),
+            "within": positive,
+            "precision": count,
+        },
     ),
     (surface.Unit, {}, {"x_0": finite, "steps": count, "target": finite}),
     (
