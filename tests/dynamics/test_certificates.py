@@ -182,3 +182,23 @@ def test_without_flint_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "flint", None)
     with pytest.raises(ModuleNotFoundError, match=r"certify needs python-flint: pip install 'rnnlab\[book\]'"):
         certify(linear(real([0.5])), [real([0.0])])
+
+
+def test_a_cube_has_to_be_as_large_as_what_is_left_and_what_the_slopes_add():
+    """x' = 1 + 0.6 (x - 1), taken at 0 for a constant: the step is 0.4, the root 1 off, and no cube of 0.8 holds it."""
+    slow = Function(lambda x: 0.4 + 0.6 * x, lambda x: torch.zeros(*x.shape, 1, dtype=torch.float64))
+
+    def balls(x):
+        return flint.arb_mat(1, 1, [1 - flint.arb(0.6)]) + x * flint.arb(0.6), flint.arb_mat(1, 1, [0.6])
+
+    assert certify(slow, [real([0.0])], balls=balls, within=1.0).radius.isnan().item()
+    assert certify(slow, [real([0.0])], balls=balls, within=10.0).radius.item() == pytest.approx(6.4)
+
+
+def test_unstable_dimensions_are_not_said_where_the_slopes_in_the_cube_allow_two_answers():
+    turn = Function(lambda x: -0.9 * x, lambda x: torch.full((*x.shape, 1), -0.9, dtype=torch.float64))
+    for width, unstable in ((0.05, 0), (0.2, -1)):
+        slope = flint.arb_mat(1, 1, [flint.arb(-0.9, width)])
+        proved = certify(turn, [real([0.0])], balls=lambda x, slope=slope: (x * flint.arb(-0.9), slope))
+        assert proved.unstable.item() == unstable
+        assert proved.radius.item() < 1e-14

@@ -103,6 +103,14 @@ def test_a_network_of_symmetric_weights_has_real_eigenvalues_and_holds_its_patte
     check_states(found, [(sign * math.tanh(ROOT) * u).tolist() for sign in (-1, 0, 1)])
 
 
+def test_the_index_sum_of_a_network_is_1_for_cycles_too_each_state_counted():
+    """Two latches with weights -2, of which each has 0 and a cycle between -x and x: nine states, as of weights 2."""
+    found = fixed_points(Network(W_rec=-2 * torch.eye(2), push=torch.zeros(2), sigma=Tanh()), spread(1000, 2), period=2)
+    assert sorted(map(len, found.cycles)) == [1, 2, 2, 2, 2]
+    check_states(found, list(itertools.product((-ROOT, 0, ROOT), repeat=2)))
+    assert found.index_sum == 1
+
+
 def test_both_forms_of_a_network_have_the_same_points_and_eigenvalues():
     W = 2 * spread(6, 6, low=-1, high=1)
     forms = {form: Network(W_rec=W, push=spread(6, low=-1, high=1), sigma=Tanh(), form=form) for form in "xh"}
