@@ -27,7 +27,8 @@ import rnnlab
 from rnnlab import bits, statistics, sweeps, values
 from rnnlab.book import pages
 from rnnlab.descent import clipping
-from rnnlab.dynamics import backward, basins, bifurcations, jacobians, lookup, lyapunov, maps, settling, surface
+from rnnlab.dynamics import backward, basins, bifurcations, certificates, fixed_points, jacobians, lookup, lyapunov
+from rnnlab.dynamics import maps, settling, surface
 from rnnlab.sweeps import summaries
 from rnnlab.tasks import latching
 from rnnlab.training import loop, store
@@ -107,6 +108,7 @@ points = torch.ones(3, 2)
 axes = (torch.linspace(-1, 1, 4),) * 3
 latch = maps.Network(W_rec=torch.tensor([[2.0]]), push=torch.zeros(1), sigma=rnnlab.Tanh())
 ends = basins.basins(latch, torch.tensor([[1.0], [-1.0]]), steps=10)
+map = maps.Network(W_rec=W_rec[0], push=h[0, 0], sigma=rnnlab.Tanh())
 some_start = some_thing | st.just(rnnlab.Start(network.theta.numpy()[:1], 0))
 guard = part(rnnlab.Skip, None) | st.sampled_from([rnnlab.Code(), rnnlab.Norm()])
 ALGORITHM = {
@@ -368,11 +370,7 @@ CASES = [
     ),
     (
         lookup.lookup,
-        {
-            "map": maps.Network(W_rec=W_rec[0], push=h[0, 0], sigma=rnnlab.Tanh()),
-            "attractors": torch.eye(3),
-            "axes": axes,
-        },
+        {"map": map, "attractors": torch.eye(3), "axes": axes},
         {"attractors": st.sampled_from([None, 3, torch.ones(3)]), "steps": count, "beside": count},
     ),
     (
@@ -403,6 +401,25 @@ CASES = [
             "w": tensors((), (3,), shape=(2,)),
             "h": tensors((2, 3), (3, 2, 3), (2, 3, 3), shape=(2, 2, 3)),
             "noise": tensors((2, 2, 4), (3, 2, 4, 17), shape=(2, 2, 4, 17)),
+        fixed_points.fixed_points,
+        {"map": map, "starts": torch.zeros(2, 3)},
+        {
+            "map": thing,
+            "starts": st.sampled_from([None, 3, torch.ones(3, dtype=torch.int64)]),
+            "period": update,
+            "iterations": update,
+            "tolerance": positive,
+        },
+    ),
+    (
+        certificates.certify,
+        {"map": map, "cycles": [torch.zeros(1, 3)]},
+        {
+            "map": thing,
+            "cycles": but(thing, "", b"", [], ()) | st.sampled_from([[torch.zeros(3)], [torch.zeros(0, 3)], [None]]),
+            "balls": but(thing, None).filter(lambda x: not callable(x)),
+            "within": positive,
+            "precision": count,
         },
     ),
     (surface.Unit, {}, {"x_0": finite, "steps": count, "target": finite}),

@@ -42,7 +42,5 @@ def test_labels_are_those_that_iteration_finds(seed):
 
 def test_a_grid_of_other_states_than_the_map_s_is_refused():
     map = Network(W_rec=2 * torch.eye(2), push=torch.zeros(2), sigma=Tanh())
-    with pytest.raises(
-        ValueError, match=r"axes must have the 2 numbers of the map.s states last, got .*25, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"axes must have the 2 numbers of the map.s states last, got .*25, 3\)"):
         lookup(map, torch.eye(2), (AXIS[::2],) * 3)
