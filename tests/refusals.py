@@ -27,8 +27,19 @@ import rnnlab
 from rnnlab import bits, statistics, sweeps, values
 from rnnlab.book import pages
 from rnnlab.descent import clipping
-from rnnlab.dynamics import backward, basins, bifurcations, certificates, fixed_points, jacobians, lookup, lyapunov
-from rnnlab.dynamics import maps, settling, surface
+from rnnlab.dynamics import (
+    backward,
+    basins,
+    bifurcations,
+    certificates,
+    fixed_points,
+    jacobians,
+    lookup,
+    lyapunov,
+    maps,
+    settling,
+    surface,
+)
 from rnnlab.sweeps import summaries
 from rnnlab.tasks import latching
 from rnnlab.training import loop, store
@@ -401,6 +412,9 @@ CASES = [
             "w": tensors((), (3,), shape=(2,)),
             "h": tensors((2, 3), (3, 2, 3), (2, 3, 3), shape=(2, 2, 3)),
             "noise": tensors((2, 2, 4), (3, 2, 4, 17), shape=(2, 2, 4, 17)),
+        },
+    ),
+    (
         fixed_points.fixed_points,
         {"map": map, "starts": torch.zeros(2, 3)},
         {
