@@ -92,7 +92,7 @@ def fixed_points(
     """
     if isinstance(map, Network) and map.push.ndim != 1:
         raise ValueError(f"map must have one push for all states, got one of shape {tuple(map.push.shape)}")
-    x, found = _newton(fitting(map, starts), starts.double().flatten(0, -2), period, iterations)
+    x, found = _newton(fitting("starts", starts, map), starts.double().flatten(0, -2), period, iterations)
     ring = orbit([map] * period, x)
     labels, cycles = torch.full(found.shape, LOST), list[Tensor]()
     while (left := found & (labels == LOST)).any():

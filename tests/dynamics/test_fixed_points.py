@@ -139,7 +139,7 @@ def test_growth_and_what_is_unseen_count_finds():
 
 
 def test_other_states_and_several_pushes_are_refused():
-    with pytest.raises(ValueError, match="states must have the 2 numbers"):
+    with pytest.raises(ValueError, match="starts must have the 2 numbers"):
         fixed_points(known.henon(1.4), real([0.0]))
     with pytest.raises(ValueError, match=r"map must have one push for all states, got one of shape \(3, 1\)"):
         fixed_points(Network(W_rec=real([1.0]), push=torch.zeros(3, 1), sigma=Tanh()), torch.zeros(3, 1))
