@@ -400,7 +400,7 @@ CASES = [
         latching.MinimalTask().learn,
         {"w": torch.full((2,), 1.5), "noise": torch.ones(1), "seeds": torch.arange(2)},
         {
-            "w": tensors((), (3,), shape=(2,)),
+            "w": st.sampled_from([None, 3, "w", torch.ones(2, 3), torch.ones(2, dtype=torch.int64)]),
             "noise": tensors((), (3,), shape=(1,)),
             "seeds": st.sampled_from([None, 3, torch.ones(2), torch.arange(3)]),
         },
@@ -409,7 +409,7 @@ CASES = [
         latching.MinimalTask().gradient,
         {"w": torch.full((2,), 1.5), "h": torch.zeros(2, 2, 3), "noise": torch.zeros(2, 2, 4, 17)},
         {
-            "w": tensors((), (3,), shape=(2,)),
+            "w": st.sampled_from([None, 3, "w", torch.ones(2, 3), torch.ones(2, dtype=torch.int64)]),
             "h": tensors((2, 3), (3, 2, 3), (2, 3, 3), shape=(2, 2, 3)),
             "noise": tensors((2, 2, 4), (3, 2, 4, 17), shape=(2, 2, 4, 17)),
         },

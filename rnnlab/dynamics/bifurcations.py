@@ -95,8 +95,11 @@ def branch(
     if not low <= parameter <= high:
         raise ValueError(f"parameter must be from low = {low} to high = {high}, got {parameter}")
     fitting("x", x, family(parameter))
-    begin, within = torch.cat((x.double(), torch.tensor([parameter], dtype=torch.float64))), _Within(family, low, high)
-    start = _place(within, begin, torch.eye(len(begin), dtype=torch.float64)[-1])
+    begin, within = (
+        torch.cat((x.double(), torch.tensor([parameter], dtype=torch.float64, device="cpu"))),
+        _Within(family, low, high),
+    )
+    start = _place(within, begin, torch.eye(len(begin), dtype=torch.float64, device="cpu")[-1])
     if start is None:
         none = begin.new_empty(0, len(x))
         return Branch(none.sum(dim=1), none, none.to(torch.complex128), (), ("no start", "no start"))
@@ -182,7 +185,7 @@ def _last(within: _Within, at: _Place, length: float, kind: str) -> _Place:
 
 def _place(within: _Within, guess: Tensor, tangent: Tensor) -> _Place | None:
     """The fixed point in the plane through the guess that is normal to the tangent, by Newton's method."""
-    z, one = guess, torch.eye(len(guess), dtype=torch.float64)
+    z, one = guess, torch.eye(len(guess), dtype=torch.float64, device="cpu")
     for _ in range(12):
         off, A = _system(within.family, z)
         if not (off.isfinite().all() and A.isfinite().all()):
@@ -209,7 +212,7 @@ def _system(family: Family, z: Tensor) -> tuple[Tensor, Tensor]:
     map, width = family(p), _EPS ** (1 / 3) * max(1.0, abs(p))
     slope = (family(p + width).step(x) - family(p - width).step(x)) / (2 * width)
     J = map.jacobian(x)
-    return map.step(x) - x, torch.cat((J - torch.eye(len(x), dtype=torch.float64), slope[:, None]), dim=1)
+    return map.step(x) - x, torch.cat((J - torch.eye(len(x), dtype=torch.float64, device="cpu"), slope[:, None]), dim=1)
 
 
 def _solved(A: Tensor, tangent: Tensor, right: Tensor) -> Tensor:

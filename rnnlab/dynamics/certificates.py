@@ -72,8 +72,8 @@ def certify(
     finally:
         flint.ctx.prec = before
     return Certificates(
-        torch.tensor([radius for radius, _ in found], dtype=torch.float64),
-        torch.tensor([unstable for _, unstable in found], dtype=torch.int64),
+        torch.tensor([radius for radius, _ in found], dtype=torch.float64, device="cpu"),
+        torch.tensor([unstable for _, unstable in found], dtype=torch.int64, device="cpu"),
     )
 
 
@@ -82,10 +82,10 @@ def _certified(balls: Balls, map: Map, cycle: Tensor, within: float) -> tuple[fl
 
     x, N = cycle[0], map.N
     J = around(map, x[None], len(cycle))[1][0]
-    Y, failed = torch.linalg.inv_ex(torch.eye(N, dtype=torch.float64) - J)
+    Y, failed = torch.linalg.inv_ex(torch.eye(N, dtype=torch.float64, device="cpu") - J)
     if failed or not Y.isfinite().all():
         return torch.nan, -1
-    inverse, center, one = _matrix(Y), _matrix(x[:, None]), _matrix(torch.eye(N))
+    inverse, center, one = _matrix(Y), _matrix(x[:, None]), _matrix(torch.eye(N, dtype=torch.float64, device="cpu"))
     off = inverse * (center - _ring(balls, center, cycle)[0][-1])
     largest = max(float(abs(entry).upper()) for entry in off.entries())
     for radius in (max(widen * largest, 2.0**-50) for widen in (2, 16, 256)):
@@ -116,7 +116,7 @@ def _unstable(slope: Any, J: Tensor) -> int:
         return -1
     blocks = torch.diag(real) + torch.diag(imag[:-1].clamp(min=0), 1) + torch.diag(imag[1:].clamp(max=0), -1)
     Y, V = _matrix(inverse), _matrix(basis)
-    added = Y * (slope * V) - _matrix(blocks), Y * V - _matrix(torch.eye(N))
+    added = Y * (slope * V) - _matrix(blocks), Y * V - _matrix(torch.eye(N, dtype=torch.float64, device="cpu"))
     signs = arb_mat(N, 1, [arb(0, 1)] * N)  # times a row: a ball as large as the sum of its moduli
     sums = [abs(a) + abs(b) for a, b in zip(*((part * signs).entries() for part in added), strict=True)]
     outside = 0

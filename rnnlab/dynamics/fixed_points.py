@@ -52,7 +52,7 @@ class FixedPoints:
         """How many different ones the first starts found, from the first one alone to all of them."""
         labels = self.labels.flatten()
         new = [int((labels == k).int().argmax()) for k in range(len(self.cycles))]
-        return torch.bincount(torch.tensor(new, dtype=torch.int64), minlength=len(labels)).cumsum(0)
+        return torch.bincount(torch.tensor(new, dtype=torch.int64, device="cpu"), minlength=len(labels)).cumsum(0)
 
     @property
     def unseen(self) -> float:
@@ -94,7 +94,7 @@ def fixed_points(
         raise ValueError(f"map must have one push for all states, got one of shape {tuple(map.push.shape)}")
     x, found = _newton(fitting("starts", starts, map), starts.double().flatten(0, -2), period, iterations)
     ring = orbit([map] * period, x)
-    labels, cycles = torch.full(found.shape, LOST), list[Tensor]()
+    labels, cycles = torch.full(found.shape, LOST, dtype=torch.int64, device="cpu"), list[Tensor]()
     while (left := found & (labels == LOST)).any():
         first = ring[:, int(left.int().argmax())]
         back = (first[1:] - first[0]).norm(dim=-1) <= tolerance
@@ -103,7 +103,7 @@ def fixed_points(
         cycles.append(cycle.roll(-int(cycle[:, 0].argmin()), 0))
     spectra = [torch.linalg.eigvals(around(map, cycle[:1], len(cycle))[1][0]) for cycle in cycles]
     eigenvalues = [l[l.abs().argsort(descending=True, stable=True)] for l in spectra]
-    none = torch.zeros(0, map.N, dtype=torch.complex128)
+    none = torch.zeros(0, map.N, dtype=torch.complex128, device="cpu")
     return FixedPoints(
         tuple(cycles), torch.stack(eigenvalues) if cycles else none, labels.reshape(starts.shape[:-1]), map, period
     )
@@ -111,12 +111,16 @@ def fixed_points(
 
 def _newton(map: Map, x: Tensor, period: int, iterations: int) -> tuple[Tensor, Tensor]:
     """The last state from each start, and which of them are as good as rounding allows."""
-    x, found, left = x.clone(), torch.zeros(len(x), dtype=torch.bool), torch.arange(len(x))
+    x, found, left = (
+        x.clone(),
+        torch.zeros(len(x), dtype=torch.bool, device="cpu"),
+        torch.arange(len(x), dtype=torch.int64, device="cpu"),
+    )
     for _ in range(iterations):
         at = x[left]
         y, J = around(map, at, period)
         off = y - at
-        step = torch.linalg.solve_ex(torch.eye(map.N, dtype=torch.float64) - J, off[..., None])[0][..., 0]
+        step = torch.linalg.solve_ex(torch.eye(map.N, dtype=torch.float64, device="cpu") - J, off[..., None])[0][..., 0]
         near = step.norm(dim=-1) <= _NEAR * (1 + at.norm(dim=-1))
         x[left] = at + torch.where(near, 1.0, _share(map, at, step, off, period))[:, None] * step
         found[left[near]] = True
@@ -128,7 +132,10 @@ def _newton(map: Map, x: Tensor, period: int, iterations: int) -> tuple[Tensor, 
 
 def _share(map: Map, x: Tensor, step: Tensor, off: Tensor, period: int) -> Tensor:
     """How much of each Newton step to take: halved until the residual falls, or as small as halving goes."""
-    share, bad = torch.ones(len(x), dtype=torch.float64), torch.arange(len(x))
+    share, bad = (
+        torch.ones(len(x), dtype=torch.float64, device="cpu"),
+        torch.arange(len(x), dtype=torch.int64, device="cpu"),
+    )
     for _ in range(_HALVINGS):
         there = x[bad] + share[bad, None] * step[bad]
         left = (orbit([map] * period, there)[-1] - there).norm(dim=-1)

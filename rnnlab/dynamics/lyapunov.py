@@ -43,7 +43,7 @@ def spectrum(maps: Iterable[Map], x_0: Float[Tensor, "*S N"], *, discard: Natura
         variance estimators in Markov chain Monte Carlo".
     """
     x, logs = x_0.double(), []
-    Q = torch.eye(x.shape[-1], dtype=torch.float64).expand(*x.shape, -1)
+    Q = torch.eye(x.shape[-1], dtype=torch.float64, device="cpu").expand(*x.shape, -1)
     for map in maps:
         J = fitting("x_0", x, map).jacobian(x)
         broken = ~J.isfinite().all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)

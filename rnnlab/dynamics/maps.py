@@ -139,7 +139,7 @@ def check_jacobian(map: Map, x: Float[Tensor, "*S N"], *, tolerance: Positive = 
         ValueError: it differs by more.
     """
     x, width = x.double(), torch.finfo(torch.float64).eps ** (1 / 3)
-    J, shifts = fitting("x", x, map).jacobian(x), width * torch.eye(map.N, dtype=torch.float64)
+    J, shifts = fitting("x", x, map).jacobian(x), width * torch.eye(map.N, dtype=torch.float64, device="cpu")
     columns = [(map.step(x + shift) - map.step(x - shift)) / (2 * width) for shift in shifts]
     off = float((J - torch.stack(columns, dim=-1)).abs().max() / J.abs().max().clamp(min=1))
     if not off <= tolerance:

@@ -111,5 +111,5 @@ class Unit:
             values, vectors = torch.linalg.eigh(hessian)
             here = (vectors * values.abs()[:, None]) @ vectors.mT
             A = here if A is None else beta * A + (1 - beta) * here
-            path.append(path[-1] - torch.linalg.solve(A + damping * torch.eye(2, dtype=g.dtype), g))
+            path.append(path[-1] - torch.linalg.solve(A + damping * torch.eye(2, dtype=g.dtype, device=g.device), g))
         return torch.stack(path)

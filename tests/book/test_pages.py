@@ -362,6 +362,15 @@ def test_all_that_papermill_put_in_beside_the_parameters_is_refused_a_line_each(
     pages.given(page, seeds=pages.integer)
 
 
+@pytest.fixture
+def kept_dtype():
+    """What a page sets for its own process."""
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("kept_dtype")
 @every_page
 def test_a_page_refuses_a_parameter_that_it_does_not_have_before_it_computes(page, monkeypatch):
     # As papermill runs it: the cell of parameters, then one with what was given, then the checks.

@@ -144,7 +144,7 @@ def test_every_point_found_of_a_trained_network_is_certified():
     network = Parameters(torch.as_tensor(theta)[None], Sizes(inputs=6, units=50, outputs=4))
     push = network.W_in[0, :, 2:].mean(dim=1) + network.b[0]
     map = Network(W_rec=network.W_rec[0], push=push, sigma=Tanh(), form="h")
-    starts = 2 * torch.rand(300, 50, generator=torch.Generator().manual_seed(0)) - 1
+    starts = 2 * torch.rand(300, 50, dtype=torch.float32, generator=torch.Generator().manual_seed(0)) - 1
     found = fixed_points(map, starts)
     proved = certify(map, found.cycles)
     assert len(found.cycles) >= 10
