@@ -235,5 +235,5 @@ def _compared(row: xarray.Dataset, again: xarray.Dataset) -> tuple[bool, str]:
     names = [name for name in (*OUTCOMES, *TOTALS) if row[name].notnull() or not name.startswith("fresh")]
     if other := [name for name in names if not np.array_equal(row[name], again[name], equal_nan=True)]:
         alike = row["first_below_1_percent"].notnull() == again["first_below_1_percent"].notnull()
-        return bool(alike), f"by {again.attrs['engine']} instead of {row['engine'].item()}: other {', '.join(other)}"
+        return bool(alike) and not same, f"by {again.attrs['engine']} instead of {row['engine'].item()}: other {', '.join(other)}"
     return True, "the same outcomes"

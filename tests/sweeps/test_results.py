@@ -235,6 +235,8 @@ def test_verifying_trains_again_and_sees_a_bit_that_is_another(tmp_path, monkeyp
     assert said(digest=other, engine=engine, final_rho=rho) == [(True, was)] * 4
     solved = kept["first_below_1_percent"].copy(data=[10.0] * 4)
     assert not any(holds for holds, _ in said(digest=other, engine=engine, first_below_1_percent=solved))
+    none = kept["digest"].copy(data=[""] * 4)
+    assert not any(holds for holds, _ in said(digest=none, final_rho=rho)), "the same engine gives no other outcome"
 
 
 COMMAND = [sys.executable, "-m", "rnnlab", "results"]
