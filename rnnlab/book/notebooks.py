@@ -1,6 +1,7 @@
 """The book's pages as notebooks: which there are, what parameters they have, and whether values for these will do."""
 
 import ast
+import contextlib
 import os
 from copy import deepcopy
 from pathlib import Path
@@ -110,6 +111,22 @@ def profile(root: Path, folder: Path) -> dict[str, dict[str, Any]]:
 def litter(path: Path) -> bool:
     """Return whether a file is one of an editor's or a system's own, by its path or that of a folder above it."""
     return any(part.startswith((".", "#", "__pycache__")) or part.endswith(("~", "#")) for part in path.parts)
+
+
+def meaning(path: Path) -> bytes:
+    """Return what a file says to a page: comments, docstrings and the ends of lines are nothing to it."""
+    content = path.read_bytes()
+    if path.suffix == ".py":
+        with contextlib.suppress(SyntaxError, ValueError):  # it is being written
+            return ast.dump(_Undocumented().visit(ast.parse(content))).encode()
+    return content if path.suffix == ".summary" else content.replace(b"\r\n", b"\n")
+
+
+class _Undocumented(ast.NodeTransformer):
+    """Takes the text that stands for itself, docstrings among it, out of a program."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | ast.Pass:
+        return ast.Pass() if isinstance(node.value, ast.Constant) else node
 
 
 def values(file: Path) -> dict[str, Any]:

@@ -4,8 +4,6 @@ The site, the rebuild, which is the site with other parameters, and the scripts 
 the standard library to run it with.
 """
 
-import ast
-import contextlib
 import hashlib
 import json
 import os
@@ -134,23 +132,9 @@ def _contents(root: Path, sources: Mapping[str, tuple[str, ...]]) -> dict[Path, 
     paths = [path for source in sources for path in sorted({root / source, *(root / source).rglob("*")})]
     endings = {ending for some in sources.values() for ending in some}
     chosen = [path for path in paths if path.suffix in endings and not notebooks.litter(path.relative_to(root))]
-    return {path.relative_to(root): hashlib.sha256(_meaning(path)).hexdigest() for path in chosen if path.is_file()}
-
-
-def _meaning(path: Path) -> bytes:
-    """What a file says to a page."""
-    content = path.read_bytes()
-    if path.suffix == ".py":
-        with contextlib.suppress(SyntaxError, ValueError):  # it is being written
-            return ast.dump(_Undocumented().visit(ast.parse(content))).encode()
-    return content if path.suffix == ".summary" else content.replace(b"\r\n", b"\n")
-
-
-class _Undocumented(ast.NodeTransformer):
-    """Takes the text that stands for itself, docstrings among it, out of a program."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | ast.Pass:
-        return ast.Pass() if isinstance(node.value, ast.Constant) else node
+    return {
+        path.relative_to(root): hashlib.sha256(notebooks.meaning(path)).hexdigest() for path in chosen if path.is_file()
+    }
 
 
 def stamp(root: Path) -> dict[str, Any]:

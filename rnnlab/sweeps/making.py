@@ -234,6 +234,7 @@ def _compared(row: xarray.Dataset, again: xarray.Dataset) -> tuple[bool, str]:
         return False, "other bits by the same engine"
     names = [name for name in (*OUTCOMES, *TOTALS) if row[name].notnull() or not name.startswith("fresh")]
     if other := [name for name in names if not np.array_equal(row[name], again[name], equal_nan=True)]:
-        alike = row["first_below_1_percent"].notnull() == again["first_below_1_percent"].notnull()
-        return bool(alike) and not same, f"by {again.attrs['engine']} instead of {row['engine'].item()}: other {', '.join(other)}"
+        alike = bool(row["first_below_1_percent"].notnull() == again["first_below_1_percent"].notnull())
+        said = f"by {again.attrs['engine']} instead of {row['engine'].item()}: other {', '.join(other)}"
+        return alike and not same, said
     return True, "the same outcomes"
