@@ -16,7 +16,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 1 if a page failed, or 2 if the command was refused."""
     given = _parser().parse_args(arguments)
     try:
-        return given.do(given) or 0
+        status = given.do(given) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads, such as `head`, has enough; and nothing is left to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("rnnlab: interrupted; the same command goes on from there", file=sys.stderr)
         return 130

@@ -174,3 +174,10 @@ def test_citation_and_metadata_agree_with_the_package():
     assert citation["version"] == rnnlab.__version__ == version("rnnlab")
     assert citation["license"] == PROJECT["license"]
     assert [paper["year"] for paper in citation["references"]] == [2013, 1994]
+
+
+def test_a_reader_who_has_enough_ends_a_command_in_silence():
+    status = f"{sys.executable} -m rnnlab results status"
+    line = f"{status} | true; echo ${{PIPESTATUS[0]}}"  # `true` reads nothing
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("0\n", "")
