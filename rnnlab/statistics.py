@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray
@@ -157,6 +159,49 @@ def trend(won: xarray.DataArray, *, draws: Count = 10_000) -> xarray.Dataset:
     moved = rng.permuted(np.tile(lengths, (draws, len(above), 1)), axis=2)
     chance = np.einsum("sl,dsl->d", above, moved) >= (above * lengths).sum() - 1e-9
     return xarray.Dataset({"slope": slope, "p": (1 + chance.sum()) / (1 + draws)})
+
+
+@checked
+def log_rank(one: xarray.DataArray, other: xarray.DataArray, *, draws: Count = 10_000) -> float:
+    """p of a log-rank test of pairs, two-sided: whether something happens sooner to one of a pair than to the other.
+
+    The chance of as much more or less than is expected of those to whom it has not happened yet, summed over strata,
+    if the two of a pair were exchanged: a seed's in all strata at once, since they are no pairs of their own.
+
+    Args:
+        one: update at which it happened, NaN if not by the end, over `seed` and what divides into strata.
+        other: of the other of each pair, likewise.
+        draws: of exchanges.
+
+    Source:
+        Mantel 1966, "Evaluation of survival data and two new rank order statistics arising in its consideration".
+    """
+    sides = [side.transpose("seed", ...).fillna(np.inf).values.reshape(one.sizes["seed"], -1) for side in (one, other)]
+    times = np.stack(sides)  # 2 S strata
+    score = np.isfinite(times).astype(float)
+    for stratum in range(times.shape[2]):
+        when = times[..., stratum]
+        for update in np.unique(when[np.isfinite(when)]):
+            score[..., stratum] -= (when >= update) * (when == update).sum() / (when >= update).sum()
+    apart = (score[0] - score[1]).sum(axis=1)
+    chance = np.abs(np.random.default_rng(0).choice([-1.0, 1.0], (draws, len(apart))) @ apart)
+    return float((1 + (chance >= abs(apart.sum()) - 1e-9).sum()) / (1 + draws))
+
+
+@checked
+def holm(chances: Mapping[Any, float], *, level: Positive = 0.05) -> list[Any]:
+    """What is beyond chance among several tests, by Holm's correction: the names of those p, the least first.
+
+    Args:
+        chances: p by name.
+        level: chance that any of them is there by chance alone, at most.
+
+    Source:
+        Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    order = sorted(chances, key=lambda name: chances[name])
+    passed = [chances[name] * (len(order) - k) <= level for k, name in enumerate(order)]
+    return order[: [*passed, False].index(False)]
 
 
 @checked

@@ -8,7 +8,7 @@ import pytest
 import torch
 import xarray
 
-from rnnlab.statistics import complete, leads, mcnemar, ran, regression, success, trend, wilson
+from rnnlab.statistics import complete, holm, leads, log_rank, mcnemar, ran, regression, success, trend, wilson
 
 # Of four networks three got there; the fourth was tested, and the fifth was never trained.
 RUNS = xarray.Dataset(
@@ -166,3 +166,45 @@ def test_the_chance_of_a_trend_is_that_of_exchanging_lengths_within_seeds_jointl
     twice = trend(won(table, lengths).expand_dims(init=["a", "b"]), draws=40_000)
     assert float(twice.p) == pytest.approx(float(found.p), abs=1e-12)
     assert float(twice.slope) == pytest.approx(float(found.slope), abs=0.05)
+
+
+def times(rows):
+    return xarray.DataArray(np.array(rows, dtype=float), dims=("seed", "length")[: np.ndim(rows)])
+
+
+def mantels(one, other):
+    """Observed less expected events of the first group, event by event, as textbooks tabulate it."""
+    one, other = (np.nan_to_num(np.asarray(side, dtype=float), nan=np.inf) for side in (one, other))
+    difference = 0.0
+    for update in sorted({t for t in (*one, *other) if np.isfinite(t)}):
+        first, second = (one >= update).sum(), (other >= update).sum()
+        events = (one == update).sum() + (other == update).sum()
+        difference += (one == update).sum() - events * first / (first + second)
+    return difference
+
+
+def test_the_chance_of_a_log_rank_is_that_of_exchanging_the_two_of_a_pair():
+    one, other = [2, 3, 3, np.nan, 5, 8, 1], [4, 3, np.nan, 6, 9, np.nan, 7]
+    exchanged = []
+    for flips in itertools.product([False, True], repeat=7):
+        pairs = [(b, a) if flip else (a, b) for a, b, flip in zip(one, other, flips, strict=True)]
+        exchanged.append(abs(mantels(*zip(*pairs, strict=True))))
+    exact = np.mean(np.array(exchanged) >= abs(mantels(one, other)) - 1e-9)
+    assert log_rank(times(one), times(other), draws=40_000) == pytest.approx(exact, abs=5 * math.sqrt(exact / 40_000))
+    assert log_rank(times(other), times(one)) == log_rank(times(one), times(other))
+    assert log_rank(times(one), times(one)) == 1
+
+
+def test_a_log_rank_has_strata_that_are_exchanged_together():
+    one, other = times([[1, 10], [2, 20], [3, 30]]), times([[4, 40], [5, 50], [6, np.nan]])
+    assert log_rank(one, other, draws=40_000) == pytest.approx(2 / 2**3, abs=0.01), "not 2 / 2**6"
+    crossed = log_rank(times([[1, 9], [2, 8], [3, 7]]), times([[9, 1], [8, 2], [7, 3]]))
+    assert crossed == 1, "what is sooner in one stratum and later in the other is neither"
+
+
+def test_holms_correction_is_his_own_example_and_stops_at_the_first_that_fails():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == ["d", "a"]
+    assert holm({"a": 0.03, "b": 0.03}) == [], "not the second without the first"
+    assert holm({"a": 0.05}) == ["a"]
+    assert holm({}) == []
+    assert holm({"a": 0.02, "b": 0.04}, level=0.04) == ["a", "b"]
