@@ -27,7 +27,7 @@ same: book
 	$(BIN)/python -m tests.sites _build/html _build/rebuild/quick/_build/html
 
 test: $(VENV)/.has-test
-	$(BIN)/python -m pytest -n logical --maxprocesses 8
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 # A thousand sweeps' kills; goes on from those already counted in _build/soak.json.
 soak: $(VENV)/.has-test

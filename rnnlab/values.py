@@ -74,6 +74,7 @@ def positive(name: str, value: object, *, zero: bool = False, infinite: bool = F
     return number + 0.0
 
 
+@functools.cache
 def among(*words: str) -> Callable[[str, object], str]:
     """What returns one of these words, or refuses what is none of them by name."""
 

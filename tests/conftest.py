@@ -1,11 +1,14 @@
 """For all tests: shapes and types of the package are checked at every call; in CI nothing is skipped lightly."""
 
+import functools
 import os
 import signal
+import types
+import typing
 
 import hypothesis
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
 # A busy machine is no finding.
 hypothesis.settings.register_profile("rnnlab", deadline=None)
@@ -17,8 +20,33 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some of them are about.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def _kinds(hint):
+    """What a hint is made of."""
+    return [hint, *(kind for part in typing.get_args(hint) for kind in _kinds(part))]
+
+
+def _jaxtyped(function=None, **given):
+    """jaxtyping's own, but of functions whose signature has no array: their types alone are checked, in half the time.
+
+    It binds and checks each call twice, for the lengths of axes, and most calls have none.
+    """
+    if function is None:
+        return functools.partial(_jaxtyped, **given)
+    if isinstance(function, types.FunctionType):
+        hints = [kind for hint in function.__annotations__.values() for kind in _kinds(hint)]
+        if not any(isinstance(hint, str | typing.ForwardRef) or _is_array(hint) for hint in hints):
+            return given["typechecker"](function)
+    return JAXTYPED(function, **given)
+
+
+def _is_array(hint) -> bool:
+    return isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray)
+
+
+JAXTYPED, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _jaxtyped
 # Where a float is asked for, an integer will do.
-install_import_hook("rnnlab", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+jaxtyping.install_import_hook("rnnlab", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 IN_CI = os.environ.get("CI") == "true"
 EXCUSE = "Skipped: needs a GPU"

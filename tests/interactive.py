@@ -5,6 +5,7 @@ of the static one, or says anything but what the package's networks give; writin
 the console; a static figure that is not to be seen on paper, or where no script runs.
 """
 
+import functools
 import json
 import math
 import re
@@ -146,17 +147,13 @@ def descent(data: dict[str, Any], start: Sequence[float], rate: float, limit: fl
 def one_unit(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong with what it says of fixed points on both sides of the folds, and of where starts end."""
     bias, start = (figure.locator(f"input[id$=-{name}]") for name in ("bias", "start"))
-    (b_2, b_1), side = data["folds"], torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    b_2, b_1 = data["folds"]
     for b in (data["biases"][0], b_2 - 0.006, b_2 + 0.006, -2.57, -2.5, b_1 - 0.006, b_1 + 0.006, data["biases"][1]):
         bias.fill(f"{round(b / 0.005) * 0.005:.3f}")
         chosen = float(bias.input_value())
         if (bias.get_attribute("aria-valuetext") or "").replace("−", "-") != f"{chosen:.3f}":
             yield f"at bias {chosen} its slider does not say so"
-        ends = basins(unit(data["weight"], chosen), side)
-        wanted = sorted(cycle.item() for cycle in ends.attractors)
-        if len(wanted) == 2:
-            repels = branch(lambda b: unit(data["weight"], b), side.mean(dim=0), chosen, low=chosen, high=chosen)
-            wanted.insert(1, repels.x[0].item())
+        wanted = fixed_points(data["weight"], chosen)
         for key in ("Home", "End"):
             start.press(key)
             says = json.loads(box.get_attribute("data-told") or '{"points": [], "end": null}')
@@ -175,6 +172,17 @@ def one_unit(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[st
         drawn = figure.locator("svg circle.attracts").count(), figure.locator("svg circle.repels").count()
         if drawn != ((2, 1) if len(wanted) == 3 else (1, 0)):
             yield f"at bias {chosen} it draws {drawn} points that attract and repel"
+
+
+@functools.cache
+def fixed_points(weight: float, bias: float) -> tuple[float, ...]:
+    """Of the package, from low to high: where its starts at 0 and at 1 end, and what lies between two."""
+    side = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    found = sorted(cycle.item() for cycle in basins(unit(weight, bias), side).attractors)
+    if len(found) == 2:
+        repels = branch(lambda b: unit(weight, b), side.mean(dim=0), bias, low=bias, high=bias)
+        found.insert(1, repels.x[0].item())
+    return tuple(found)
 
 
 def unit(weight: float, bias: float) -> Network:

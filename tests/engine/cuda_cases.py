@@ -338,9 +338,8 @@ def test_forms_of_omega_are_right_where_n_or_d_is_zero_and_at_the_bound(form, w)
 def test_a_training_by_it_is_that_of_the_batched_engine(monkeypatch):
     task = NoiselessMemorization((2, 4), 2, 2)
     algorithm = Algorithm.named("MSGD-CR", learning_rate=0.1)
-    spec = rnnlab.Spec(
-        task=task, algorithm=algorithm, units=6, batch=4, updates=3, check_every=2, check_sequences=30, stop="never"
-    )
+    few = {"check_sequences": 30, "confirm_sequences": 30}  # the interpreter takes a second for a thousand
+    spec = rnnlab.Spec(task=task, algorithm=algorithm, units=6, batch=4, updates=3, check_every=2, stop="never", **few)
     with monkeypatch.context() as patch:
         patch.setattr(ensembles, "choose", lambda **_: batched)
         want = rnnlab.train(spec, seeds=1, device="cpu")

@@ -422,6 +422,14 @@ def naming_the_last_symbol(chunk):
     return replace(chunk, targets=chunk.inputs.gather(2, last) % 4)
 
 
+def pieces(task, seeds, updates, chunk):
+    """The first update of each chunk, and its batches; they are drawn for many updates at a time."""
+    for begin in range(0, updates, 64):
+        drawn = naming_the_last_symbol(task.chunk(seeds, torch.arange(begin, min(begin + 64, updates)), batch=5))
+        for first in range(0, len(drawn.inputs), chunk):
+            yield begin + first, Chunk(**{name: x[first : first + chunk] for name, x in drawn.parts.items()})
+
+
 def trained(members, *, algorithm, threads=1, chunk=64, task=MIXED, updates=UPDATES):
     """Parameters and traces of some of three hundred networks, which solve their task, diverge or need the guard."""
     sizes = Sizes(task.inputs, 20, task.outputs)
@@ -434,10 +442,7 @@ def trained(members, *, algorithm, threads=1, chunk=64, task=MIXED, updates=UPDA
     torch.set_num_threads(threads)
     losses, events = [], []
     try:
-        for first in range(0, updates, chunk):
-            batches = naming_the_last_symbol(
-                task.chunk(seeds, torch.arange(first, min(first + chunk, updates)), batch=5)
-            )
+        for first, batches in pieces(task, seeds, updates, chunk):
             trace = cpu.sgd(network, batches, sigma=Tanh(), loss=task.loss, algorithm=algorithm, first_update=first)
             losses.append(trace.loss)
             events.append(trace.events)
