@@ -417,7 +417,7 @@ CASES = [
     (
         latching.TwoSystems,
         {},
-        dict.fromkeys(("length", "informative", "inputs"), count) | {"noise": positive},
+        dict.fromkeys(("length", "informative", "inputs"), update) | {"noise": positive},
     ),
     (
         latching.TwoSystems().drawn,
@@ -425,7 +425,7 @@ CASES = [
         {
             "seeds": st.sampled_from([None, 3, torch.ones(2)]),
             "update": st.sampled_from([None, 3, torch.ones(1), torch.arange(2)]),
-            "sequences": count,
+            "sequences": update,
         },
     ),
     (
