@@ -415,6 +415,39 @@ CASES = [
         },
     ),
     (
+        latching.TwoSystems,
+        {},
+        dict.fromkeys(("length", "informative", "inputs"), update) | {"noise": positive},
+    ),
+    (
+        latching.TwoSystems().drawn,
+        {"seeds": torch.arange(2), "update": torch.arange(1), "sequences": 4},
+        {
+            "seeds": st.sampled_from([None, 3, torch.ones(2)]),
+            "update": st.sampled_from([None, 3, torch.ones(1), torch.arange(2)]),
+            "sequences": update,
+        },
+    ),
+    (
+        latching.TwoSystems(6).gradient,
+        {"p": torch.zeros(2, 5, 3), "w": torch.ones(2, 3), "u": torch.zeros(2, 6, 4, 5), "z": torch.ones(2, 4)},
+        {
+            "p": tensors((2, 5), (3, 5, 3), (2, 4, 3), shape=(2, 5, 3)),
+            "w": tensors((3,), (2, 2), shape=(2, 3)),
+            "u": tensors((6, 4, 5), (2, 6, 3, 5), shape=(2, 6, 4, 5)),
+            "z": tensors((4,), (2, 3), shape=(2, 4)),
+        },
+    ),
+    (
+        latching.TwoSystems(6).taught,
+        {"p": torch.zeros(2, 5, 3), "u": torch.zeros(2, 6, 4, 5), "z": torch.ones(2, 4)},
+        {
+            "p": tensors((2, 5), (3, 5, 3), (2, 4, 3), shape=(2, 5, 3)),
+            "u": tensors((6, 4, 5), (2, 6, 3, 5), shape=(2, 6, 4, 5)),
+            "z": tensors((4,), (2, 3), shape=(2, 4)),
+        },
+    ),
+    (
         fixed_points.fixed_points,
         {"map": map, "starts": torch.zeros(2, 3)},
         {

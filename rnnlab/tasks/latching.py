@@ -1,4 +1,4 @@
-"""The minimal task of 1994: one tanh unit has to keep the sign of its first inputs under noise, and to learn to."""
+"""The minimal task of 1994: a unit has to keep a bit under noise, and to learn to; alone, and fed by another unit."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -152,3 +152,87 @@ def _gradient(w: Tensor, h: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tens
             g_h[:, t - 1] = a.sum(dim=1)
         delta = a * w
     return states[-1], g_w, g_h
+
+
+class Traced(NamedTuple):
+    """B's last states; dC/dp, of the informative steps and of the others; dC/dw; dx_T/dy_L."""
+
+    x: Float[Tensor, "M B K"]
+    far: Float[Tensor, "M I K"]
+    near: Float[Tensor, "M I K"]
+    g_w: Float[Tensor, "M K"]
+    left: Float[Tensor, "M B K"]
+
+
+@dataclass(frozen=True)
+class TwoSystems:
+    """A unit A that is to find out a bit, and a unit B that is to keep it.
+
+    y_t = tanh(p u_t) and x_t = tanh(w x_{t-1} + y_t) from x_0 = 0; the first of A's inputs u_t is the class z = -1 or 1
+    up to the step `informative`, and all inputs have noise at all steps. C is the mean of (x_T - 0.8 z)^2 / 2. Beside
+    each other, on the sequences of each member, stand K systems of other weights.
+
+    Args:
+        length: T, in steps.
+        informative: L, steps that show the class.
+        inputs: of A.
+        noise: standard deviation of the inputs.
+
+    Raises:
+        ValueError: there are more informative steps than steps.
+
+    Source:
+        Bengio, Simard & Frasconi 1994, sections II and IV-C; the units and the inputs are ours.
+    """
+
+    length: Count = 20
+    informative: Count = 3
+    inputs: Count = 5
+    noise: Positive = 0.1
+
+    def __post_init__(self) -> None:
+        """Settle all fields, and refuse more informative steps than there are."""
+        settle(self)
+        if self.length < self.informative:
+            raise refusal("length", f"at least the {self.informative} informative steps", self.length)
+
+    @checked
+    def drawn(
+        self, seeds: Int64[Tensor, "M"], update: Int64[Tensor, "1"], sequences: Count
+    ) -> tuple[Float[Tensor, "M T B I"], Float[Tensor, "M B"]]:
+        """The inputs of as many sequences of each member, and their classes, -1 or 1."""
+        z = 2.0 * bits.integers(seeds, update, high=2, stream=bits.TRAIN, count=sequences)[0] - 1
+        count = self.length * sequences * self.inputs
+        u = self.noise * bits.disturbances(seeds, update, count=count)[0].float()
+        u = u.unflatten(1, (self.length, sequences, self.inputs))
+        u[:, : self.informative, :, 0] += z[:, None]
+        return u, z
+
+    @checked
+    def gradient(
+        self, p: Float[Tensor, "M I K"], w: Float[Tensor, "M K"], u: Float[Tensor, "M T B I"], z: Float[Tensor, "M B"]
+    ) -> Traced:
+        """The derivatives of C, with those for p apart: of the informative steps, and of the others."""
+        y = (u.flatten(1, 2) @ p).tanh_().unflatten(1, u.shape[1:3])
+        x = [torch.zeros_like(y[:, 0])]
+        for y_t in y.unbind(1):
+            x.append((w[:, None] * x[-1] + y_t).tanh_())
+        error = (x[-1] - TARGET * z[..., None]) / z.shape[1]
+        left, terms, g_w = torch.ones_like(error), torch.empty_like(y), torch.zeros_like(w)
+        for t in range(len(x) - 1, 0, -1):
+            left = left * (1 - x[t] ** 2)
+            g_w += (error * left * x[t - 1]).sum(dim=1)
+            terms[:, t - 1] = left  # dx_T/dy_t
+            left = left * w[:, None]
+        L, along = self.informative, terms * error[:, None] * (1 - y**2)
+        far, near = (u[:, s].flatten(1, 2).mT @ along[:, s].flatten(1, 2) for s in (slice(L), slice(L, None)))
+        return Traced(x[-1], far, near, g_w, terms[:, L - 1])
+
+    @checked
+    def taught(
+        self, p: Float[Tensor, "M I K"], u: Float[Tensor, "M T B I"], z: Float[Tensor, "M B"]
+    ) -> Float[Tensor, "M I K"]:
+        """dC/dp if it were A's answer at the last informative step that is held to 0.8 z."""
+        last = u[:, self.informative - 1]  # M B I
+        y = (last @ p).tanh()
+        return last.mT @ ((y - TARGET * z[..., None]) * (1 - y**2)) / z.shape[1]

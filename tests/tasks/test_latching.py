@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnnlab.tasks.latching import Learnt, MinimalTask, latch
+from rnnlab.tasks.latching import Learnt, MinimalTask, TwoSystems, latch
 
 
 def of(*w):
@@ -123,3 +123,61 @@ def test_a_sequence_without_noise_is_refused():
         MinimalTask(3)
     with pytest.raises(ValueError, match="rate must be a positive, finite number, got 0"):
         MinimalTask(rate=0)
+
+
+def chained(task, p, w, u, z):
+    """C of one system as a loop over sequences and steps, with A's outputs shifted by zeros to ask for derivatives."""
+    shift, cost, last = torch.zeros(u.shape[1], u.shape[0], dtype=u.dtype, requires_grad=True), 0, []
+    for b in range(u.shape[1]):
+        x = torch.zeros((), dtype=u.dtype)
+        for t in range(u.shape[0]):
+            x = torch.tanh(w * x + torch.tanh((p[0 if t < task.informative else 1] * u[t, b]).sum()) + shift[b, t])
+        cost = cost + (x - 0.8 * z[b]) ** 2 / 2 / u.shape[1]
+        last.append(x)
+    return cost, torch.stack(last), shift
+
+
+@settings(max_examples=10, deadline=None)
+@given(length=st.integers(2, 7), informative=st.integers(1, 2), w=st.floats(-2, 2), seed=st.integers(0, 99))
+def test_two_systems_have_the_gradient_that_autograd_finds_step_by_step(length, informative, w, seed):
+    task, update = TwoSystems(length, informative, inputs=3, noise=0.5), torch.tensor([seed])
+    u, z = (x.double() for x in task.drawn(torch.arange(2), update, 4))
+    assert (u.shape, z.shape) == ((2, length, 4, 3), (2, 4))
+    p = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = task.gradient(p, of([w, 0.5], [w, 1.5]), u, z)
+    both = p[1, :, 0].expand(2, 3).clone().requires_grad_()  # apart at the informative and at the other steps
+    self_weight = of(w)[0].requires_grad_()
+    cost, last, shift = chained(task, both, self_weight, u[1], z[1])
+    (far, near), g_w = torch.autograd.grad(cost, (both, self_weight), retain_graph=True)
+    (at_each,) = torch.autograd.grad(last.sum(), shift)
+    theirs = (last.detach(), far, near, g_w, at_each[:, informative - 1])
+    for name, ours, known in zip(found._fields, found, theirs, strict=True):
+        torch.testing.assert_close(ours[1, ..., 0], known, rtol=1e-12, atol=1e-15, msg=name)
+
+
+def test_a_unit_that_is_taught_itself_goes_down_its_own_error():
+    task = TwoSystems(8, 2, noise=0.3)
+    u, z = (x.double() for x in task.drawn(torch.arange(3), torch.tensor([4]), 6))
+    p = torch.full((3, 5, 2), 0.3, dtype=torch.float64).requires_grad_()
+    cost = ((torch.einsum("mbi,mik->mbk", u[:, 1], p).tanh() - 0.8 * z[..., None]) ** 2 / 2).mean(dim=1).sum()
+    torch.testing.assert_close(task.taught(p.detach(), u, z), torch.autograd.grad(cost, p)[0], rtol=1e-12, atol=0)
+
+
+def test_the_class_is_shown_in_the_first_input_of_the_informative_steps_alone():
+    u, z = TwoSystems(20, 4, noise=0.1).drawn(torch.arange(50), torch.tensor([1]), 20)
+    shown = (u * z[:, None, :, None]).mean(dim=(0, 2))  # T I
+    wanted = torch.zeros(20, 5)
+    wanted[:4, 0] = 1
+    torch.testing.assert_close(shown, wanted, rtol=0, atol=5 * 0.1 / 1000**0.5)
+    rest = u[:, 4:].flatten()
+    assert float(rest.std()) == pytest.approx(0.1, rel=5 / (2 * len(rest)) ** 0.5)
+    assert set(z.unique().tolist()) == {-1, 1}
+    assert float(z.mean()) == pytest.approx(0, abs=5 / 1000**0.5)
+    alike = TwoSystems(20, 4).drawn(torch.tensor([7]), torch.tensor([1]), 20)
+    for one, other in zip(alike, (u, z), strict=True):
+        assert torch.equal(one[0], other[7])
+
+
+def test_more_informative_steps_than_steps_are_refused():
+    with pytest.raises(ValueError, match="length must be at least the 3 informative steps, got 2"):
+        TwoSystems(2)
