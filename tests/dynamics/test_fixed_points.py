@@ -115,7 +115,8 @@ def test_two_orthogonal_patterns_are_held_by_nine_points_whose_48_other_eigenval
     assert got[:, 2:].max() < 1e-9
     assert found.index_sum == 1  # (1 - 1 + 1)^2
     proved = certify(network, found.cycles)
-    assert proved.radius.isfinite().all() and proved.unstable.tolist() == found.unstable.tolist()
+    assert proved.radius.isfinite().all()
+    assert proved.unstable.tolist() == found.unstable.tolist()
 
 
 def test_the_index_sum_of_a_network_is_1_for_cycles_too_each_state_counted():
