@@ -99,6 +99,20 @@ def test_every_text_has_its_contrast_on_light_and_on_dark_pages_and_lines_keep_t
     assert all(dark[name]["stroke"] == plots.GREEN.lower() for name in lines)
 
 
+def test_hollow_black_marks_are_light_on_dark_pages():
+    """What a mark's definition says beats, in browsers, what is said where it is used; so it says no colour."""
+    drawn, ax = plt.subplots()
+    ax.plot([1, 2], [1, 2], "o", color="black", mfc="none")
+    root = ElementTree.fromstring(pictures.bundle(drawn)[0]["image/svg+xml"])
+    plt.close(drawn)
+    styles = "".join(node.text for node in root.iter(f"{SVG}style"))
+    marks = [node for node in root.iter(f"{SVG}path") if "id" in node.attrib]
+    colored = dict(re.findall(r"[}]\.(\w+){[^}]*stroke:(#\w+)", "}" + styles))
+    assert marks
+    assert [node for node in marks if node.get("class") in colored] == []
+    assert {node.get("class") for node in root.iter(f"{SVG}use")} <= colored.keys()
+
+
 def test_places_are_in_tenths_and_lines_that_bend_lose_nothing():
     ends = np.array([[0.04, 10.06], [20.11, 13.3], [40.0, -7.7777], [41.0, 8.0]])
     data = " \n".join(f"{'ML'[k > 0]} {x} {y}" for k, (x, y) in enumerate(ends)) + " \nz\nM 1.26 2 \nL 3 4 \n"
