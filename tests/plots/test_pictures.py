@@ -101,16 +101,18 @@ def test_every_text_has_its_contrast_on_light_and_on_dark_pages_and_lines_keep_t
 
 def test_hollow_black_marks_are_light_on_dark_pages():
     """What a mark's definition says beats, in browsers, what is said where it is used; so it says no colour."""
-    drawn, ax = plt.subplots()
-    ax.plot([1, 2], [1, 2], "o", color="black", mfc="none")
-    root = ElementTree.fromstring(pictures.bundle(drawn)[0]["image/svg+xml"])
-    plt.close(drawn)
-    styles = "".join(node.text for node in root.iter(f"{SVG}style"))
-    marks = [node for node in root.iter(f"{SVG}path") if "id" in node.attrib]
-    colored = dict(re.findall(r"[}]\.(\w+){[^}]*stroke:(#\w+)", "}" + styles))
+    with matplotlib.rc_context():
+        plots.style()
+        drawn, ax = plt.subplots()
+        ax.plot([1, 2], [1, 2], "o", color="black", mfc="none")
+        svg = pictures.bundle(drawn)[0]["image/svg+xml"]
+        plt.close(drawn)
+    root, (light, dark) = ElementTree.fromstring(svg), rules(svg)
+    marks = [node.get("class") for node in root.iter(f"{SVG}path") if "id" in node.attrib]
+    used = [node.get("class") for node in root.iter(f"{SVG}use")]
     assert marks
-    assert [node for node in marks if node.get("class") in colored] == []
-    assert {node.get("class") for node in root.iter(f"{SVG}use")} <= colored.keys()
+    assert not any("stroke" in light.get(name, {}) for name in marks)
+    assert {(light[name]["stroke"], dark[name]["stroke"]) for name in used} == {("#000000", "#e6e6e6")}
 
 
 def test_places_are_in_tenths_and_lines_that_bend_lose_nothing():
