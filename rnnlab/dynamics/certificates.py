@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rnnlab.dynamics.fixed_points import around
+from rnnlab.dynamics.fixed_points import around, eigen
 from rnnlab.dynamics.maps import Map, Network
 from rnnlab.network.cells import Linear, Sigmoid, Tanh
 from rnnlab.values import Positive, Size, checked, refusal
@@ -108,7 +108,7 @@ def _unstable(slope: Any, J: Tensor) -> int:
     """
     from flint import arb, arb_mat
 
-    eigenvalues, vectors = torch.linalg.eig(J)
+    eigenvalues, vectors = eigen(J)
     real, imag, N = eigenvalues.real, eigenvalues.imag, len(J)
     basis = torch.where(imag >= 0, vectors.real, -vectors.imag)
     inverse, failed = torch.linalg.inv_ex(basis)

@@ -101,7 +101,7 @@ def fixed_points(
         cycle = first[: int(back.int().argmax()) + 1] if back.any() else first[:period]
         labels[left & ((x[:, None] - cycle).norm(dim=-1).amin(dim=-1) <= tolerance)] = len(cycles)
         cycles.append(cycle.roll(-int(cycle[:, 0].argmin()), 0))
-    spectra = [torch.linalg.eigvals(around(map, cycle[:1], len(cycle))[1][0]) for cycle in cycles]
+    spectra = [eigen(around(map, cycle[:1], len(cycle))[1][0])[0] for cycle in cycles]
     eigenvalues = [l[l.abs().argsort(descending=True, stable=True)] for l in spectra]
     none = torch.zeros(0, map.N, dtype=torch.complex128, device="cpu")
     return FixedPoints(
@@ -153,3 +153,12 @@ def around(map: Map, x: Tensor, period: int) -> tuple[Tensor, Tensor]:
         x = map.step(x)
         J = map.jacobian(x) @ J
     return map.step(x), J
+
+
+def eigen(J: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors; LAPACK may give up where many are 0, and does not beside 1."""
+    try:
+        return torch.linalg.eig(J)
+    except torch.linalg.LinAlgError:
+        values, vectors = torch.linalg.eig(J + torch.eye(len(J), dtype=J.dtype, device="cpu"))
+        return values - 1, vectors

@@ -219,6 +219,8 @@ def _inked(node: ElementTree.Element, fill: str, rules: dict[str, str]) -> None:
     """Turn styles into classes, with rules that give texts the contrast they need, and inks theirs on dark pages."""
     style = dict(part.split(": ", 1) for part in node.attrib.pop("style", "").split("; ") if part)
     fill, dark = style.get("fill", fill), {}
+    if node.tag == f"{SVG}path" and "id" in node.attrib:
+        style.pop("stroke", None)  # a mark's: each place where it is used says it again, and what is there counts
     if style.get("font-family", "").startswith("'DejaVu Sans'"):
         style["font-family"] = "'DejaVu Sans', Verdana, sans-serif"
     written = node.tag in (f"{SVG}text", f"{SVG}tspan")

@@ -7,6 +7,7 @@ import mpmath
 import pytest
 import torch
 
+from rnnlab.dynamics.certificates import certify
 from rnnlab.dynamics.fixed_points import LOST, FixedPoints, fixed_points
 from rnnlab.dynamics.maps import Function, Network
 from rnnlab.network.cells import Linear, Tanh
@@ -101,6 +102,21 @@ def test_a_network_of_symmetric_weights_has_real_eigenvalues_and_holds_its_patte
     found = fixed_points(Network(W_rec=2 * u.outer(u) / 5, push=torch.zeros(5), sigma=Tanh(), form="h"), spread(300, 5))
     assert found.eigenvalues.imag.abs().max() < 1e-12
     check_states(found, [(sign * math.tanh(ROOT) * u).tolist() for sign in (-1, 0, 1)])
+
+
+def test_two_orthogonal_patterns_are_held_by_nine_points_whose_48_other_eigenvalues_are_0():
+    """Overlaps a and b with the patterns' sum and difference obey a = tanh 2a; LAPACK fails for so many zeros."""
+    patterns = torch.stack((torch.ones(50), torch.tensor([1.0, -1.0]).repeat(25))).double()
+    network = Network(W_rec=patterns.T @ patterns / 25, push=torch.zeros(50), sigma=Tanh(), form="h")
+    found, slope = fixed_points(network, spread(300, 2, low=-1.0, high=1.0) @ patterns), 2 * (1 - math.tanh(ROOT) ** 2)
+    want = sorted(sorted(pair, reverse=True) for pair in itertools.product((2.0, slope, slope), repeat=2))
+    got = found.eigenvalues.abs()[torch.argsort(found.eigenvalues.abs()[:, :2].sum(dim=1))]
+    torch.testing.assert_close(got[:, :2], real(*sorted(want, key=sum)), rtol=0, atol=1e-9)
+    assert got[:, 2:].max() < 1e-9
+    assert found.index_sum == 1  # (1 - 1 + 1)^2
+    proved = certify(network, found.cycles)
+    assert proved.radius.isfinite().all()
+    assert proved.unstable.tolist() == found.unstable.tolist()
 
 
 def test_the_index_sum_of_a_network_is_1_for_cycles_too_each_state_counted():

@@ -99,6 +99,22 @@ def test_every_text_has_its_contrast_on_light_and_on_dark_pages_and_lines_keep_t
     assert all(dark[name]["stroke"] == plots.GREEN.lower() for name in lines)
 
 
+def test_hollow_black_marks_are_light_on_dark_pages():
+    """What a mark's definition says beats, in browsers, what is said where it is used; so it says no colour."""
+    with matplotlib.rc_context():
+        plots.style()
+        drawn, ax = plt.subplots()
+        ax.plot([1, 2], [1, 2], "o", color="black", mfc="none")
+        svg = pictures.bundle(drawn)[0]["image/svg+xml"]
+        plt.close(drawn)
+    root, (light, dark) = ElementTree.fromstring(svg), rules(svg)
+    marks = [node.get("class") for node in root.iter(f"{SVG}path") if "id" in node.attrib]
+    used = [node.get("class") for node in root.iter(f"{SVG}use")]
+    assert marks
+    assert not any("stroke" in light.get(name, {}) for name in marks)
+    assert {(light[name]["stroke"], dark[name]["stroke"]) for name in used} == {("#000000", "#e6e6e6")}
+
+
 def test_places_are_in_tenths_and_lines_that_bend_lose_nothing():
     ends = np.array([[0.04, 10.06], [20.11, 13.3], [40.0, -7.7777], [41.0, 8.0]])
     data = " \n".join(f"{'ML'[k > 0]} {x} {y}" for k, (x, y) in enumerate(ends)) + " \nz\nM 1.26 2 \nL 3 4 \n"
