@@ -99,6 +99,6 @@ def ends_apart(
     for map, state in ((before, x.double()), (after, y.double())):
         path = [state]
         for _ in range(steps):
-            path = [*path[1 - watched :], fitting("x", path[-1], map).step(path[-1])]
-        ends.append(torch.stack(path[-watched:]))
+            path = [*path, fitting("x", path[-1], map).step(path[-1])][-watched:]
+        ends.append(torch.stack(path))
     return torch.stack([(one - other[-1]).norm(dim=-1).amin(dim=0) for one, other in (ends, ends[::-1])]).amax(dim=0)
