@@ -1,4 +1,4 @@
-"""Spikes against a plain loop; labels on planted bifurcations, crossings and neither, whose answers are closed forms."""
+"""Spikes against a plain loop; labels of planted bifurcations and crossings, and of neither, in closed form."""
 
 import numpy as np
 import pytest
