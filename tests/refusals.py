@@ -32,6 +32,7 @@ from rnnlab.dynamics import (
     basins,
     bifurcations,
     certificates,
+    explosions,
     fixed_points,
     jacobians,
     lookup,
@@ -359,6 +360,11 @@ CASES = [
         },
     ),
     (
+        summaries.write_table,
+        {"table": xarray.Dataset({"a": ("row", [1.0])}), "path": folder / "table"},
+        {"table": thing, "path": thing.filter(lambda x: not isinstance(x, str))},
+    ),
+    (
         summaries.read_summary,
         {"path": folder / "summary"},
         {"path": thing.filter(lambda x: not isinstance(x, str | bytes | int | float))},
@@ -456,6 +462,32 @@ CASES = [
             "period": update,
             "iterations": update,
             "tolerance": positive,
+        },
+    ),
+    (
+        explosions.spikes,
+        {"norm": torch.ones(5)},
+        {
+            "norm": st.sampled_from([None, 3, torch.ones(2, 3), torch.ones(3, dtype=torch.int64)]),
+            "window": update,
+            "factor": positive,
+        },
+    ),
+    (
+        explosions.continued,
+        {"before": map, "after": map, "starts": torch.zeros(2, 3)},
+        {"before": thing, "after": thing, "starts": st.sampled_from([None, 3, torch.ones(3), torch.ones(2, 4)])},
+    ),
+    (
+        explosions.ends_apart,
+        {"before": map, "after": map, "x": torch.zeros(2, 3), "y": torch.ones(2, 3), "steps": 3},
+        {
+            "before": thing,
+            "after": thing,
+            "x": st.sampled_from([None, 3, torch.ones(2, 3, dtype=torch.int64)]),
+            "y": st.sampled_from([None, 3, torch.ones(2, 4), torch.ones(2, 3, dtype=torch.int64)]),
+            "steps": count,
+            "watched": update,
         },
     ),
     (

@@ -37,14 +37,34 @@ def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> No
         kept = np.unique(np.linspace(0, runs.sizes["check"] - 1, checks).round().astype(int))
         thin = runs.drop_vars("theta", errors="ignore").isel(check=kept)
         told = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"}
-        words = thin.assign_attrs(told | runs.attrs).to_dict(data=False)
-        arrays = {str(name): _plain(variable) for name, variable in thin.variables.items()}
-        data = encode(File(SUMMARY, words, arrays), save=np.savez_compressed)
-        if len(data) <= LIMIT:
-            with written(expanded(path).absolute()) as stream:
-                stream.write(data)
+        if _fits(thin.assign_attrs(told | runs.attrs), path):
             return
     raise ValueError(f"runs must be few enough for {LIMIT} bytes, got {dict(runs.sizes)}")
+
+
+@checked
+def write_table(table: xarray.Dataset, path: str | Path) -> None:
+    """Keep a table that is no record of trainings, every digit of it, in a file small enough for the book.
+
+    Args:
+        table: arrays by name; its attributes say how it can be computed again.
+        path: where to; `read_summary` reads it.
+
+    Raises:
+        ValueError: it does not fit into 200 kB.
+    """
+    if not _fits(table, path):
+        raise ValueError(f"table must be small enough for {LIMIT} bytes, got {dict(table.sizes)}")
+
+
+def _fits(table: xarray.Dataset, path: str | Path) -> bool:
+    """Whether the file is small enough; if so, it is written."""
+    arrays = {str(name): _plain(variable) for name, variable in table.variables.items()}
+    data = encode(File(SUMMARY, table.to_dict(data=False), arrays), save=np.savez_compressed)
+    if fits := len(data) <= LIMIT:
+        with written(expanded(path).absolute()) as stream:
+            stream.write(data)
+    return fits
 
 
 @checked

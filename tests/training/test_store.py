@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from rnnlab import INITS, Algorithm, Spec, Start, Store, TemporalOrder, ThreeBitTemporalOrder, sweeps, train
 from rnnlab.__main__ import main
-from rnnlab.sweeps.summaries import read_summary, write_summary
+from rnnlab.sweeps.summaries import read_summary, write_summary, write_table
 from rnnlab.training.progress import Progress
 from rnnlab.training.records import totals
 from rnnlab.training.store import DamagedError, File, Kept, decode, encode
@@ -258,6 +258,17 @@ def test_a_summary_of_a_long_sweep_of_450_networks_fits_into_the_book(tmp_path):
     many = xarray.Dataset({"outcome": (("seed", "check"), draw.normal(size=(20_000, 2)))})
     with pytest.raises(ValueError, match="runs must be few enough for 200000 bytes"):
         write_summary(many.assign(other=many["outcome"].isel(check=0)), tmp_path / "x", command="")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_table_comes_back_to_the_last_digit_and_one_that_is_too_large_is_not_written(tmp_path):
+    numbers = np.random.default_rng(0).normal(size=(40, 2))
+    table = xarray.Dataset({"a": (("row", "kind"), numbers)}, {"kind": ["one", "other"]}, {"date": "today"})
+    write_table(table, tmp_path / "table")
+    xarray.testing.assert_identical(read_summary(tmp_path / "table"), table)
+    large = xarray.Dataset({"a": ("row", np.random.default_rng(1).normal(size=40_000))})
+    with pytest.raises(ValueError, match=r"table must be small enough for 200000 bytes, got \{'row': 40000\}"):
+        write_table(large, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
