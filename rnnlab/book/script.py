@@ -94,6 +94,8 @@ def begin(description: str | None, file: str) -> argparse.Namespace:
     given = parser.parse_args()
     if given.threads < 1:
         parser.error(f"--threads must be at least 1, got {given.threads}")
+    if not Path(file).is_file():  # a pipe that is read once cannot be started again
+        parser.error(f"a script must be a file, got {file}: rnnlab script PAGE > page.py && python page.py")
     running.start_again(file, threads=given.threads)
 
     import matplotlib.pyplot as plt

@@ -177,6 +177,13 @@ def test_parameters_that_the_page_does_not_have_are_refused(page, capsys):
     assert "no page" in capsys.readouterr().err
 
 
+def test_a_script_that_comes_through_a_pipe_is_refused_instead_of_doing_nothing(page):
+    """It starts again, and what was read from the pipe is gone then."""
+    done = subprocess.run([sys.executable], input=written(page, {}), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "a script must be a file, got <stdin>: rnnlab script PAGE > page.py" in done.stderr
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "page.md"
     path.write_text(text, encoding="utf8")
