@@ -41,7 +41,7 @@ def search(
     method: SearchMethod,
     *,
     seeds: Seeds,
-    cap: Count | Sequence[int],
+    cap: int | Sequence[int],
     theta: Float[np.ndarray, "M P"] | None = None,
     sequences: Count = 20,
 ) -> xarray.Dataset:
@@ -61,7 +61,9 @@ def search(
         Over `seed`: whether it `solved` its training set, how many sequences were `presented`, the `error` on 200
         fresh ones, and over `parameter` `theta`.
     """
-    caps = np.array([whole("cap", one) for one in np.broadcast_to(cap, len(seeds)).tolist()])
+    caps = np.array([whole("cap", one) for one in ([cap] * len(seeds) if isinstance(cap, int) else cap)])
+    if len(caps) != len(seeds):
+        raise refusal("cap", f"one number, or {len(seeds)}", cap)
     ids = torch.tensor(seeds, dtype=torch.int64)
     theta = first(task, ids) if theta is None else theta
     problem = Presented(task, ids, cap=caps, sharp=getattr(method, "sharp", False), count=sequences)
