@@ -5,7 +5,8 @@ These are given a small fixed training set, ask as often as they like for what t
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float
 
 from rnnlab import bits
 from rnnlab.tasks.counted import CountedTask, Presented, first
-from rnnlab.values import Count, Kept, Positive, Seeds, checked, refusal, value, whole
+from rnnlab.values import Count, Kept, Positive, Seeds, as_seeds, checked, refusal, value, whole
 
 Array = np.ndarray
 State = dict[str, Array]  # by name, members in front; "theta" is what a trial has so far
@@ -61,35 +62,41 @@ def search(
         Over `seed`: whether it `solved` its training set, how many sequences were `presented`, the `error` on 200
         fresh ones, and over `parameter` `theta`.
     """
-    caps = np.array([whole("cap", one) for one in ([cap] * len(seeds) if isinstance(cap, int) else cap)])
-    if len(caps) != len(seeds):
-        raise refusal("cap", f"one number, or {len(seeds)}", cap)
-    ids = torch.tensor(seeds, dtype=torch.int64)
-    theta = first(task, ids) if theta is None else theta
-    problem = Presented(task, ids, cap=caps, sharp=getattr(method, "sharp", False), count=sequences)
+    ids = as_seeds(seeds)
+    problem = _problem(task, method, ids, cap, sequences)
+    theta = first(task, problem.seeds) if theta is None else theta
     if theta.shape != problem.found.shape:
         raise refusal("theta", f"of shape {problem.found.shape}", theta.shape)
-    state, all_of, n = method.start(theta.copy()), problem.only(np.arange(len(seeds))), 0
+    state, whole_set, there, n = method.start(theta.copy()), problem.only(np.arange(len(ids))), np.arange(len(ids)), 0
     problem.evaluate(theta, counted=False)
-    there = np.arange(len(seeds))
-    while len(there):
-        if not problem.done.all():
-            step = torch.tensor([n], dtype=torch.int64)
-            draw = lambda count: bits.uniforms(problem.seeds, step, stream=bits.NOISE, count=count)[0].double().numpy()
-            state, n = method.step(state, problem, draw), n + 1
-            if not getattr(method, "evaluates", False):
-                problem.evaluate(state["theta"], counted=False)
-            problem.done |= state.get("stuck", False)
+    while True:
         problem.found = np.where(problem.solved[:, None], problem.found, state["theta"])
         for name in ("found", "solved", "presented"):
-            getattr(all_of, name)[there[problem.done]] = getattr(problem, name)[problem.done]
-        if problem.done.any():
-            kept = np.flatnonzero(~problem.done)
-            problem, there = problem.only(kept), there[kept]
-            state = {name: x[kept] for name, x in state.items()}
-    columns = {"solved": all_of.solved, "presented": all_of.presented, "error": all_of.error(all_of.found)}
-    found = {name: ("seed", x) for name, x in columns.items()} | {"theta": (("seed", "parameter"), all_of.found)}
-    return xarray.Dataset(found, {"seed": list(seeds)})
+            getattr(whole_set, name)[there[problem.done]] = getattr(problem, name)[problem.done]
+        going = np.flatnonzero(~problem.done)  # those that have ended are computed no further
+        problem, there, state = problem.only(going), there[going], {name: x[going] for name, x in state.items()}
+        if not len(there):
+            break
+        state, n = method.step(state, problem, partial(_uniform, problem.seeds, n)), n + 1
+        if not getattr(method, "evaluates", False):
+            problem.evaluate(state["theta"], counted=False)
+        problem.done |= state.get("stuck", False)
+    columns = {"solved": whole_set.solved, "presented": whole_set.presented, "error": whole_set.error(whole_set.found)}
+    found = {name: ("seed", x) for name, x in columns.items()} | {"theta": (("seed", "parameter"), whole_set.found)}
+    return xarray.Dataset(found, {"seed": ids})
+
+
+def _problem(task: CountedTask, method: SearchMethod, seeds: list[int], cap: Any, count: int) -> Presented:
+    caps = [whole("cap", one) for one in ([cap] * len(seeds) if isinstance(cap, int) else cap)]
+    if len(caps) != len(seeds):
+        raise refusal("cap", f"one number, or {len(seeds)}", cap)
+    ids, sharp = torch.tensor(seeds, dtype=torch.int64, device="cpu"), getattr(method, "sharp", False)
+    return Presented(task, ids, cap=np.array(caps), sharp=sharp, count=count)
+
+
+def _uniform(seeds: torch.Tensor, step: int, count: int) -> Array:
+    steps = torch.tensor([step], dtype=torch.int64, device="cpu")
+    return bits.uniforms(seeds, steps, stream=bits.NOISE, count=count)[0].double().numpy()
 
 
 def epoch(state: State, problem: Presented, order: Array, update: Callable[[State, Array, int], State]) -> State:
@@ -101,11 +108,7 @@ def epoch(state: State, problem: Presented, order: Array, update: Callable[[Stat
 
 @value
 class BackPropagation:
-    """Plain gradient descent, sequence by sequence.
-
-    Args:
-        rate: learning rate.
-    """
+    """Plain gradient descent, sequence by sequence, by a learning rate."""
 
     rate: Positive = 0.1
 
@@ -127,17 +130,15 @@ class BackPropagation:
 class PseudoNewton:
     """Gradient descent with a rate for each parameter, from its second derivative: eqs. (5) and (6).
 
-    mu, which is added to that, is fixed, or adapted on line: to the nearest one that keeps the largest change between
-    `least` and `most`, with momentum.
+    mu is fixed, or adapted to the nearest that keeps the largest change between `least` and `most`, with momentum.
 
     Args:
         rate: learning rate.
         weighted: whether each step of the sequence has a rate of its own (time-weighted).
-        mu: at the start.
+        mu: added to the second derivative, at the start.
         adaptive: whether it changes.
         momentum: share of mu that stays.
-        least: smallest largest change that mu aims at.
-        most: largest change of a parameter, which is cut off there.
+        least, most: of the largest change; a larger one is cut off.
     """
 
     rate: Positive = 0.01
@@ -172,8 +173,7 @@ class PseudoNewton:
         largest = np.abs(self.change(mu, g, H)).max(axis=1)
         off = np.flatnonzero((largest > self.most) | (largest < self.least))
         wanted, aim = mu.copy(), np.where(largest > self.most, self.most, self.least)[off]
-        low, high = np.full(len(off), np.log(1e-12)), np.full(len(off), np.log(1e6))
-        g, H = g[off], H[off]
+        low, high, g, H = np.full(len(off), np.log(1e-12)), np.full(len(off), np.log(1e6)), g[off], H[off]
         for _ in range(30 if len(off) else 0):  # halve the interval
             middle = (low + high) / 2
             above = np.abs(self.change(np.exp(middle), g, H)).max(axis=1) > aim
@@ -184,13 +184,7 @@ class PseudoNewton:
 
 @value
 class DiscreteError:
-    """Discrete error propagation through units that have signs, sequence by sequence: eqs. (7) to (10).
-
-    Args:
-        rate: learning rate.
-        eps: how far on the other side of 0 a unit is asked to be.
-        literal: see `Presented.signs`.
-    """
+    """Discrete error propagation through units that have signs, by `rate`; the rest is told to `Presented.signs`."""
 
     rate: Positive = 0.03
     eps: Positive = 0.1
@@ -334,5 +328,3 @@ class Annealing:
         share = accepted / self.sweeps
         longer, shorter = 1 + 2 * (share - 0.6).clip(0) / 0.4, 1 + 2 * (0.4 - share).clip(0) / 0.4
         return (moves * longer / shorter).clip(max=100)
-
-

@@ -13,7 +13,7 @@ import xarray
 from rnnlab.methods.search import SearchMethod, search
 from rnnlab.sweeps.summaries import read_summary, write_summary
 from rnnlab.tasks.counted import CountedTask
-from rnnlab.values import Seeds, checked
+from rnnlab.values import Seeds, as_seeds, checked
 
 
 class Cell(NamedTuple):
@@ -56,7 +56,7 @@ def fill(path: str | Path, cells: Iterable[tuple[dict, Cell]], *, seeds: Seeds, 
         held, begun = read_summary(path) if Path(path).exists() else None, time.perf_counter()
         if held is not None and str(tuple(cell)) in held["spec"]:
             continue
-        made = cell.tried(seeds).expand_dims(cell=1).assign_coords(check=[0])
+        made = cell.tried(as_seeds(seeds)).expand_dims(cell=1).assign_coords(check=[0])
         about = {"spec": str(tuple(cell)), "date": str(date.today()), "wall_s": round(time.perf_counter() - begun, 1)}
         made = made.assign_coords({name: ("cell", [x]) for name, x in (labels | about).items()})
         both = made if held is None else xarray.concat([held, made], "cell")

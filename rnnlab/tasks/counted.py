@@ -1,7 +1,6 @@
 """The three tasks of 1994 on which gradients are set against search: small networks, and sequences for many trials.
 
-Arrays are NumPy's, in float64, since networks of one to five units are passed one sequence at a time. Inside a
-network the members come last, where they are next to each other.
+Arrays are NumPy's, whose calls cost least where one to five units are passed one sequence at a time. Members come last.
 """
 
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ class Sequences(NamedTuple):
 
 @runtime_checkable
 class CountedTask(Protocol):
-    """What the three tasks have: N units fed by sources, which are the last states, I inputs and the states so far."""
+    """What the three have: N units fed by sources, which are the last states, I inputs and the states so far."""
 
     length: int
     noise: float
@@ -72,8 +71,8 @@ def sequences(task: CountedTask, seeds: torch.Tensor, *, stream: int, count: int
         count: B.
     """
     T = task.length
-    u = bits.uniforms(seeds, torch.arange(count, dtype=torch.int64), stream=stream, count=1 + 2 * T)
-    u = np.moveaxis(u.double().numpy(), 2, 0)  # 1+2T B M
+    each = torch.arange(count, dtype=torch.int64, device="cpu")
+    u: Array = bits.uniforms(seeds, each, stream=stream, count=1 + 2 * T).double().numpy().transpose(2, 0, 1)
     length = T // 2 + np.floor(u[0] * (T - T // 2 + 1)).astype(int)
     t = np.arange(T)[:, None, None] - (T - length)  # T B M
     drawn, noise = (np.take_along_axis(x, t.clip(0), axis=0) for x in (u[1 : T + 1], u[T + 1 :]))
@@ -84,7 +83,7 @@ def sequences(task: CountedTask, seeds: torch.Tensor, *, stream: int, count: int
 def first(task: CountedTask, seeds: torch.Tensor) -> Array:
     """The parameters that a trial begins with, `M P`, uniform from -0.5 to 0.5."""
     count = sum(rows * columns for rows, columns in (layer.shape for layer in task.layers))
-    u = bits.uniforms(seeds, torch.zeros(1, dtype=torch.int64), stream=bits.INIT, count=count)[0]
+    u = bits.uniforms(seeds, seeds.new_zeros(1), stream=bits.INIT, count=count)[0]
     return REACH * (2 * u.double().numpy() - 1)
 
 
@@ -143,13 +142,12 @@ class TwoSequence:
             raise refusal("length", "at least 10, twice the longest first sequence", self.length)
 
     def inputs(self, t: Array, drawn: Array, noise: Array, seeds: torch.Tensor) -> tuple[Array, Array, Array]:
-        """No inputs but those of the first unit: one of two sequences, then noise."""
-        keys = bits.uniforms(seeds, torch.zeros(1, dtype=torch.int64), stream=bits.INIT, start=64, count=10)[0]
-        keys = 2 * keys.double().numpy().reshape(-1, 2, 5) - 1  # M 2 5
+        """One of two sequences into the first unit, then noise."""
+        u = bits.uniforms(seeds, seeds.new_zeros(1), stream=bits.INIT, start=64, count=10)[0]
+        keys = 2 * u.double().numpy().reshape(-1, 2, 5) - 1  # M 2 5
         sign, T = _balanced(t), len(t)
         known = keys[np.arange(t.shape[2]), (sign > 0).astype(int), t.clip(0, 4)]
-        # What is drawn for a sequence's last step is used for nothing else.
-        size = 3 + np.floor(3 * drawn[-1])
+        size = 3 + np.floor(3 * drawn[-1])  # what is drawn for the last step is used for nothing else
         return np.zeros((T, 0, *sign.shape)), np.where(t < size, known, noise), sign
 
 
@@ -263,7 +261,7 @@ class Presented:
 
     def error(self, theta: Array, *, count: int = 200) -> Array:
         """The share of fresh sequences that a trial has wrong, `M`."""
-        given, wrong = sequences(self.task, self.seeds, stream=bits.TEST, count=count), 0
+        given, wrong = sequences(self.task, self.seeds, stream=bits.TEST, count=count), np.zeros(len(theta))
         for k in range(0, count, 20):
             some = Sequences(*(x[..., k : k + 20, :] for x in given))
             wrong += (self._forward(theta, some) * some.sign <= 0).sum(axis=0)
@@ -288,13 +286,13 @@ class Presented:
         """One sequence through each network: the output, the sequence, all sources and what units are before tanh."""
         self.presented += ~self.done
         given = Sequences(*(x[..., which, np.arange(len(which))][..., None, :] for x in self.training))
-        T, N, I = len(given.live), self.task.units, given.fed.shape[1]  # noqa: E741
+        T, N, I = len(given.live), self.task.units, given.fed.shape[1]
         Z, A = np.empty((T, 2 * N + I, 1, len(which))), np.empty((T, N, 1, len(which)))
         return self._forward(theta, given, Z, A), given, Z, A
 
     def _forward(self, theta: Array, given: Sequences, Z: Array | None = None, A: Array | None = None) -> Array:
         """The last outputs `B M`; with room for them, what was before stays in Z and A."""
-        N, I, W = self.task.units, given.fed.shape[1], self._weights(theta)  # noqa: E741
+        N, I, W = self.task.units, given.fed.shape[1], self._weights(theta)
         Z = np.empty((1, 2 * N + I, *given.sign.shape)) if Z is None else Z
         Z[0, :N] = self.task.start
         for t in range(len(given.live)):

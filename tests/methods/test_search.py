@@ -1,4 +1,4 @@
-"""Methods of search on counted tasks: steps and acceptance by closed form, and trials that do not know of each other."""
+"""Methods of search: steps and acceptance by closed form, and trials that do not know of each other."""
 
 from dataclasses import dataclass
 
@@ -75,7 +75,8 @@ def test_a_region_shrinks_and_moves_when_a_draw_is_better_and_only_then():
     state = method.step(method.start(theta), problem, lambda count: np.ones((2, count)))  # the point itself
     np.testing.assert_array_equal(state["theta"], theta)
     np.testing.assert_array_equal(state["costs"][:, -1], problem.evaluate(theta, counted=False)[0])
-    assert state["half"].tolist() == [4.0, 4.0] and problem.presented.tolist() == [4, 4]
+    assert state["half"].tolist() == [4.0, 4.0]
+    assert problem.presented.tolist() == [4, 4]
     again = method.step(state, problem, middle)  # as good is not better
     assert again["half"].tolist() == [4.0, 4.0]
     goal, wrong = np.array([2.0, 1.0, -1.0]), np.array([2.0, -1.0, 1.0])
@@ -123,7 +124,8 @@ def test_a_trial_is_the_same_alone_as_among_others_and_ends_at_its_cap(task, met
     assert many.sel(seed=[3]).identical(alone)
     guesses = isinstance(method, Guessing)
     assert (many.presented[~many.solved] == 40).all() or guesses
-    assert ((many.presented % 4 == 0).all() or guesses) and (many.presented <= 40 + 3 * guesses).all()
+    assert (many.presented % 4 == 0).all() or guesses
+    assert (many.presented <= 40 + 3 * guesses).all()
 
 
 @pytest.mark.parametrize("method", METHODS[3:], ids=str)
@@ -162,4 +164,5 @@ def test_a_method_from_outside_of_a_few_lines_searches_like_any_other():
             return {"theta": theta}
 
     made = search(Latch(8), Halfway(), seeds=3, cap=200)
-    assert made.solved.all() and (made.presented < 200).all()
+    assert made.solved.all()
+    assert (made.presented < 200).all()

@@ -10,13 +10,17 @@ from rnnlab.tasks.counted import Latch
 
 def test_a_table_is_filled_by_cell_and_what_is_there_is_not_made_again(tmp_path):
     path, how = tmp_path / "some.summary", {"seeds": [3, 4], "command": "make it"}
-    cells = [({"method": "BP"}, Cell(Latch(4), BackPropagation(1.0), 40)), ({"method": "G"}, Cell(Latch(4), Guessing(), 400))]
+    cells = [
+        ({"method": "BP"}, Cell(Latch(4), BackPropagation(1.0), 40)),
+        ({"method": "G"}, Cell(Latch(4), Guessing(), 400)),
+    ]
     assert next(fill(path, cells, **how)) == {"method": "BP"}  # and then it is ended
     assert read_summary(path)["method"].values.tolist() == ["BP"]
     assert list(fill(path, cells, **how)) == [{"method": "G"}]
     kept = read_summary(path)
     assert list(fill(path, cells, **how)) == []
-    assert kept.identical(read_summary(path)) and kept.attrs["command"] == "make it"
+    assert kept.identical(read_summary(path))
+    assert kept.attrs["command"] == "make it"
     for n, (_, cell) in enumerate(cells):
         alone = search(cell.task, cell.method, seeds=[3, 4], cap=cell.cap)
         for name in ("solved", "presented", "error"):
@@ -34,4 +38,6 @@ def test_lengths_before_the_last_go_on_from_each_other_within_one_budget():
     three = search(Latch(8), method, seeds=seeds, cap=(120 - used).tolist(), theta=two["theta"].values)
     np.testing.assert_array_equal(made["presented"], used + three["presented"].values)
     np.testing.assert_array_equal(made["solved"], three["solved"])
-    assert (made["presented"] <= 120).all() and (used > 0).any() and not made["solved"].all()
+    assert (made["presented"] <= 120).all()
+    assert (used > 0).any()
+    assert not made["solved"].all()

@@ -1,4 +1,4 @@
-"""The three counted tasks: their networks against a loop in PyTorch, and their sequences against what the paper says."""
+"""The counted tasks: networks against a loop in PyTorch, and sequences against what the paper says."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,10 @@ def test_derivatives_of_all_steps_add_up_to_those_of_autograd(task):
             if k == which[m]:
                 wanted = torch.stack(torch.autograd.grad(cost, parts, retain_graph=True)).numpy()
                 np.testing.assert_allclose(g[m].sum(axis=0), wanted, rtol=1e-12, atol=1e-15)
-        assert g[m, ~problem.training.live[:, which[m], m]].tolist() == (g[m, ~problem.training.live[:, which[m], m]] * 0).tolist()
+        assert (
+            g[m, ~problem.training.live[:, which[m], m]].tolist()
+            == (g[m, ~problem.training.live[:, which[m], m]] * 0).tolist()
+        )
     np.testing.assert_allclose(costs, mean, rtol=1e-13)
     assert (H >= 0).all()
 
@@ -153,11 +156,12 @@ def test_sequences_are_as_long_and_as_noisy_as_the_paper_says_and_each_trials_ow
     given = sequences(task, torch.arange(40), stream=bits.TRAIN, count=50)
     lengths = given.live.sum(axis=0)
     assert set(np.unique(lengths)) == set(range(6, 13))
-    assert (np.bincount(lengths.ravel())[6:] / 2000 == pytest.approx(1 / 7, abs=0.03))
-    assert given.live[-1].all() and (np.diff(given.live.astype(int), axis=0) >= 0).all()
+    assert np.bincount(lengths.ravel())[6:] / 2000 == pytest.approx(1 / 7, abs=0.03)
+    assert given.live[-1].all()
+    assert (np.diff(given.live.astype(int), axis=0) >= 0).all()
     alone = sequences(task, torch.tensor([7]), stream=bits.TRAIN, count=50)
     other = sequences(task, torch.tensor([7]), stream=bits.TEST, count=50)
-    for x, one, fresh in zip(given, alone, other, strict=True):
+    for x, one, _fresh in zip(given, alone, other, strict=True):
         np.testing.assert_array_equal(x[..., 7:8], one)
     assert (alone.push != other.push).any() or (alone.fed != other.fed).any()
 
@@ -166,18 +170,21 @@ def test_classes_are_told_by_the_first_inputs_and_parity_by_the_number_of_ones()
     latch = sequences(Latch(12), SEEDS, stream=bits.TRAIN, count=6)
     assert latch.sign.tolist() == [[s] * 3 for s in (-1, 1, -1, 1, -1, 1)]
     np.testing.assert_array_equal(latch.fed.sum(axis=0), np.stack((latch.sign > 0, latch.sign < 0)))
-    assert (latch.push[(latch.fed.sum(axis=1) > 0)] == 0).all() and 0.19 < np.abs(latch.push[latch.live]).max() <= 0.2
+    assert (latch.push[(latch.fed.sum(axis=1) > 0)] == 0).all()
+    assert 0.19 < np.abs(latch.push[latch.live]).max() <= 0.2
     two = sequences(TwoSequence(12), SEEDS, stream=bits.TRAIN, count=60)
     for m in range(3):
         own = [two.push[two.live[:, k, m], k, m] for k in range(60)]
         for sign in (0, 1):
             same = [x[0] for x in own[sign::2]], [x[2] for x in own[sign::2]]
             assert len(set(same[0])) == len(set(same[1])) == 1
-        assert len({x[3] for x in own}) > 10 and len({x[0] for x in own}) == 2
+        assert len({x[3] for x in own}) > 10
+        assert len({x[0] for x in own}) == 2
     parity = sequences(Parity(12), SEEDS, stream=bits.TRAIN, count=60)
     ones = ((parity.fed[:, 0] > 0) & parity.live).sum(axis=0)
     np.testing.assert_array_equal(parity.sign, np.where(ones % 2, 1, -1))
-    assert np.abs(np.abs(parity.fed[:, 0]) - 1).max() <= 0.2 and 0.4 < (parity.sign > 0).mean() < 0.6
+    assert np.abs(np.abs(parity.fed[:, 0]) - 1).max() <= 0.2
+    assert 0.4 < (parity.sign > 0).mean() < 0.6
 
 
 def test_what_is_too_short_for_its_keys_is_refused():
