@@ -46,7 +46,7 @@ def fill(path: str | Path, cells: Iterable[tuple[dict, Cell]], *, seeds: Seeds, 
     Args:
         path: of the summary.
         cells: each with labels, which become coordinates; one is there if it was made by the same `Cell`.
-        seeds: of all.
+        seeds: of all of these; a summary may hold other cells of other seeds.
         command: how the summary is made again.
 
     Yields:
@@ -59,6 +59,16 @@ def fill(path: str | Path, cells: Iterable[tuple[dict, Cell]], *, seeds: Seeds, 
         made = cell.tried(as_seeds(seeds)).expand_dims(cell=1).assign_coords(check=[0])
         about = {"spec": str(tuple(cell)), "date": str(date.today()), "wall_s": round(time.perf_counter() - begun, 1)}
         made = made.assign_coords({name: ("cell", [x]) for name, x in (labels | about).items()})
-        both = made if held is None else xarray.concat([held, made], "cell")
+        none = {"solved": False, "presented": -1, "error": np.nan}  # of seeds that are others' alone
+        both = made if held is None else xarray.concat([held, made], "cell", join="outer", fill_value=none)
         write_summary(both.assign_attrs(engine=f"numpy {np.__version__}"), path, command=command)
         yield labels
+
+
+def by_labels(kept: xarray.Dataset, *names: str) -> dict[tuple[Any, ...], xarray.Dataset]:
+    """The cells of a summary, each with the seeds that it was tried on, by what some of their labels are."""
+    labels = zip(*(kept[name].values.tolist() for name in names), strict=True)
+    cells = (kept.isel(cell=i) for i in range(kept.sizes["cell"]))
+    return {
+        label: one.isel(seed=np.flatnonzero(one["presented"] >= 0)) for label, one in zip(labels, cells, strict=True)
+    }

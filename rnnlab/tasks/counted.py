@@ -295,6 +295,7 @@ class Presented:
         N, I, W = self.task.units, given.fed.shape[1], self._weights(theta)
         Z = np.empty((1, 2 * N + I, *given.sign.shape)) if Z is None else Z
         Z[0, :N] = self.task.start
+        begun = given.live.all(axis=(1, 2)).tolist()
         for t in range(len(given.live)):
             z = Z[t % len(Z)]
             z[N : N + I] = given.fed[t]
@@ -305,7 +306,7 @@ class Presented:
                 if A is not None:
                     A[t, u:v] = a
                 x = np.where(a >= 0, 1.0, -1.0) if self.sharp else np.tanh(a)
-                z[N + I + u : N + I + v] = np.where(given.live[t], x, self.task.start)
+                z[N + I + u : N + I + v] = x if begun[t] else np.where(given.live[t], x, self.task.start)
             if t + 1 < len(given.live):
                 Z[(t + 1) % len(Z), :N] = z[N + I :]
         return z[-1]
@@ -319,14 +320,13 @@ class Presented:
         for t in reversed(range(T)):
             for (u, v, sources), w in zip(reversed(self.task.layers), reversed(W), strict=True):
                 D[t, :, u:v] = local(t, slice(u, v), E[:, S - N + u : S - N + v])
-                E[:, sources] += (w * D[t, :, u:v, None]).sum(axis=1)
+                parts = w * D[t, :, u:v, None]
+                E[:, sources] += parts[:, 0] if v - u == 1 else parts.sum(axis=1)
             E[:, S - N :], E[:, : S - N] = E[:, :N], 0
         return D
 
     def _instances(self, D: Array, Z: Array) -> Array:
         """What errors and sources give for each parameter and step, `M T P`."""
         T, M = len(D), D.shape[-1]
-        parts = [
-            (D[:, u:v, None] * Z[:, None, sources]).sum(axis=3).reshape(T, -1, M) for u, v, sources in self.task.layers
-        ]
+        parts = [(D[:, u:v, None, 0] * Z[:, None, sources, 0]).reshape(T, -1, M) for u, v, sources in self.task.layers]
         return np.moveaxis(np.concatenate(parts, axis=1), -1, 0)

@@ -4,7 +4,7 @@ import numpy as np
 
 from rnnlab.methods.search import BackPropagation, Guessing, search
 from rnnlab.sweeps import read_summary
-from rnnlab.sweeps.searches import Cell, fill
+from rnnlab.sweeps.searches import Cell, by_labels, fill
 from rnnlab.tasks.counted import Latch
 
 
@@ -25,6 +25,14 @@ def test_a_table_is_filled_by_cell_and_what_is_there_is_not_made_again(tmp_path)
         alone = search(cell.task, cell.method, seeds=[3, 4], cap=cell.cap)
         for name in ("solved", "presented", "error"):
             np.testing.assert_array_equal(kept[name].isel(cell=n), alone[name])
+    assert list(fill(path, [({"method": "more"}, Cell(Latch(6), Guessing(), 400))], seeds=[4], command="")) != []
+    by = by_labels(read_summary(path), "method")
+    assert {name: one["seed"].values.tolist() for name, one in by.items()} == {
+        ("BP",): [3, 4],
+        ("G",): [3, 4],
+        ("more",): [4],
+    }
+    assert by["G",].equals(kept.isel(cell=1))
     other = Cell(Latch(4), BackPropagation(0.5), 40)  # of the same name, but not the same
     assert list(fill(path, [({"method": "BP"}, other)], **how)) == [{"method": "BP"}]
 
