@@ -19,7 +19,7 @@ LIMIT = 2.0  # of the errors of units that have signs: E[S(g)] = g needs these e
 
 
 class Layer(NamedTuple):
-    """Units `first` to `last`, each fed with all `sources`, from one to another."""
+    """Units from the first to the last, each fed with all `sources`, with weights of a `shape`."""
 
     first: int
     last: int
@@ -27,7 +27,6 @@ class Layer(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of its weights."""
         return self.last - self.first, self.sources.stop - self.sources.start
 
 
@@ -183,8 +182,7 @@ class Presented:
     """A task for M trials side by side, which counts how many sequences each has passed through its network.
 
     Args:
-        task: one of the three.
-        seeds: of the trials.
+        task, seeds: of the trials.
         cap: presentations after which a trial ends, of each.
         sharp: whether units have signs as states, or tanh.
         count: training sequences of each trial.
