@@ -298,7 +298,7 @@ class Presented:
             z = Z[t % len(Z)]
             z[N : N + I] = given.fed[t]
             for (u, v, sources), w in zip(self.task.layers, W, strict=True):
-                a = (w * z[sources]).sum(axis=1)
+                a: Array = (w * z[sources]).sum(axis=1)
                 if u == 0:
                     a[0] += given.push[t]
                 if A is not None:
@@ -318,7 +318,7 @@ class Presented:
         for t in reversed(range(T)):
             for (u, v, sources), w in zip(reversed(self.task.layers), reversed(W), strict=True):
                 D[t, :, u:v] = local(t, slice(u, v), E[:, S - N + u : S - N + v])
-                parts = w * D[t, :, u:v, None]
+                parts: Array = w * D[t, :, u:v, None]
                 E[:, sources] += parts[:, 0] if v - u == 1 else parts.sum(axis=1)
             E[:, S - N :], E[:, : S - N] = E[:, :N], 0
         return D
