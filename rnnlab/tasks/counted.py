@@ -293,7 +293,7 @@ class Presented:
         N, I, W = self.task.units, given.fed.shape[1], self._weights(theta)
         Z = np.empty((1, 2 * N + I, *given.sign.shape)) if Z is None else Z
         Z[0, :N] = self.task.start
-        begun = given.live.all(axis=(1, 2)).tolist()
+        begun: Array = np.array(given.live.all(axis=(1, 2)))
         for t in range(len(given.live)):
             z = Z[t % len(Z)]
             z[N : N + I] = given.fed[t]
