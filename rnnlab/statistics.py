@@ -2,16 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import xarray
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rnnlab.training.records import EVENTS
-from rnnlab.values import Count, Positive, checked
+from rnnlab.values import Count, Positive, checked, refusal
 
 
 @checked
@@ -54,6 +53,58 @@ def mcnemar(one: Bool[Tensor, "M"], other: Bool[Tensor, "M"]) -> float:
     first, second = int((one & ~other).sum()), int((other & ~one).sum())
     tail = sum(math.comb(first + second, k) for k in range(min(first, second) + 1))
     return min(1.0, 2 * tail / 2 ** (first + second))
+
+
+@checked
+def wilcoxon(d: Float[np.ndarray, "M"]) -> float:
+    """p of Wilcoxon's signed-rank test, two-sided, by its normal limit: whether differences lie evenly about 0.
+
+    Those that are 0 tell nothing; without any other p is 1.
+
+    Args:
+        d: of each pair, in any unit.
+
+    Source:
+        Wilcoxon 1945, "Individual comparisons by ranking methods".
+    """
+    size = np.abs(d[d != 0])
+    rank = (size[:, None] > size).sum(axis=1) + ((size[:, None] == size).sum(axis=1) + 1) / 2
+    return math.erfc(abs((np.sign(d[d != 0]) * rank).sum()) / math.sqrt(2 * max(1.0, (rank**2).sum())))
+
+
+@checked
+def jonckheere(x: Float[np.ndarray, "M L"]) -> float:
+    """p of as many pairs that rise from a column to a later one within the rows, one-sided, by the normal limit.
+
+    It is the chance if each row's values were exchanged at random.
+
+    Args:
+        x: a row for each seed, a column for each of up to seven values of what it may rise with.
+
+    Raises:
+        ValueError: there are more columns.
+
+    Source:
+        Jonckheere 1954, "A distribution-free k-sample test against ordered alternatives", with rows as blocks.
+    """
+    if x.shape[1] > 7:
+        raise refusal("x", "of at most 7 columns, whose orders are all tried", x.shape)
+    one, two = np.triu_indices(x.shape[1], 1)
+    orders = [list(order) for order in itertools.permutations(range(x.shape[1]))]
+    S = np.stack([np.sign(x[:, order][:, two] - x[:, order][:, one]).sum(axis=1) for order in orders])
+    return math.erfc(S[0].sum() / math.sqrt(2 * max(1.0, (S**2).mean(axis=0).sum()))) / 2
+
+
+@checked
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Values of p corrected for their number, by Holm's steps, in their order.
+
+    Source:
+        Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    order = np.argsort(p)
+    steps = np.maximum.accumulate(np.array(p)[order] * np.arange(len(p), 0, -1))
+    return steps.clip(max=1)[order.argsort()]
 
 
 @checked
@@ -186,22 +237,6 @@ def log_rank(one: xarray.DataArray, other: xarray.DataArray, *, draws: Count = 1
     apart = (score[0] - score[1]).sum(axis=1)
     chance = np.abs(np.random.default_rng(0).choice([-1.0, 1.0], (draws, len(apart))) @ apart)
     return float((1 + (chance >= abs(apart.sum()) - 1e-9).sum()) / (1 + draws))
-
-
-@checked
-def holm(chances: Mapping[Any, float], *, level: Positive = 0.05) -> list[Any]:
-    """What is beyond chance among several tests, by Holm's correction: the names of those p, the least first.
-
-    Args:
-        chances: p by name.
-        level: chance that any of them is there by chance alone, at most.
-
-    Source:
-        Holm 1979, "A simple sequentially rejective multiple test procedure".
-    """
-    order = sorted(chances, key=lambda name: chances[name])
-    passed = [chances[name] * (len(order) - k) <= level for k, name in enumerate(order)]
-    return order[: [*passed, False].index(False)]
 
 
 @checked

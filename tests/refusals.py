@@ -41,8 +41,9 @@ from rnnlab.dynamics import (
     settling,
     surface,
 )
+from rnnlab.methods import search
 from rnnlab.sweeps import summaries
-from rnnlab.tasks import latching
+from rnnlab.tasks import counted, latching
 from rnnlab.training import loop, store
 
 PATIENCE, MEMORY = 5, 8 * 2**30  # seconds for a call, bytes for all
@@ -275,6 +276,39 @@ CASES = [
     ),
     (values.as_seeds, {"seeds": 3}, {"seeds": seeds}),
     (spec.id, {"seed": 3}, {"seed": natural}),
+    (statistics.wilcoxon, {"d": np.ones(3)}, {"d": st.sampled_from([None, 3, "d", np.ones((2, 2, 2)), torch.ones(3)])}),
+    (statistics.jonckheere, {"x": np.eye(3)}, {"x": st.sampled_from([None, 3, "d", np.ones((2, 8)), torch.ones(3)])}),
+    (statistics.holm, {"p": [0.1, 0.2]}, {"p": st.sampled_from([None, 3, "p", [NAN], ["a"]])}),
+    (counted.Latch, {}, {"length": count, "noise": not_negative}),
+    (counted.TwoSequence, {}, {"length": count | st.sampled_from([9]), "noise": not_negative}),
+    (counted.Parity, {}, {"length": count, "noise": not_negative, "start": finite}),
+    (search.BackPropagation, {}, {"rate": positive}),
+    (
+        search.PseudoNewton,
+        {},
+        dict.fromkeys(("rate", "mu", "least", "most"), positive)
+        | {"weighted": flag, "adaptive": flag, "momentum": st.sampled_from([None, 1, -0.5, NAN])},
+    ),
+    (search.DiscreteError, {}, {"rate": positive, "eps": positive, "literal": flag}),
+    (search.Guessing, {}, {"reach": positive}),
+    (search.MultiGrid, {}, {"half": positive, "shrink": st.sampled_from([None, 1, -0.5, NAN])}),
+    (
+        search.Annealing,
+        {},
+        {"sweeps": count, "adjustments": count, "temperature": positive, "cooling": st.sampled_from([None, 1, NAN])},
+    ),
+    (
+        search.search,
+        {"task": counted.Latch(4), "method": search.Guessing(), "seeds": 2, "cap": 40},
+        {
+            "task": thing,
+            "method": thing,
+            "seeds": THINGS | st.sampled_from([0, -1]),
+            "cap": THINGS | NUMBERS | st.sampled_from([0, [1], [1, 2, 3], [0, 1]]),
+            "theta": st.sampled_from([3, "t", np.ones((2, 2)), np.ones(3), torch.ones(2, 3)]),
+            "sequences": st.sampled_from([None, 0, -1, 2.5, "3"]),
+        },
+    ),
     (
         statistics.mcnemar,
         {"one": torch.ones(3) > 0, "other": torch.ones(3) > 1},

@@ -8,7 +8,20 @@ import pytest
 import torch
 import xarray
 
-from rnnlab.statistics import complete, holm, leads, log_rank, mcnemar, ran, regression, success, trend, wilson
+from rnnlab.statistics import (
+    complete,
+    holm,
+    jonckheere,
+    leads,
+    log_rank,
+    mcnemar,
+    ran,
+    regression,
+    success,
+    trend,
+    wilcoxon,
+    wilson,
+)
 
 # Of four networks three got there; the fourth was tested, and the fifth was never trained.
 RUNS = xarray.Dataset(
@@ -29,6 +42,35 @@ def test_three_of_four_and_a_quantile_of_two():
     # (1/2 + 4/2/16 -+ 2 sqrt(1/64 + 4/4/256)) / (1 + 4/16), where 2/16 is weight / 2
     half = 2 * (1 / 64 + 1 / 256) ** 0.5
     assert wilson(8, 16, z=2) == pytest.approx(((0.625 - half) / 1.25, (0.625 + half) / 1.25), rel=1e-12)
+
+
+def test_wilcoxons_p_is_the_normal_limit_of_all_ways_to_give_ranks_their_signs():
+    d = np.array([0.3, -1.0, 0.0, 2.0, 1.0, 5.0, -0.3, 4.0])
+    ranks = [1.5, 3.5, 5, 3.5, 7, 1.5, 6]  # of what is not 0; ties share theirs
+    sums = [sum(s * r for s, r in zip(signs, ranks, strict=True)) for signs in itertools.product((-1, 1), repeat=7)]
+    z = (1.5 - 3.5 + 5 + 3.5 + 7 - 1.5 + 6) / np.std(sums)
+    assert wilcoxon(d) == wilcoxon(-d) == pytest.approx(2 * (1 - 0.5 * (1 + math.erf(z / 2**0.5))), rel=1e-12)
+    assert wilcoxon(np.zeros(4)) == wilcoxon(np.array([1.0, -1.0])) == 1
+    rng = np.random.default_rng(0)
+    p = [wilcoxon(x) for x in rng.normal(size=(2000, 30))]
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.015)  # 3 standard errors
+
+
+def test_jonckheeres_p_of_two_columns_is_the_sign_tests_and_of_three_counts_pairs():
+    x = np.array([[0.0, 1.0], [2.0, 3.0], [5.0, 4.0], [1.0, 2.0], [7.0, 7.0]])  # 3 rise, 1 falls
+    assert jonckheere(x) == pytest.approx(0.5 * math.erfc((3 - 1) / 4**0.5 / 2**0.5), rel=1e-12)
+    # 3 pairs rise of 3: the six orders have 3, 1, 1, -1, -1, -3, of which the mean square is 22 / 6.
+    assert jonckheere(np.array([[1.0, 2.0, 3.0]])) == pytest.approx(
+        0.5 * math.erfc(3 / (22 / 6) ** 0.5 / 2**0.5), rel=1e-12
+    )
+    assert jonckheere(np.zeros((3, 3))) == 0.5
+    with pytest.raises(ValueError, match="x must be of at most 7 columns, whose orders are all tried, got"):
+        jonckheere(np.zeros((2, 8)))
+
+
+def test_holms_steps_are_as_worked_out_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.6, 0.9]), [1, 1])
 
 
 def test_none_and_all_end_exactly_at_0_and_1():
@@ -200,11 +242,3 @@ def test_a_log_rank_has_strata_that_are_exchanged_together():
     assert log_rank(one, other, draws=40_000) == pytest.approx(2 / 2**3, abs=0.01), "not 2 / 2**6"
     crossed = log_rank(times([[1, 9], [2, 8], [3, 7]]), times([[9, 1], [8, 2], [7, 3]]))
     assert crossed == 1, "what is sooner in one stratum and later in the other is neither"
-
-
-def test_holms_correction_is_his_own_example_and_stops_at_the_first_that_fails():
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == ["d", "a"]
-    assert holm({"a": 0.03, "b": 0.03}) == [], "not the second without the first"
-    assert holm({"a": 0.05}) == ["a"]
-    assert holm({}) == []
-    assert holm({"a": 0.02, "b": 0.04}, level=0.04) == ["a", "b"]
