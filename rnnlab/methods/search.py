@@ -1,7 +1,7 @@
 """Gradients against search: the six algorithms of 1994 and random guessing, under a contract for counted tasks.
 
-They are no `Method`s, since one of those is given gradients of minibatches of a network with 2 N matrices and vectors.
-These are given a small fixed training set, ask as often as they like for what they need, and pay by the presentation.
+They do not follow the contract `Method`, which is given gradients of minibatches of one kind of network. These are
+given a small fixed training set, ask as often as they like for what they need, and pay by the presentation.
 """
 
 from collections.abc import Callable, Sequence
