@@ -46,6 +46,8 @@ CASES = [
     (rnnlab.Leaky, {"leak": share}),
     (rnnlab.LSTM, {"forget": st.booleans(), "forget_bias": weight}),
     *((kind, {"length": length}) for kind in rnnlab.TASKS.values()),
+    (rnnlab.Rolls, {"length": count}),
+    (rnnlab.Characters, {"length": count, "ahead": count}),
     (rnnlab.NoiselessMemorization, {"length": length, "values": st.integers(2, 128), "positions": count}),
     (rnnlab.HoldsAt, {"lengths": st.tuples(count), "sequences": st.integers(1, 1000)}),
     *((kind, {"series": st.sampled_from(["error", "rho"])}) for kind in (rnnlab.Halving, rnnlab.Lowest)),

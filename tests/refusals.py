@@ -41,7 +41,7 @@ from rnnlab.dynamics import (
     surface,
 )
 from rnnlab.sweeps import summaries
-from rnnlab.tasks import latching
+from rnnlab.tasks import corpora, latching
 from rnnlab.training import loop, store
 
 PATIENCE, MEMORY = 5, 8 * 2**30  # seconds for a call, bytes for all
@@ -226,6 +226,10 @@ CASES = [
         for kind in rnnlab.TASKS.values()
     ),
     (rnnlab.check_task, {"task": task}, {"batch": count}),
+    (rnnlab.Rolls, {}, {"corpus": choice, "length": count}),
+    (rnnlab.Characters, {}, {"ahead": count, "length": count}),
+    (rnnlab.SplitLoss, {}, {"split": choice}),
+    *((function, {"corpus": "chords"}, {"corpus": choice}) for function in (corpora.fetch, corpora.pieces)),
     (
         rnnlab.Spec,
         {},
