@@ -231,6 +231,11 @@ CASES = [
     (rnnlab.SplitLoss, {}, {"split": choice}),
     *((function, {"corpus": "chords"}, {"corpus": choice}) for function in (corpora.fetch, corpora.pieces)),
     (
+        corpora.by_counts,
+        {"train": [torch.zeros(3, 88)], "test": [torch.zeros(2, 88)]},
+        {name: THINGS.filter(lambda x: not isinstance(x, list | tuple | torch.Tensor)) for name in ("train", "test")},
+    ),
+    (
         rnnlab.Spec,
         {},
         {

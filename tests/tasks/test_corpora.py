@@ -292,6 +292,29 @@ def test_a_task_without_splits_has_no_loss_on_them():
         rnnlab.train(spec, seeds=1, device="cpu", progress=False)
 
 
+def test_counts_in_rolls_foretell_others():
+    rolls = [torch.zeros(n, 88, dtype=torch.uint8) for n in (3, 1, 4)]
+    rolls[0][:, 0], rolls[2][:2, 0] = 1, 1
+    # Key 0 sounds in the steps 111 of one piece, and in no step of the other: in the test in 1100.
+    share, first, on, off = 3.5 / 5, 1.5 / 3, 2.5 / 3, 0.5 / 1
+    silent = -87 * np.log([1 - 0.5 / 5, 1 - 0.5 / 3, 1 - 0.5 / 3])  # of keys that never sound: all, first, later steps
+    marginal = silent[0] - np.log([share, share, 1 - share, 1 - share]).mean()
+    markov = (silent[1] + 3 * silent[2]) / 4 - np.log([first, on, 1 - on, 1 - off]).mean()
+    assert corpora.by_counts(rolls[:2], rolls[2:]) == pytest.approx((marginal, markov), rel=1e-12)
+
+
+def test_counts_in_made_up_music_come_to_its_entropy():
+    entropy = lambda p: -p * np.log(p) - (1 - p) * np.log(1 - p)  # noqa: E731
+    pieces = corpora.pieces("chords")
+    best = 4 * entropy(25 / 32) + 28 * entropy(1 / 32)
+    steps = sum(map(len, pieces["test"]))
+    # A step in which the chord changes costs 15.1 nats more than one in which it stays.
+    more = 4 * np.log(25 / 7) + 4 * np.log(31)
+    assert corpora.by_counts(pieces["train"], pieces["test"])[1] == pytest.approx(
+        best, abs=3 * more * math.sqrt(25 * 7 / 32**2 / steps)
+    )
+
+
 # Of the real corpora: sequences and steps by split, chunks of 200, and nats a step on the test split by each key's
 # share of the training split's steps, and by its shares after a step with and without it. The numbers are those of an
 # independent prototype, which foretold a piece's first step by the shares of first steps.
@@ -311,39 +334,12 @@ def real(corpus):
         pytest.skip(f"needs a corpus: {reason}")
 
 
-def nats(share, on):
-    """Mean cross-entropy of a step, in nats, of keys that sound with these probabilities."""
-    return -torch.where(on, share, 1 - share).log().sum(dim=1).mean().item()
-
-
-def shares(on):
-    return (on.double().sum(dim=0) + 0.5) / (len(on) + 1)
-
-
 @pytest.mark.parametrize("corpus", REAL)
 def test_the_real_rolls_have_their_steps_and_counts_of_them_their_errors(corpus):
     pieces, (sizes, updates, marginal, markov) = real(corpus), REAL[corpus]
     assert tuple((len(those), sum(map(len, those))) for those in pieces.values()) == sizes
     assert Rolls(corpus).epoch() == updates
-    train, test = (Rolls(corpus).split(split) for split in ("train", "test"))
-    on, seen = (train.rows > 0)[1:], (train.rows > 0)[:-1]  # the row between two pieces is silence
-    first = torch.zeros(len(on), dtype=torch.bool)
-    first[train.first] = True
-    inside = torch.ones(len(on), dtype=torch.bool)
-    inside[train.first[1:] - 1] = False  # what is foretold there is the silence before the next piece
-    told = torch.cat(pieces["test"]) > 0
-    assert nats(shares(on[inside]), told) == pytest.approx(marginal, abs=6e-4)
-    later = inside & ~first
-    after = [
-        ((on & was)[later].double().sum(dim=0) + 0.5) / (was[later].double().sum(dim=0) + 1) for was in (~seen, seen)
-    ]  # each key's share where it did not sound before, and where it did
-    begun = test.rows > 0
-    share = torch.where(begun[:-1], after[1], after[0])
-    share[test.first] = shares(on[first])
-    inside = torch.ones(len(share), dtype=torch.bool)
-    inside[test.first[1:] - 1] = False
-    assert torch.equal(begun[1:][inside], told)
-    assert nats(share[inside], told) == pytest.approx(markov, abs=6e-4)
+    assert corpora.by_counts(pieces["train"], pieces["test"]) == pytest.approx((marginal, markov), abs=6e-4)
 
 
 def test_the_real_text_has_its_characters_and_their_counts_their_bits():
