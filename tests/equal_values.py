@@ -46,6 +46,7 @@ CASES = [
     (rnnlab.Leaky, {"leak": share}),
     (rnnlab.LSTM, {"forget": st.booleans(), "forget_bias": weight}),
     *((kind, {"length": length}) for kind in rnnlab.TASKS.values()),
+    (rnnlab.SplitLoss, {"split": st.sampled_from(["train", "test"])}),
     (rnnlab.Rolls, {"length": count}),
     (rnnlab.Characters, {"length": count, "ahead": count}),
     (rnnlab.NoiselessMemorization, {"length": length, "values": st.integers(2, 128), "positions": count}),

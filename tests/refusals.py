@@ -41,7 +41,7 @@ from rnnlab.dynamics import (
     surface,
 )
 from rnnlab.sweeps import summaries
-from rnnlab.tasks import corpora, latching
+from rnnlab.tasks import latching, sources
 from rnnlab.training import loop, store
 
 PATIENCE, MEMORY = 5, 8 * 2**30  # seconds for a call, bytes for all
@@ -229,9 +229,9 @@ CASES = [
     (rnnlab.Rolls, {}, {"corpus": choice, "length": count}),
     (rnnlab.Characters, {}, {"ahead": count, "length": count}),
     (rnnlab.SplitLoss, {}, {"split": choice}),
-    *((function, {"corpus": "chords"}, {"corpus": choice}) for function in (corpora.fetch, corpora.pieces)),
+    *((function, {"corpus": "chords"}, {"corpus": choice}) for function in (sources.fetch, sources.pieces)),
     (
-        corpora.by_counts,
+        sources.by_counts,
         {"train": [torch.zeros(3, 88)], "test": [torch.zeros(2, 88)]},
         {name: THINGS.filter(lambda x: not isinstance(x, list | tuple | torch.Tensor)) for name in ("train", "test")},
     ),

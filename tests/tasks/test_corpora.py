@@ -14,8 +14,8 @@ from scipy.io import savemat
 
 import rnnlab
 from rnnlab import Characters, Ensemble, Rolls, SigmoidInit, Spec, SplitLoss, TemporalOrder, bits, check_task
-from rnnlab.tasks import corpora
-from rnnlab.tasks.corpora import SOURCES, SPLITS, Source
+from rnnlab.tasks import corpora, sources
+from rnnlab.tasks.sources import SOURCES, SPLITS, Source
 
 LONG = {"train": (7, 5, 11, 1, 8), "validation": (9, 4), "test": (6, 3, 10)}  # steps of each piece
 WORDS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUV"  # with the space and the line's end there are 50 symbols
@@ -84,25 +84,25 @@ def test_files_are_fetched_once_and_by_their_sums(server, folder, tmp_path_facto
     for corpus in ("Nottingham", "Penn Treebank"):
         monkeypatch.setitem(SOURCES, corpus, Source(address, SOURCES[corpus].sums))
         for _ in range(2):
-            paths = corpora.fetch(corpus)
+            paths = sources.fetch(corpus)
         assert paths == [elsewhere / name for name in SOURCES[corpus].sums]
         assert all(path.read_bytes() == (folder / path.name).read_bytes() for path in paths)
     assert sorted(asked) == ["/Nottingham.mat", "/ptb.test.txt", "/ptb.train.txt", "/ptb.valid.txt"]
     monkeypatch.setitem(SOURCES, "MuseData", Source(address, {"Nottingham.mat": "0" * 64}))
     monkeypatch.setenv("RNNLAB_DATA", str(elsewhere / "other"))
     with pytest.raises(ValueError, match=r"hash of downloaded file.*does not match"):
-        corpora.fetch("MuseData")
+        sources.fetch("MuseData")
     assert not (elsewhere / "other" / "Nottingham.mat").exists()
 
 
 def test_a_file_that_is_not_there_is_asked_for_by_address_sum_and_place(folder):
     (folder / "Nottingham.mat").unlink()
     with pytest.raises(FileNotFoundError, match="is not there") as refusal:
-        corpora.pieces("Nottingham")
+        sources.pieces("Nottingham")
     said = str(refusal.value)
     ((name, sum_),) = SOURCES["Nottingham"].sums.items()
     assert f"{folder}/{name} is not there: http://127.0.0.1:9/{name} has it, of SHA-256 {sum_}; put it there" in said
-    assert said.endswith("rnnlab.tasks.corpora.fetch('Nottingham') do so; RNNLAB_DATA names the folder")
+    assert said.endswith("rnnlab.tasks.sources.fetch('Nottingham') do so; RNNLAB_DATA names the folder")
     assert "FileNotFoundError" in check_task(Rolls("Nottingham"))[0]
 
 
@@ -113,7 +113,7 @@ def test_a_file_that_is_cut_short_or_another_is_named(folder, changed):
     with pytest.raises(
         ValueError, match=rf"ptb\.valid\.txt must be as .* has it, .*, got {len(data)} bytes of SHA-256"
     ):
-        corpora.pieces("Penn Treebank")
+        sources.pieces("Penn Treebank")
 
 
 @pytest.mark.parametrize(
@@ -129,22 +129,22 @@ def test_rolls_that_are_none_are_named(tmp_path, change, said):
     held = {SPLITS[split]: those for split, those in rolls().items()}
     change(held)
     with pytest.raises(ValueError, match=said):
-        corpora.read_rolls(saved(tmp_path / "some.mat", held))
+        sources.read_rolls(saved(tmp_path / "some.mat", held))
 
 
 def test_texts_of_other_symbols_are_named(folder):
     paths = [folder / f"ptb.{name}.txt" for name in ("train", "valid", "test")]
     paths[1].write_text("abc é")
     with pytest.raises(ValueError, match=r"ptb\.valid\.txt must be of the symbols of ptb\.train\.txt, got 'é'"):
-        corpora.read_text(paths)
+        sources.read_text(paths)
     paths[0].write_text(WORDS)
     with pytest.raises(ValueError, match=r"ptb\.train\.txt must be of 50 symbols, got 49"):
-        corpora.read_text(paths)
+        sources.read_text(paths)
 
 
 def test_lines_lose_the_spaces_around_them_and_end_in_a_symbol(folder):
     symbols = sorted({*WORDS, " ", "\n"})
-    texts = {split: "".join(symbols[i] for i in held[0]) for split, held in corpora.pieces("Penn Treebank").items()}
+    texts = {split: "".join(symbols[i] for i in held[0]) for split, held in sources.pieces("Penn Treebank").items()}
     assert texts["validation"] == "abc d\n\nnone of these stretches is like another\n"
     assert texts["test"] == "dcba dcba\n"
     assert texts["train"] == TRAIN
@@ -216,7 +216,7 @@ def test_a_character_is_told_so_many_steps_ahead(folder):
 def test_a_text_is_read_in_stretches_whose_order_is_drawn(folder, monkeypatch):
     monkeypatch.setattr(corpora, "STRETCH", 2)
     (lane,) = reading(Characters(length=4), [*range(13)]).values()  # 50 steps: six stretches of 8, and 2 steps
-    text = corpora.pieces("Penn Treebank")["train"][0]
+    text = sources.pieces("Penn Treebank")["train"][0]
     begun = [inputs[0] for begins, inputs, _ in lane if begins]
     assert sorted(begun) == sorted(text[:-1:8].tolist())
     assert begun != text[:-1:8].tolist()
@@ -230,7 +230,7 @@ def test_they_keep_what_a_task_promises(folder, task, monkeypatch):
 
 
 def test_made_up_music_is_what_it_is_said_to_be():
-    pieces = [roll for rolls in corpora.pieces("chords").values() for roll in rolls]
+    pieces = [roll for rolls in sources.pieces("chords").values() for roll in rolls]
     assert all((roll.sum(dim=1) == 4).all() for roll in pieces)
     chords = [roll.float().argmax(dim=1) for roll in pieces]
     assert {int(one) for chord in chords for one in chord} == {28, 32, 36, 40, 44, 48, 52, 56}
@@ -300,17 +300,17 @@ def test_counts_in_rolls_foretell_others():
     silent = -87 * np.log([1 - 0.5 / 5, 1 - 0.5 / 3, 1 - 0.5 / 3])  # of keys that never sound: all, first, later steps
     marginal = silent[0] - np.log([share, share, 1 - share, 1 - share]).mean()
     markov = (silent[1] + 3 * silent[2]) / 4 - np.log([first, on, 1 - on, 1 - off]).mean()
-    assert corpora.by_counts(rolls[:2], rolls[2:]) == pytest.approx((marginal, markov), rel=1e-12)
+    assert sources.by_counts(rolls[:2], rolls[2:]) == pytest.approx((marginal, markov), rel=1e-12)
 
 
 def test_counts_in_made_up_music_come_to_its_entropy():
     entropy = lambda p: -p * np.log(p) - (1 - p) * np.log(1 - p)  # noqa: E731
-    pieces = corpora.pieces("chords")
+    pieces = sources.pieces("chords")
     best = 4 * entropy(25 / 32) + 28 * entropy(1 / 32)
     steps = sum(map(len, pieces["test"]))
     # A step in which the chord changes costs 15.1 nats more than one in which it stays.
     more = 4 * np.log(25 / 7) + 4 * np.log(31)
-    assert corpora.by_counts(pieces["train"], pieces["test"])[1] == pytest.approx(
+    assert sources.by_counts(pieces["train"], pieces["test"])[1] == pytest.approx(
         best, abs=3 * more * math.sqrt(25 * 7 / 32**2 / steps)
     )
 
@@ -329,7 +329,7 @@ REAL = {
 def real(corpus):
     """The pieces of a corpus, where it is."""
     try:
-        return corpora.pieces(corpus)
+        return sources.pieces(corpus)
     except FileNotFoundError as reason:
         pytest.skip(f"needs a corpus: {reason}")
 
@@ -339,7 +339,7 @@ def test_the_real_rolls_have_their_steps_and_counts_of_them_their_errors(corpus)
     pieces, (sizes, updates, marginal, markov) = real(corpus), REAL[corpus]
     assert tuple((len(those), sum(map(len, those))) for those in pieces.values()) == sizes
     assert Rolls(corpus).epoch() == updates
-    assert corpora.by_counts(pieces["train"], pieces["test"]) == pytest.approx((marginal, markov), abs=6e-4)
+    assert sources.by_counts(pieces["train"], pieces["test"]) == pytest.approx((marginal, markov), abs=6e-4)
 
 
 def test_the_real_text_has_its_characters_and_their_counts_their_bits():
