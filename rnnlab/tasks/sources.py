@@ -49,6 +49,7 @@ _LINES = {
 SOURCES = {name: Source(_MUSIC, {f"{name}.mat": sum_}) for name, sum_ in _ROLLS.items()}
 SOURCES["Penn Treebank"] = Source(_TEXT, _LINES)
 MUSIC = ("chords", *_ROLLS)
+Known = Annotated[str, among("chords", *SOURCES)]
 
 
 def numbered(numbers: Sequence[int]) -> Int64[Tensor, "_"]:
@@ -63,11 +64,11 @@ def folder() -> Path:
 
 
 @checked
-def fetch(corpus: Annotated[str, among(*SOURCES)]) -> list[Path]:
+def fetch(corpus: Known) -> list[Path]:
     """Bring the files of a corpus into `folder`, but for those that are there; return where they are.
 
     Args:
-        corpus: one of `SOURCES`.
+        corpus: one of `SOURCES`, or "chords", which has none.
 
     Raises:
         OSError: the address cannot be reached.
@@ -75,13 +76,13 @@ def fetch(corpus: Annotated[str, among(*SOURCES)]) -> list[Path]:
     """
     import pooch
 
-    source = SOURCES[corpus]
+    source = SOURCES.get(corpus, Source("", {}))
     how = {"path": folder(), "downloader": pooch.HTTPDownloader(timeout=60)}
     return [Path(pooch.retrieve(source.address + name, sum_, name, **how)) for name, sum_ in source.sums.items()]
 
 
 @checked
-def pieces(corpus: Annotated[str, among("chords", *SOURCES)]) -> Pieces:
+def pieces(corpus: Known) -> Pieces:
     """The pieces of a corpus, by split: "train", "validation", "test".
 
     Args:

@@ -87,6 +87,7 @@ def test_files_are_fetched_once_and_by_their_sums(server, folder, tmp_path_facto
             paths = sources.fetch(corpus)
         assert paths == [elsewhere / name for name in SOURCES[corpus].sums]
         assert all(path.read_bytes() == (folder / path.name).read_bytes() for path in paths)
+    assert sources.fetch("chords") == []
     assert sorted(asked) == ["/Nottingham.mat", "/ptb.test.txt", "/ptb.train.txt", "/ptb.valid.txt"]
     monkeypatch.setitem(SOURCES, "MuseData", Source(address, {"Nottingham.mat": "0" * 64}))
     monkeypatch.setenv("RNNLAB_DATA", str(elsewhere / "other"))
