@@ -28,11 +28,12 @@ engine.contract Gradients Trace
 engine.choosing gradients
 tasks.task Batch Chunk
 tasks.conformance check_task
+tasks.corpora Characters Rolls
 tasks.pathological TASKS Addition Multiplication NoiselessMemorization RandomPermutation
 tasks.pathological TemporalOrder ThreeBitTemporalOrder
 training.progress Progress
 methods.method Method Networks
-training.checks Halving HoldsAt Lowest
+training.checks Halving HoldsAt Lowest SplitLoss
 training.specs Spec Start
 training.ensembles Ensemble
 training.store Store

@@ -43,7 +43,7 @@ from rnnlab.dynamics import (
 )
 from rnnlab.methods import search
 from rnnlab.sweeps import summaries
-from rnnlab.tasks import counted, latching
+from rnnlab.tasks import counted, latching, sources
 from rnnlab.training import loop, store
 
 PATIENCE, MEMORY = 5, 8 * 2**30  # seconds for a call, bytes for all
@@ -228,6 +228,15 @@ CASES = [
         for kind in rnnlab.TASKS.values()
     ),
     (rnnlab.check_task, {"task": task}, {"batch": count}),
+    (rnnlab.Rolls, {}, {"corpus": choice, "length": count}),
+    (rnnlab.Characters, {}, {"ahead": count, "length": count}),
+    (rnnlab.SplitLoss, {}, {"split": choice}),
+    *((function, {"corpus": "chords"}, {"corpus": choice}) for function in (sources.fetch, sources.pieces)),
+    (
+        sources.by_counts,
+        {"train": [torch.zeros(3, 88)], "test": [torch.zeros(2, 88)]},
+        {name: THINGS.filter(lambda x: not isinstance(x, list | tuple | torch.Tensor)) for name in ("train", "test")},
+    ),
     (
         rnnlab.Spec,
         {},

@@ -152,6 +152,9 @@ def _unless_done(spec: Spec, *, seeds: list[int], folder: Path, store: Store, **
         except OtherEngineError as reason:
             warnings.warn(f"left where it was begun: {reason}", stacklevel=2)
             return None
+        except FileNotFoundError as reason:
+            warnings.warn(f"left until its corpus is there: {reason}", stacklevel=2)
+            return None
 
 
 def rows(made: xarray.Dataset, *, command: str) -> xarray.Dataset:

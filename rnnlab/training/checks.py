@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from rnnlab import bits
+from rnnlab.engine.contract import counted
 from rnnlab.network.parameters import spectral_radius
-from rnnlab.tasks.task import Task, length_range
-from rnnlab.values import UNFIT, among, fit, taken, value, whole
+from rnnlab.tasks.task import Batch, Task, length_range
+from rnnlab.values import UNFIT, among, fit, refusal, taken, value, whole
 
 if TYPE_CHECKING:
     from rnnlab.training.ensembles import Ensemble
@@ -278,3 +279,47 @@ class Lowest:
         values = series(self.series)
         before = np.fmin.reduce(values[:, :-1], axis=1, initial=np.inf)
         return values[:, -1] < before
+
+
+@value
+class SplitLoss:
+    """The mean loss over all steps of a corpus's split, its pieces read whole, from where the cell begins.
+
+    Args:
+        split: "train", "validation" or "test".
+    """
+
+    split: Annotated[str, among("train", "validation", "test")] = "validation"
+
+    units: ClassVar[str] = "loss"
+
+    @property
+    def name(self) -> str:
+        """Such as `validation_loss`."""
+        return f"{self.split}_loss"
+
+    @property
+    def long_name(self) -> str:
+        """What it is."""
+        return f"mean loss of a step over the whole {self.split} split"
+
+    def __call__(self, ensemble: "Ensemble") -> Tensor:
+        """The losses.
+
+        Raises:
+            ValueError: the task has no splits.
+        """
+        network, task, device = ensemble.parameters, ensemble.spec.task, ensemble.parameters.theta.device
+        if not hasattr(task, "passes"):
+            raise refusal("task", "one with splits for SplitLoss, such as Rolls()", task)
+        how, M = {"sigma": ensemble.spec.sigma, "loss": task.loss}, network.members
+        total, steps = torch.zeros(M, dtype=torch.float64, device=device), 0
+        for batches in task.passes(self.split, device):
+            h = None
+            for one in batches:
+                batch = Batch(**{name: x.expand(M, *x.shape[1:]) for name, x in one.parts.items()})
+                y, h = ensemble.engine.outputs(network, batch, **how, h_0=h)
+                here = int(one.lengths.sum())
+                total += task.loss.value(y, batch.targets, counted(batch, task.loss)).double() * here
+                steps += here
+        return total.cpu() / steps

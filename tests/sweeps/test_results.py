@@ -313,6 +313,15 @@ def test_at_low_priority_a_process_computes_only_when_nobody_else_does():
     assert said[-2:] == ["nice", "19"]
 
 
+def test_a_result_whose_corpus_is_not_there_is_left_and_the_next_one_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNNLAB_DATA", str(tmp_path / "none"))
+    music = ONE | {"base": BASE | {"task": {"type": "Rolls", "corpus": "Nottingham"}}, "axes": {}, "priority": 0}
+    folder = written(tmp_path, music=music, one=ONE | {"axes": {}, "seeds": 1})
+    with pytest.warns(UserWarning, match=r"left until its corpus is there: .*Nottingham\.mat is not there"):
+        made = done(folder)
+    assert [(labels["result"], found is None) for labels, _, found in made] == [("music", True), ("one", False)]
+
+
 def test_the_books_summaries_are_small_and_its_manifest_names_pages_that_exist():
     folder = ROOT / "book" / "results"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 10**6
