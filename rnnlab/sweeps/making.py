@@ -186,7 +186,7 @@ def add(folder: Path, result: Result, networks: xarray.Dataset) -> None:
             fresh = fresh.swap_dims(check="update").reindex(update=shown).swap_dims(update="check")
             fresh = fresh if result.theta else fresh.drop_vars("theta", errors="ignore")
             both = joined([old, fresh] if path.exists() else [fresh])
-            write_summary(both, path, command=f"rnnlab results run --only {result.name}")
+            write_summary(both, path, command=f"rnnlab results run --only {result.name}", theta=result.theta)
 
 
 @contextmanager

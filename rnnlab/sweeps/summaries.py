@@ -18,15 +18,16 @@ LIMIT = 200_000  # bytes of a summary
 
 
 @checked
-def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> None:
+def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str, theta: bool = False) -> None:
     """Keep outcomes of all networks, and series of few checks, in a file small enough for the book.
 
-    Series are rounded to 11 bits (0.05 %) and thinned until the file fits into 200 kB; parameters are left out.
+    Series are rounded to 11 bits (0.05 %) and thinned until the file fits into 200 kB.
 
     Args:
         runs: what `rnnlab.train`, `sweeps.run` or `sweeps.gather` returned.
         path: where to.
         command: how it can be computed again.
+        theta: whether final parameters are kept.
 
     Raises:
         ValueError: `runs` has no checks, or even two of each network do not fit.
@@ -35,7 +36,7 @@ def write_summary(runs: xarray.Dataset, path: str | Path, *, command: str) -> No
         raise ValueError(f"runs must have a dimension check, got {dict(runs.sizes)}")
     for checks in (50, 40, 30, 20, 15, 10, 5, 2):
         kept = np.unique(np.linspace(0, runs.sizes["check"] - 1, checks).round().astype(int))
-        thin = runs.drop_vars("theta", errors="ignore").isel(check=kept)
+        thin = (runs if theta else runs.drop_vars("theta", errors="ignore")).isel(check=kept)
         told = {"command": command, "checks": f"{len(kept)} of {runs.sizes['check']}"}
         if _fits(thin.assign_attrs(told | runs.attrs), path):
             return

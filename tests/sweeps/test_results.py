@@ -114,6 +114,16 @@ def test_what_is_missing_is_trained_shortest_first_and_is_what_training_it_gives
     assert kept.attrs["engine"] == alone.attrs["engine"]
     assert kept.attrs["wall_s"] == pytest.approx(sum(made.attrs["wall_s"] for *_, made in made), abs=0.01)
     assert done(tmp_path) == []
+    assert "theta" not in kept
+
+
+def test_parameters_are_kept_to_the_last_bit_where_the_manifest_asks_for_them(tmp_path):
+    done(written(tmp_path, one=ONE | {"theta": True}))
+    kept = results.stored(tmp_path, "one")
+    for length in (10, 12):
+        rows = kept.sel(length=length)["theta"].values
+        assert rows.dtype == np.float32
+        assert [digest(row.tobytes().hex()) for row in rows] == kept.sel(length=length)["digest"].values.tolist()
 
 
 def test_a_summary_grows_and_what_is_in_it_stays(tmp_path):
