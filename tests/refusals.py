@@ -400,6 +400,7 @@ CASES = [
             "runs": thing | st.just(xarray.Dataset()),
             "path": thing.filter(lambda x: not isinstance(x, str)),
             "command": thing.filter(lambda x: not isinstance(x, str)),
+            "theta": flag,
         },
     ),
     (
