@@ -174,12 +174,14 @@ def results_status(given: argparse.Namespace) -> None:
 
 
 def results_run(given: argparse.Namespace) -> None:
-    """Train what is missing, the most urgent first; each finished cell is in its summary at once."""
+    """Train or make what is missing, the most urgent first; each finished cell is in its summary at once."""
     from concurrent.futures import ProcessPoolExecutor
+    from itertools import groupby
     from multiprocessing import get_context
 
     from rnnlab import machine
-    from rnnlab.sweeps import making
+    from rnnlab.book import tables
+    from rnnlab.sweeps import making, results
     from rnnlab.training.ensembles import pick_device
 
     gpu = pick_device(given.device).type != "cpu"
@@ -188,29 +190,38 @@ def results_run(given: argparse.Namespace) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, which are started anew
     _limit(given)
     executor = (lambda: ProcessPoolExecutor(processes, get_context("spawn"))) if processes > 1 else None
-    how = {"only": given.only, "device": given.device, "chunk": given.chunk, "restart": given.restart}
-    with closing(making.run(_results(given), store=_store(given), executor=executor, **how)) as made:
-        for job, networks in made:
-            if networks is not None:
-                solved = int(networks["first_below_1_percent"].notnull().sum())
-                where = ", ".join(f"{name} {label}" for name, label in job.labels.items() if name != "result")
-                seconds = f"{networks.attrs['wall_s']:,.0f} s"
-                print(f"{job.labels['result']}: {where}, seeds {job.seeds}: {solved} solved, {seconds}", flush=True)
+    how = {"device": given.device, "chunk": given.chunk, "restart": given.restart, "executor": executor}
+    folder, store = _results(given), _store(given)
+    wanted = [one for one in results.manifest(folder, only=given.only).values() if tables.lacking(one, folder)]
+    for table, some in groupby(wanted, key=lambda one: one.make is not None):
+        if table:
+            for one in some:
+                print(f"{one.name}: {tables.make(one, folder, store)}", flush=True)
+            continue
+        with closing(making.run(folder, store=store, only=[one.name for one in some], **how)) as made:
+            for job, networks in made:
+                if networks is not None:
+                    solved = int(networks["first_below_1_percent"].notnull().sum())
+                    where = ", ".join(f"{name} {label}" for name, label in job.labels.items() if name != "result")
+                    seconds = f"{networks.attrs['wall_s']:,.0f} s"
+                    print(f"{job.labels['result']}: {where}, seeds {job.seeds}: {solved} solved, {seconds}", flush=True)
 
 
 def results_verify(given: argparse.Namespace) -> int:
-    """Train some stored networks again, and compare; 1 if one is another."""
+    """Train some stored networks again, make tables again that --only names, and compare; 1 if one is another."""
+    from itertools import chain
+
+    from rnnlab.book import tables
     from rnnlab.sweeps import making
 
     _limit(given)
-    found = []
-    for one in making.verify(
-        _results(given), sample=given.sample, only=given.only, seed=given.seed, device=given.device
-    ):
-        found.append(one)
-        print(f"{one.result}, {one.spec.id(one.seed)}: {one.said}", flush=True)
-    print(f"{len(found)} networks, {sum(not one.holds for one in found)} of them others than stored")
-    return int(not all(one.holds for one in found))
+    folder, found = _results(given), []
+    again = making.verify(folder, sample=given.sample, only=given.only, seed=given.seed, device=given.device)
+    for one in chain(again, tables.verify(folder, given.only)):
+        found.append(one.holds)
+        print(f"{one.result}, {one.which}: {one.said}", flush=True)
+    print(f"{len(found)} networks and tables, {found.count(False)} of them others than stored")
+    return int(not all(found))
 
 
 def _limit(given: argparse.Namespace) -> None:

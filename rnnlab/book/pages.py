@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rnnlab.training.progress import bar  # noqa: F401 - for pages
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 
+tables: Path | None = None  # where `rnnlab results run` has a page, as a script, keep the tables that it makes
 glued: dict[str, Any] = {}
 claimed: dict[str, claims.Finding] = {}
 
@@ -145,6 +147,29 @@ def stored(name: str) -> xarray.Dataset:
     path = _result(f"{name}.summary")
     wanted = (RESULTS / results.MANIFEST).exists() and name in results.manifest(RESULTS)
     return results.stored(RESULTS, name) if wanted else read_summary(path)
+
+
+def keep(name: str, table: xarray.Dataset) -> xarray.Dataset:
+    """What the page has made, with when and by what; `rnnlab results run` has it also kept, where `stored` finds it.
+
+    Args:
+        name: in book/results/manifest.yml.
+        table: as for `write_table`, or with a dimension `check` as for `write_summary`.
+
+    Raises:
+        ValueError: it does not fit into a summary.
+    """
+    import torch
+
+    from rnnlab.sweeps.summaries import write_summary, write_table
+
+    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "torch": torch.__version__} | table.attrs
+    made = table.assign_attrs(about, command=f"rnnlab results run --only {name}")
+    if tables is not None and "check" in made.dims:
+        write_summary(made, tables / f"{name}.summary", command=made.attrs["command"])
+    elif tables is not None:
+        write_table(made, tables / f"{name}.summary")
+    return made
 
 
 def held(kept: xarray.Dataset) -> str:

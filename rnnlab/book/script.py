@@ -90,6 +90,7 @@ def begin(description: str | None, file: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--glued", type=Path, metavar="FILE", help="write the numbers in the prose here, as JSON")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="keep the figures here, as SVG")
+    parser.add_argument("--tables", type=Path, metavar="FOLDER", help="keep the tables that it makes here")
     parser.add_argument("--threads", type=int, default=1, help="to compute with; 1, as the book's pages, unless told")
     given = parser.parse_args()
     if given.threads < 1:
@@ -97,6 +98,7 @@ def begin(description: str | None, file: str) -> argparse.Namespace:
     if not Path(file).is_file():  # a pipe that is read once cannot be started again
         parser.error(f"a script must be a file, got {file}: rnnlab script PAGE > page.py && python page.py")
     running.start_again(file, threads=given.threads)
+    pages.tables = given.tables
 
     import matplotlib.pyplot as plt
 

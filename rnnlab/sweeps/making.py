@@ -34,6 +34,8 @@ _COST = 7e-11  # seconds of one core with AVX-512, for a step of a sequence and 
 class Standing(NamedTuple):
     """How far a result is: networks that are finished, begun and wanted, their budget in updates, and what is left.
 
+    Of a table it is cells, and the budget is 0.
+
     `hours` are those of one core with AVX-512, at most: none of what is left would end early.
     """
 
@@ -46,11 +48,10 @@ class Standing(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """A stored network that was trained again: whether it `holds`, and in words what was compared."""
+    """A stored network, or table, that was made again: whether it `holds`, and in words what was compared."""
 
     result: str
-    spec: Spec
-    seed: int
+    which: str
     holds: bool
     said: str
 
@@ -72,7 +73,7 @@ def missing(result: Result, networks: xarray.Dataset) -> list[Job]:
 
 @checked
 def status(folder: str | Path, store: Store) -> list[Standing]:
-    """How far each result of the manifest is; networks that two of them want count for both.
+    """How far each result of the manifest is; networks that two of them want count for both, and cells of a table.
 
     Args:
         folder: of summaries, with a manifest.
@@ -83,6 +84,10 @@ def status(folder: str | Path, store: Store) -> list[Standing]:
     for _, header, seeds in reversed(store.begun()):  # the furthest counts
         begun |= {(at_any_budget(header["spec"]), seed): header["update"] for seed in seeds}
     for result in manifest(folder).values():
+        if result.make is not None:
+            held = min(result.held(Path(folder)), result.wanted)
+            found.append(Standing(result, held, 0, result.wanted, 0, result.hours * (1 - held / result.wanted)))
+            continue
         left = [(job.spec, seed) for job in missing(result, networks) for seed in job.seeds]
         made = [begun.get((at_any_budget(spec.canonical()), seed), 0) for spec, seed in left]
         seconds = sum(max(0, spec.updates - n) * _seconds(spec) for (spec, _), n in zip(left, made, strict=True))
@@ -225,7 +230,7 @@ def verify(
             row = networks.isel(network=n)
             spec, member = Spec.from_canonical(row["spec"].item()), int(row["seed"])
             again = train(spec, seeds=[member], device=device, progress=False)
-            yield Verified(result.name, spec, member, *_compared(row, totals(again).isel(seed=0)))
+            yield Verified(result.name, spec.id(member), *_compared(row, totals(again).isel(seed=0)))
 
 
 def _compared(row: xarray.Dataset, again: xarray.Dataset) -> tuple[bool, str]:

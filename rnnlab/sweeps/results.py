@@ -1,12 +1,12 @@
 """Long runs as data: a manifest says which are wanted, and summaries which networks there are.
 
-Such a summary is a table of networks, in which what a result wants is looked up by specification and seed. One that
-ended within a smaller budget stands for that of a larger one, too; and one that was never clipped is also that which
-trains without clipping, to the last bit.
+Such a result is a sweep of trainings, or a table that a page makes. The summary of a sweep is a table of networks, in
+which what a result wants is looked up by specification and seed. One that ended within a smaller budget stands for
+that of a larger one, too; and one that was never clipped is also that which trains without clipping, to the last bit.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import nan
@@ -31,21 +31,25 @@ MANIFEST = "manifest.yml"
 MAKER = ("engine", "device", "torch")  # what the last digit may depend on
 ORIGIN = (*MAKER, "date", "wall_s", "command")  # how each network came about
 _NEEDED, _FREE = ("pages", "why", "priority", "base", "axes", "seeds"), ("checks", "theta")
+_OF_TABLES = ("pages", "why", "priority", "make", "hours"), ("wanted",)
 
 
 @dataclass(frozen=True)
 class Result:
-    """Networks that the book wants.
+    """Networks, or a table, that the book wants.
 
     Args:
         name: of the result, and of the summary that its networks are put into.
-        specs: a specification for each cell, as `grid` returns them.
+        specs: a specification for each cell, as `grid` returns them; none of a table.
         seeds: of every cell.
         pages: that speak from it.
         why: what it is to decide.
         priority: the lowest is made first.
         checks: of how many checks series are kept.
         theta: whether final parameters are kept.
+        make: the parameters with which the first page makes it, if it is a table.
+        hours: of one core that this takes, about.
+        wanted: how many cells the table has; 1 if it has none.
     """
 
     name: str
@@ -56,6 +60,14 @@ class Result:
     priority: float = 0
     checks: int = 3
     theta: bool = False
+    make: Mapping[str, Any] | None = None
+    hours: float = 0
+    wanted: int = 1
+
+    def held(self, folder: Path) -> int:
+        """How many cells of a table there are."""
+        path = folder / f"{self.name}.summary"
+        return int(read_summary(path).sizes.get("cell", 1)) if path.exists() else 0
 
 
 @checked
@@ -63,8 +75,9 @@ def manifest(folder: str | Path, *, only: Sequence[str] = ()) -> dict[str, Resul
     """The results that a folder's manifest.yml asks for, by name, the most urgent first.
 
     Each has `pages`, `why`, `priority`, `base` (fields of a `Spec`), `axes` (values by axis, as for `grid`) and
-    `seeds`, and may have `checks` and `theta`. Parts are written as `{type: Addition, length: 50}`, a class of the
-    package and its fields; initializations and algorithms by their names in the paper, too.
+    `seeds`, and may have `checks` and `theta`; a table, which its first page makes, `make` (that page's parameters)
+    and `hours` in place of the last three, and perhaps `wanted`. Parts are written as `{type: Addition, length: 50}`,
+    a class of the package and its fields; initializations and algorithms by their names in the paper, too.
 
     Args:
         folder: of summaries.
@@ -90,9 +103,13 @@ def manifest(folder: str | Path, *, only: Sequence[str] = ()) -> dict[str, Resul
 
 
 def _result(name: str, told: Any) -> Result:
-    if not isinstance(told, dict) or not set(_NEEDED) <= set(told) <= {*_NEEDED, *_FREE}:
+    table = isinstance(told, dict) and "make" in told
+    needed, free = _OF_TABLES if table else (_NEEDED, _FREE)
+    if not isinstance(told, dict) or not set(needed) <= set(told) <= {*needed, *free}:
         had = ", ".join(map(str, told)) if isinstance(told, dict) else f"{told!r:.100}"
-        raise ValueError(f"{name} must have {', '.join(_NEEDED)}, and may have {', '.join(_FREE)}, got {had}")
+        raise ValueError(f"{name} must have {', '.join(needed)}, and may have {', '.join(free)}, got {had}")
+    if table:
+        return Result(name, xarray.DataArray(np.array([], dtype=object), dims="cell"), (), **told)
     try:
         base = {field: _value(field, value) for field, value in told["base"].items()}
         specs = grid(Spec(**base), **{axis: _values(axis, values) for axis, values in told["axes"].items()})
@@ -192,13 +209,18 @@ def places(result: Result, networks: xarray.Dataset) -> xarray.DataArray:
 def stored(folder: str | Path, name: str) -> xarray.Dataset:
     """What there is of a result, over its axes and `seed`, like a summary of a sweep; NaN where a network is not yet.
 
+    A table is returned as its page made it.
+
     Attributes say how it came about, of all its networks together.
 
     Raises:
-        FileNotFoundError: the folder has no manifest.
+        FileNotFoundError: the folder has no manifest, or not the table.
         ValueError: that has no such result, or nothing of it is finished.
     """
-    (result,), networks = manifest(folder, only=[name]).values(), table([Path(folder) / f"{name}.summary"])
+    (result,), path = manifest(folder, only=[name]).values(), Path(folder) / f"{name}.summary"
+    if result.make is not None:
+        return read_summary(path)
+    networks = table([path])
     where = places(result, networks)
     if not (found := sorted(set(where.values.flat) - {-1})):
         raise ValueError(f"name must be of a result of which something is finished, got {name!r}")

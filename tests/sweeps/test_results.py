@@ -60,6 +60,7 @@ def test_a_manifest_is_sweeps_by_name_the_most_urgent_first(tmp_path):
         ("[", r"manifest\.yml must be YAML: "),
         ("[1]", r"manifest\.yml must hold results by name, got \[1\]"),
         ("a: 1", r"a must have pages, why, priority, base, axes, seeds, and may have checks, theta, got 1"),
+        (yaml.safe_dump({"a": {"make": {}, "seeds": 2}}), r"a must have pages, why, priority, make, hours, and "),
         (
             yaml.safe_dump({"a": ONE | {"seed": 1}}),
             r"a must have .*, got axes, base, pages, priority, seed, seeds, why",
@@ -229,7 +230,8 @@ def test_verifying_trains_again_and_sees_a_bit_that_is_another(tmp_path, monkeyp
     done(written(tmp_path, one=ONE))
     found = list(making.verify(tmp_path, sample=9, device="cpu"))
     assert [(one.holds, one.said) for one in found] == [(True, "the same bits")] * 4
-    assert {(one.spec.task.length, one.seed) for one in found} == {(10, 0), (10, 1), (12, 0), (12, 1)}
+    specs = results.manifest(tmp_path)["one"].specs.values.flat
+    assert {one.which for one in found} == {spec.id(seed) for spec in specs for seed in (0, 1)}
     kept = read_summary(tmp_path / "one.summary")
 
     def said(**columns):
@@ -290,7 +292,7 @@ def test_the_command_runs_stops_in_time_says_how_far_it_is_and_verifies(tmp_path
             f"one: length {length}, seeds [0, 1]: 0 solved, s" for length in (10, 12)
         ]
         assert main([*where, "verify", "--sample", "2"]) == 0
-        assert "2 networks, 0 of them others than stored" in capsys.readouterr().out
+        assert "2 networks and tables, 0 of them others than stored" in capsys.readouterr().out
         assert main([*where, "pack", str(tmp_path / "all.tar")]) == 0
         monkeypatch.setenv("RNNLAB_STORE", str(tmp_path / "other"))
         assert main([*where, "unpack", str(tmp_path / "all.tar")]) == 0
