@@ -518,6 +518,17 @@ CASES = [
         },
     ),
     (
+        explosions.with_controls,
+        {"norm": torch.ones(5), "loss": torch.ones(5), "seed": 0},
+        {
+            "norm": st.sampled_from([None, 3, torch.ones(2, 3), torch.ones(5, dtype=torch.int64)]),
+            "loss": st.sampled_from([None, 3, torch.ones(4), torch.ones(5, dtype=torch.int64)]),
+            "seed": st.sampled_from([None, -1, 0.5, "0"]),
+            "most": st.sampled_from([-1, 0.5, "0"]),
+            "each": update,
+        },
+    ),
+    (
         explosions.continued,
         {"before": map, "after": map, "starts": torch.zeros(2, 3)},
         {"before": thing, "after": thing, "starts": st.sampled_from([None, 3, torch.ones(3), torch.ones(2, 4)])},

@@ -1,16 +1,17 @@
-"""Explosions of the gradient: which updates they are, and whether a step changes fixed points or where states end."""
+"""Explosions of the gradient: which updates they are, what to hold them against, and what a step changes in the map."""
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rnnlab.dynamics.fixed_points import FixedPoints, fixed_points
 from rnnlab.dynamics.maps import Map, fitting
-from rnnlab.values import Count, Positive, checked
+from rnnlab.values import Count, Natural, Positive, checked
 
 _PIECE = 1024  # updates whose windows are held at a time
+_ROWS = 128  # spikes whose controls are sought at a time
 
 
 @checked
@@ -30,6 +31,52 @@ def spikes(norm: Float[Tensor, "K"], *, window: Count = 1000, factor: Positive =
         medians = [piece.median(dim=-1).values for piece in norm[:-1].unfold(0, window, 1).split(_PIECE)]
         found[window:] = norm[window:] > factor * torch.cat(medians)
     return found
+
+
+@checked
+def with_controls(
+    norm: Float[Tensor, "K"], loss: Float[Tensor, "K"], *, seed: Natural, most: Count | None = None, each: Count = 5
+) -> Int[Tensor, "S E"]:
+    """Spikes of a training, and ordinary updates of the same stage to hold each against.
+
+    An update is ordinary if its gradient is at most 3 times as long as lately, as `spikes` has that. The stage is the
+    mean loss of the last 100 updates. A control is ordinary, within 1,000 updates of its spike, and at a stage within
+    10 %, or else as near as there are; which of them is chance. A spike with fewer than `each` is left out.
+
+    Args:
+        norm: of the gradient in each update.
+        loss: of each update's minibatch.
+        seed: of what is chosen.
+        most: spikes, chosen by chance; all of them unless told.
+        each: controls of a spike.
+
+    Returns:
+        Numbers of updates, a row for each spike: it, its controls, the next spike, and an ordinary update as far from
+        the first control. After the last spike of all stands itself.
+    """
+    random, every = torch.Generator().manual_seed(seed), spikes(norm).nonzero()[:, 0]
+    if not len(every):
+        return every.new_empty(0, each + 3)
+    ordinary = ~spikes(norm, factor=3.0) & (torch.arange(len(norm)) >= 1000)
+    stage = torch.full((len(norm),), torch.nan, dtype=torch.float64)
+    stage[99:] = loss.double().unfold(0, 100, 1).mean(-1)
+    chosen = every[torch.randperm(len(every), generator=random)[:most]].sort().values
+    rows = [_controls(some, ordinary, stage.log(), each, random) for some in chosen.split(_ROWS)]
+    enough, controls = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    after = torch.cat((every, every[-1:]))[torch.searchsorted(every, chosen, right=True)]
+    later = torch.cat((ordinary.nonzero()[:, 0], ordinary.nonzero()[-1:, 0]))
+    beside = later[torch.searchsorted(later[:-1], controls[:, 0] + after - chosen)]
+    return torch.column_stack((chosen, controls, after, beside))[enough]
+
+
+def _controls(chosen: Tensor, ordinary: Tensor, stage: Tensor, each: int, random: torch.Generator) -> tuple:
+    """For each spike whether there are so many, and the ordinary updates that are best for it."""
+    away = (torch.arange(len(stage)) - chosen[:, None]).abs()
+    off = (stage - stage[chosen, None]).abs().clamp(min=0.1) + 0.01 * torch.rand(
+        away.shape, generator=random, dtype=stage.dtype
+    )
+    off, controls = off.masked_fill(~ordinary | (away > 1000), torch.inf).sort(dim=1)
+    return off[:, each - 1].isfinite(), controls[:, :each]
 
 
 class Step(NamedTuple):

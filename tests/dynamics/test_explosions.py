@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab.dynamics.explosions import continued, ends_apart, spikes
+from rnnlab.dynamics.explosions import continued, ends_apart, spikes, with_controls
 from rnnlab.dynamics.fixed_points import fixed_points
 from rnnlab.dynamics.maps import Network
 from rnnlab.network.cells import Linear, Sigmoid, Tanh
@@ -108,3 +108,44 @@ def test_the_distance_is_the_larger_of_both_ways():
 def test_maps_of_other_states_are_refused():
     with pytest.raises(ValueError, match=r"x must have the 1 numbers of the map's states last"):
         ends_apart(unit(1, 0), unit(1, 0), torch.zeros(3, 2), torch.zeros(3, 2))
+
+
+def trained(updates=4000):
+    """Norms and losses as of a training: a loss that falls, norms around one, and thirty explosions."""
+    random = np.random.default_rng(1)
+    loss, norm = np.exp(-np.arange(updates) / 1500) * random.uniform(0.5, 1.5, updates), random.uniform(0.5, 2, updates)
+    norm[random.choice(np.arange(1200, updates), 30, replace=False)] *= 100
+    return torch.from_numpy(norm), torch.from_numpy(loss)
+
+
+def test_each_spike_has_ordinary_updates_near_by_and_of_its_stage_beside_it():
+    norm, loss = trained()
+    at = with_controls(norm, loss, seed=3)
+    every = spikes(norm).nonzero()[:, 0]
+    assert torch.equal(at[:, 0], every)
+    stage = np.convolve(loss, np.ones(100) / 100)[: len(loss)]
+    controls = at[:, 1:6].numpy()
+    assert (norm[controls] < 3 * 2).all()
+    assert (abs(controls - at[:, :1].numpy()) <= 1000).all()
+    assert (abs(np.log(stage[controls] / stage[at[:, :1]])) < 0.1 + 1e-3).all()
+    assert all(len(set(row)) == 5 for row in controls.tolist())
+    assert at[:-1, 6].tolist() == every[1:].tolist()
+    assert at[-1, 6] == every[-1]
+    assert not spikes(norm)[at[:, 7]].any()
+    assert (at[:-1, 7] - at[:-1, 1] >= at[:-1, 6] - at[:-1, 0]).all()
+
+
+def test_which_spikes_and_controls_hangs_on_the_seed_alone_and_chance_reaches_them_all():
+    norm, loss = trained()
+    assert torch.equal(with_controls(norm, loss, seed=1, most=7), with_controls(norm, loss, seed=1, most=7))
+    first = [with_controls(norm, loss, seed=seed, most=7)[:, 0].tolist() for seed in range(40)]
+    assert len({k for some in first for k in some}) == 30
+    assert all(len(some) == 7 for some in first)
+
+
+def test_a_spike_with_too_few_ordinary_updates_near_it_is_left_out():
+    norm, loss = torch.ones(4000), torch.ones(4000)
+    norm[1500], norm[3000:3004] = 100.0, 100.0
+    assert with_controls(norm, loss, seed=0)[:, 0].tolist() == [1500, 3000, 3001, 3002, 3003]
+    assert with_controls(norm, loss, seed=0, each=1999)[:, 0].tolist() == []
+    assert with_controls(torch.ones(40), loss[:40], seed=0).shape == (0, 8)
