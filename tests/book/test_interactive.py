@@ -223,7 +223,7 @@ def test_the_atlas_answers_as_the_stored_networks_do_cell_by_cell(opened, atlas,
 ATLAS_FAULTS = {
     "another row": (
         "this.rules[rule].times[rate][threshold]",
-        "this.rules[rule].times[0][threshold]",
+        "this.rules[rule].times[2][threshold]",
         "fig-thresholds-atlas: at ",
     ),
     "a stair that is too high": ("(k + 1) / times.length", "(k + 2) / times.length", "fig-thresholds-atlas: at "),

@@ -56,6 +56,8 @@
         };
         return { cell, count };
       }));
+      const [i, j] = this.chosen;  // the paper's
+      text(x0 + (j + 1) * width - 10, y0 + (rows - 1 - i) * height + 14, "★");
       this.frame = drawn(this.svg, "rect", { width, height, class: "frame" });
       this.frameAt = (i, j) => [x0 + j * width, y0 + (rows - 1 - i) * height];
       this.rates.forEach((rate, i) => text(x0 - 6, y0 + (rows - 0.5 - i) * height + 4, String(rate), { "text-anchor": "end" }));
@@ -70,7 +72,8 @@
         drawn(this.svg, "path", { class: "grid", d: `M${left} ${this.y(share)}H${left + across}` });
         text(left - 6, this.y(share) + 4, String(share), { "text-anchor": "end" });
       }
-      for (const part of [0, 0.5, 1]) text(this.x(part * this.budget), top + down + 16, thousands(part * this.budget));
+      for (const [part, anchor] of [[0, "middle"], [0.5, "middle"], [1, "end"]])
+        text(this.x(part * this.budget), top + down + 16, thousands(part * this.budget), { "text-anchor": anchor });
       text(left + across / 2, top + down + 34, "updates");
       text(left - 24, top - 8, "share solved", { "text-anchor": "start" });
       this.others = this.thresholds.map(() => drawn(this.ground, "path", { class: "quietly" }));
