@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray
 from playwright.sync_api import Browser, Locator, Page
 from torch import Tensor
 from torch.nn import functional
@@ -208,7 +209,7 @@ def atlas(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
     for n, one in enumerate(data["rules"]):
         rule.fill(str(n))
         for i, j in [
-            (i, j) for i in range(len(data["rates"])) for j in range(len(data["thresholds"])) if (i + j) % 3 == 0
+            (i, j) for i in range(len(data["rates"])) for j in range(len(data["thresholds"])) if (i + 2 * j) % 5 == 2
         ]:
             rate.fill(str(i))
             threshold.fill(str(j))
@@ -242,10 +243,16 @@ def atlas(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
         yield f"the second cell of the second row chose {rate.input_value()} and {threshold.input_value()}"
 
 
+@functools.cache
+def stored_map(rule: str) -> xarray.Dataset:
+    """The stored networks of a rule, over `learning_rate` and `threshold`."""
+    runs = pages.stored(MAPS[rule])
+    return runs.rename({name: "threshold" for name in runs.dims if str(name).endswith("limit")})
+
+
 def solved_at(rule: str, rate: float, threshold: float, budget: int) -> list[int | None] | None:
     """When the stored networks of a cell were solved, in order, those that were not last; None without networks."""
-    runs = pages.stored(MAPS[rule])
-    runs = runs.rename({name: "threshold" for name in runs.dims if str(name).endswith("limit")})
+    runs = stored_map(rule)
     if rate not in runs["learning_rate"] or threshold not in runs["threshold"]:
         return None
     cell = runs.sel(learning_rate=rate, threshold=threshold)
