@@ -133,7 +133,7 @@ class Percentile(Clip):
 class ZScore(Clip):
     """The norm limited by its distance from the running mean, in running standard deviations: ZClip.
 
-    A norm at z > `most` is brought to `most`^2 / z deviations, so that the more unusual is the more shortened.
+    A norm at z above `most` is brought to the square of `most`, over z, deviations: the more unusual, the shorter.
 
     Args:
         most: largest z that is let through, dimensionless.
