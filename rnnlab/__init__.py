@@ -20,6 +20,7 @@ network.parameters Parameters Sizes spectral_radius
 network.inits INITS BasicTanh SigmoidInit SmartTanh
 network.losses Bernoulli Softmax SquaredError
 descent.clipping Elementwise ElementwiseSignal Event NoClip Norm Shrink Skip
+descent.adaptive Normalized PerMatrix Percentile UnitWise ZScore
 descent.penalties L1 L2 LargestSingularValue
 descent.omega Code Eq9 Eq10AsPrinted
 descent.schedules Constant InverseTime

@@ -27,6 +27,10 @@ ALGORITHM |= {"penalties": penalties, "noise": weight, "frozen": names}
 CASES = [
     *clips,
     (rnnlab.ElementwiseSignal, {"threshold": positive, "guard": guard}),
+    *((kind, {"threshold": positive, "guard": guard}) for kind in (rnnlab.PerMatrix, rnnlab.Normalized)),
+    (rnnlab.UnitWise, {"threshold": positive, "least": positive, "guard": guard}),
+    (rnnlab.Percentile, {"share": below_one, "last": count, "guard": guard}),
+    (rnnlab.ZScore, {"most": positive, "kept": below_one, "warm_up": count, "guard": guard}),
     (rnnlab.NoClip, {}),
     (rnnlab.Shrink, {"factor": positive, "limit": limit}),
     (rnnlab.Skip, {"limit": limit}),

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray
 from playwright.sync_api import Browser, Locator, Page
 from torch import Tensor
 from torch.nn import functional
 
 from rnnlab import BasicTanh, Sigmoid, Sizes, TemporalOrder, bits
+from rnnlab.book import pages
 from rnnlab.dynamics.basins import basins
 from rnnlab.dynamics.bifurcations import branch
 from rnnlab.dynamics.maps import Network
@@ -191,7 +193,79 @@ def unit(weight: float, bias: float) -> Network:
     return Network(**dict(zip(("W_rec", "push"), given, strict=True)), sigma=Sigmoid(), form="h")
 
 
-SAYS = {"error_back": error_back, "walls": walls, "one_unit": one_unit}
+MAPS = {
+    "Clipping the norm": "clipping_atlas",
+    "Clipping entries": "clipping_atlas_entries",
+    "Leaving out": "clipping_atlas_skip",
+}
+
+
+def atlas(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with what it says of cells, by keys and by a pointer, beside the stored networks."""
+    rule, rate, threshold = (figure.locator(f"input[id$=-{name}]") for name in ("rule", "rate", "threshold"))
+    cells = figure.locator("svg rect.cell")
+    if cells.count() != len(data["rates"]) * len(data["thresholds"]):
+        yield f"it draws {cells.count()} cells"
+    for n, one in enumerate(data["rules"]):
+        rule.fill(str(n))
+        for i, j in [
+            (i, j) for i in range(len(data["rates"])) for j in range(len(data["thresholds"])) if (i + 2 * j) % 5 == 2
+        ]:
+            rate.fill(str(i))
+            threshold.fill(str(j))
+            chosen = [one["name"], str(data["rates"][i]), str(data["thresholds"][j])]
+            if [s.get_attribute("aria-valuetext") for s in (rule, rate, threshold)] != [
+                c.removesuffix(".0") for c in chosen
+            ]:
+                yield f"at {chosen} its sliders do not say so"
+            wanted = solved_at(one["name"], data["rates"][i], data["thresholds"][j], data["budget"])
+            times, points = json.loads(box.get_attribute("data-told") or "{}").values()
+            if times != wanted:
+                yield f"at {chosen} it says {times}, where the stored networks have {wanted}"
+            when = [time for time in wanted or [] if time is not None]
+            stairs = [[0, 0], *([time, (k + 1) / len(wanted or [])] for k, time in enumerate(when))]
+            if points != (stairs if wanted else []):
+                yield f"at {chosen} its curve has {points}"
+            words = box.locator("output").inner_text()
+            told = (
+                f"{len(when)} of {len(wanted)} networks were solved"
+                if when
+                else "none of 3 networks"
+                if wanted
+                else "yet"
+            )
+            if told not in words or any(f"{time:,}" not in words for time in when):
+                yield f"at {chosen} it does not say '{told}', but: {words}"
+    if len({cells.nth(k).get_attribute("fill") for k in range(cells.count())}) < 2:
+        yield "all of its cells have one colour"
+    cells.nth(len(data["thresholds"]) + 1).click(force=True)
+    if [rate.input_value(), threshold.input_value()] != ["1", "1"]:
+        yield f"the second cell of the second row chose {rate.input_value()} and {threshold.input_value()}"
+
+
+@functools.cache
+def stored_map(rule: str) -> xarray.Dataset:
+    """The stored networks of a rule, over `learning_rate` and `threshold`."""
+    runs = pages.stored(MAPS[rule])
+    return runs.rename({name: "threshold" for name in runs.dims if str(name).endswith("limit")})
+
+
+def solved_at(rule: str, rate: float, threshold: float, budget: int) -> list[int | None] | None:
+    """When the stored networks of a cell were solved, in order, those that were not last; None without networks."""
+    runs = stored_map(rule)
+    if rate not in runs["learning_rate"] or threshold not in runs["threshold"]:
+        return None
+    cell = runs.sel(learning_rate=rate, threshold=threshold)
+    pairs = zip(cell["first_below_1_percent"].values, cell["fresh_error"].values, strict=True)
+    times = [
+        int(t) if e < 0.01 and t <= budget else None
+        for (t, e), run in zip(pairs, cell["run"].values, strict=True)
+        if run
+    ]
+    return sorted(times, key=lambda time: budget + 1 if time is None else time) or None
+
+
+SAYS = {"error_back": error_back, "walls": walls, "one_unit": one_unit, "atlas": atlas}
 
 
 def alone(shown: Page, page: Path, name: str) -> Iterator[str]:

@@ -158,6 +158,17 @@ CASES = [
     ),
     (rnnlab.NoClip, {}, {"guard": some_thing | st.just(rnnlab.Skip()), "signal_threshold": some_thing}),
     (rnnlab.ElementwiseSignal, {}, {"threshold": positive, "guard": guard}),
+    *(
+        (clip, {}, {"threshold": positive, "guard": guard, "signal_threshold": some_thing})
+        for clip in (rnnlab.PerMatrix, rnnlab.Normalized)
+    ),
+    (rnnlab.UnitWise, {}, {"threshold": positive, "least": positive, "guard": guard, "signal_threshold": some_thing}),
+    (rnnlab.Percentile, {}, {"share": below_one, "last": count, "guard": guard, "signal_threshold": some_thing}),
+    (
+        rnnlab.ZScore,
+        {},
+        {"most": positive, "kept": below_one, "warm_up": count, "guard": guard, "signal_threshold": some_thing},
+    ),
     (rnnlab.Shrink, {}, {"factor": positive, "limit": but(positive, math.inf)}),
     (rnnlab.Skip, {}, {"limit": but(positive, math.inf)}),
     *(

@@ -13,6 +13,7 @@ import torch
 
 import rnnlab
 from rnnlab import naming, statistics, sweeps
+from rnnlab.descent.adaptive import Normalized, Percentile, PerMatrix, UnitWise, ZScore
 from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Skip
 from rnnlab.descent.omega import Eq9, Eq10AsPrinted
@@ -67,6 +68,11 @@ GOLDEN = {
         task=RandomPermutation(12), algorithm=Algorithm.named("MSGD-C", threshold=0.25, learning_rate=0.001)
     ),
     "2a93ddd991d06786": Spec(task=Multiplication(30)),
+    "90bfb4776a2e1e7d": Spec(algorithm=Algorithm(clip=PerMatrix(2.0))),
+    "480c5c070cc9e027": Spec(algorithm=Algorithm(clip=UnitWise(0.02))),
+    "3bec30a4995744a8": Spec(algorithm=Algorithm(clip=Normalized(0.5))),
+    "37139da290e623f4": Spec(algorithm=Algorithm(clip=Percentile(0.9, 100))),
+    "dc6b54ba25f16d25": Spec(algorithm=Algorithm(clip=ZScore(3.0, 0.9, 10, Skip()))),
 }
 
 

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZIP_LZMA, ZipFile
 
 import numpy as np
 import xarray
@@ -61,11 +63,19 @@ def write_table(table: xarray.Dataset, path: str | Path) -> None:
 def _fits(table: xarray.Dataset, path: str | Path) -> bool:
     """Whether the file is small enough; if so, it is written."""
     arrays = {str(name): _plain(variable) for name, variable in table.variables.items()}
-    data = encode(File(SUMMARY, table.to_dict(data=False), arrays), save=np.savez_compressed)
+    data = encode(File(SUMMARY, table.to_dict(data=False), arrays), save=_packed)
     if fits := len(data) <= LIMIT:
         with written(expanded(path).absolute()) as stream:
             stream.write(data)
     return fits
+
+
+def _packed(stream: BytesIO, **arrays: np.ndarray) -> None:
+    """As `numpy.savez_compressed`, but by LZMA: words that come again take a quarter less room, and many do."""
+    with ZipFile(stream, "w", ZIP_LZMA) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as part:
+                np.lib.format.write_array(part, array, allow_pickle=False)
 
 
 @checked

@@ -51,7 +51,7 @@ class File:
 
 
 def encode(file: File, *, save: Callable[..., None] = np.savez) -> bytes:
-    """The file as bytes, with its sum; `save` is `numpy.savez`, or `numpy.savez_compressed`."""
+    """The file as bytes, with its sum; `save` is `numpy.savez`, or writes such an archive otherwise."""
     words = json.dumps({"version": VERSION, "name": file.name, "header": file.header})
     archive = io.BytesIO()
     save(archive, rnnlab=np.frombuffer(words.encode(), dtype=np.uint8), **file.arrays)

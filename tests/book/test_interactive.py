@@ -23,7 +23,7 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="interactive.css"><script defer src="interactive.js"></script>
 <script defer src="error_back.js"></script><script defer src="walls.js"></script>
-<script defer src="one_unit.js"></script></head>
+<script defer src="one_unit.js"></script><script defer src="atlas.js"></script></head>
 <body><main class="bd-content"><figure id="FIGURE">
 <picture class="in-light"><img src="fan.svg" alt="A fan."></picture>
 <figcaption>A fan.</figcaption></figure>%s</main></body></html>
@@ -203,6 +203,47 @@ def test_a_fault_planted_into_the_unit_is_found(opened, unit, tmp_path, fault):
     text = (tmp_path / "one_unit.js").read_text(encoding="utf8")
     assert text.count(stands) == 1
     (tmp_path / "one_unit.js").write_text(text.replace(stands, instead), encoding="utf8")
+    found = list(interactive.check(page, opened))
+    assert found
+    assert [said for said in found if not said.startswith(begin)] == []
+
+
+@pytest.fixture(scope="module")
+def atlas() -> str:
+    return handed_over("4_remedies/thresholds.md", {"thresholds": [1.0], "seeds": 1, "updates": 30})
+
+
+def test_the_atlas_answers_as_the_stored_networks_do_cell_by_cell(opened, atlas, tmp_path):
+    assert list(interactive.check(write_page(tmp_path, atlas), opened)) == []
+    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "atlas.js", "interactive.css"))
+    assert size + len(atlas) < 40_000, "what a reader loads"
+
+
+# What stands in the script, what stands there instead, and how what is then said begins.
+ATLAS_FAULTS = {
+    "another row": (
+        "this.rules[rule].times[rate][threshold]",
+        "this.rules[rule].times[2][threshold]",
+        "fig-thresholds-atlas: at ",
+    ),
+    "a stair that is too high": ("(k + 1) / times.length", "(k + 2) / times.length", "fig-thresholds-atlas: at "),
+    "one threshold for all": (
+        "const times = this.times(rule, i, j);",
+        "const times = this.times(rule, i, 0);",
+        "fig-thresholds-atlas: at ",
+    ),
+    "one colour": ("times ? this.color(this.mean(times)) : ", "", "fig-thresholds-atlas: all of its cells"),
+    "a cell that is another": ("= [i, j];", "= [i, j + 1];", "fig-thresholds-atlas: the second cell"),
+    "other words": ("${listed(when)} updates", "${when.length} updates", "fig-thresholds-atlas: at "),
+}
+
+
+@pytest.mark.parametrize("fault", ATLAS_FAULTS)
+def test_a_fault_planted_into_the_atlas_is_found(opened, atlas, tmp_path, fault):
+    page, (stands, instead, begin) = write_page(tmp_path, atlas), ATLAS_FAULTS[fault]
+    text = (tmp_path / "atlas.js").read_text(encoding="utf8")
+    assert text.count(stands) == 1
+    (tmp_path / "atlas.js").write_text(text.replace(stands, instead), encoding="utf8")
     found = list(interactive.check(page, opened))
     assert found
     assert [said for said in found if not said.startswith(begin)] == []

@@ -1,5 +1,7 @@
 """What a summary keeps of a series, and when checks are due, by hand."""
 
+import io
+
 import numpy as np
 import pytest
 import xarray
@@ -46,6 +48,17 @@ def test_of_many_checks_fifty_are_kept_as_evenly_as_can_be_the_first_and_last_am
 def drawn(checks, networks=200):
     values = np.random.default_rng(0).random((checks, networks)) + 1  # 11 bits of each are beyond compression
     return xarray.Dataset({"rho": (("check", "seed"), values)}, coords={"check": np.arange(checks)})
+
+
+def test_words_that_come_again_take_little_room_and_are_read_back(tmp_path):
+    words = [f"{'a long specification, told for each of many networks, ' * 20}{n % 7}" for n in range(700)]
+    runs = drawn(2, 700).assign(spec=("seed", words), run=("seed", [f"{n:016x}" for n in range(700)]))
+    write_summary(runs, tmp_path / "some.summary", command="")
+    found = read_summary(tmp_path / "some.summary")
+    assert found["spec"].values.tolist() == words
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{name: x.values for name, x in found.variables.items()})
+    assert (tmp_path / "some.summary").stat().st_size < 0.8 * stream.getbuffer().nbytes
 
 
 def test_a_summary_has_as_many_checks_as_fit(tmp_path, monkeypatch):
