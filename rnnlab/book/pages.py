@@ -145,8 +145,7 @@ def stored(name: str) -> xarray.Dataset:
     from rnnlab.sweeps import read_summary, results  # imports torch
 
     path = _result(f"{name}.summary")
-    wanted = (RESULTS / results.MANIFEST).exists() and name in results.manifest(RESULTS)
-    return results.stored(RESULTS, name) if wanted else read_summary(path)
+    return results.stored(RESULTS, name) if name in results.asked(RESULTS) else read_summary(path)
 
 
 def keep(name: str, table: xarray.Dataset) -> xarray.Dataset:

@@ -87,19 +87,32 @@ def manifest(folder: str | Path, *, only: Sequence[str] = ()) -> dict[str, Resul
         FileNotFoundError: there is no manifest.
         ValueError: it asks for what cannot be, or has no such result.
     """
+    path = Path(folder) / MANIFEST
+    said = _said(path, path.stat().st_mtime_ns)
+    if unknown := [name for name in only if name not in said]:
+        raise ValueError(f"only must be of {', '.join(said)}, got {unknown[0]!r}")
+    found = [_result(str(name), told) for name, told in said.items() if not only or name in only]
+    return {result.name: result for result in sorted(found, key=lambda result: result.priority)}
+
+
+def asked(folder: str | Path) -> list[str]:
+    """The names of the results that a folder's manifest asks for; none if there is no manifest."""
+    path = Path(folder) / MANIFEST
+    return [str(name) for name in _said(path, path.stat().st_mtime_ns)] if path.exists() else []
+
+
+@cache
+def _said(path: Path, changed: int) -> dict[Any, Any]:
+    """What a manifest says that was changed then; pages ask for many results of one."""
     import yaml
 
-    path = Path(folder) / MANIFEST
     try:
         said = yaml.safe_load(path.read_text(encoding="utf8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} must be YAML: {error}") from error
     if not isinstance(said, dict):
         raise ValueError(f"{path} must hold results by name, got {said!r:.100}")
-    if unknown := [name for name in only if name not in said]:
-        raise ValueError(f"only must be of {', '.join(said)}, got {unknown[0]!r}")
-    found = [_result(str(name), told) for name, told in said.items() if not only or name in only]
-    return {result.name: result for result in sorted(found, key=lambda result: result.priority)}
+    return said
 
 
 def _result(name: str, told: Any) -> Result:
