@@ -41,7 +41,7 @@ from rnnlab.dynamics import (
     settling,
     surface,
 )
-from rnnlab.methods import search
+from rnnlab.methods import readout, search
 from rnnlab.sweeps import summaries
 from rnnlab.tasks import counted, latching, sources
 from rnnlab.training import loop, store
@@ -291,6 +291,7 @@ CASES = [
     (counted.Latch, {}, {"length": count, "noise": not_negative}),
     (counted.TwoSequence, {}, {"length": count | st.sampled_from([9]), "noise": not_negative}),
     (counted.Parity, {}, {"length": count, "noise": not_negative, "start": finite}),
+    (readout.Readout, {}, {"ridge": positive}),
     (search.BackPropagation, {}, {"rate": positive}),
     (
         search.PseudoNewton,
