@@ -41,7 +41,7 @@ from rnnlab.dynamics import (
     settling,
     surface,
 )
-from rnnlab.methods import readout, search
+from rnnlab.methods import search
 from rnnlab.sweeps import summaries
 from rnnlab.tasks import counted, latching, sources
 from rnnlab.training import loop, store
@@ -291,7 +291,12 @@ CASES = [
     (counted.Latch, {}, {"length": count, "noise": not_negative}),
     (counted.TwoSequence, {}, {"length": count | st.sampled_from([9]), "noise": not_negative}),
     (counted.Parity, {}, {"length": count, "noise": not_negative, "start": finite}),
-    (readout.Readout, {}, {"ridge": positive}),
+    (rnnlab.Readout, {}, {"ridge": positive}),
+    (
+        rnnlab.HessianFree,
+        {},
+        {"curvature": count, "structural": not_negative, "damping": positive, "most": count},
+    ),
     (search.BackPropagation, {}, {"rate": positive}),
     (
         search.PseudoNewton,

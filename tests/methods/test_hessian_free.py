@@ -28,6 +28,7 @@ from rnnlab import (
 )
 from rnnlab.engine import batched
 from rnnlab.methods.hessian_free import HessianFree, Linearized, conjugate_gradients
+from rnnlab.methods.method import Networks
 from rnnlab.tasks.task import Task
 from tests.own import Pieces
 
@@ -94,7 +95,8 @@ def case(task, sigma):
             return functional.binary_cross_entropy_with_logits(y, d.double()) * y.shape[-1]
         return (y - d).square().sum(-1).mean()
 
-    return Linearized(p, batch, states, sigma, task.loss), p.theta[0].clone(), outputs, loss, u
+    network = Networks(p, task.loss, sigma, batched, torch.tensor([3]))
+    return Linearized(network, batch, states), p.theta[0].clone(), outputs, loss, u
 
 
 @pytest.mark.parametrize("sigma", [BasicTanh.sigma, Sigmoid(), Linear()], ids=lambda s: type(s).__name__)
@@ -108,12 +110,14 @@ def test_products_and_squares_are_those_that_torch_func_finds(task, sigma):
     torch.testing.assert_close(near.product(v), newton, rtol=1e-12, atol=1e-12)
 
     def before(theta):
-        return unrolled(theta, near.parameters.sizes, u, sigma)[0]
+        return unrolled(theta, near.network.parameters.sizes, u, sigma)[0]
 
     a, da = jvp(before, (theta,), (v,))
     slope = vmap(vmap(vmap(grad(sigma))))(a)
     states = vjp(before, theta)[1](slope * da / B)[0]
-    torch.testing.assert_close(near.product(v, 0.3), newton + 0.3 * states, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        near.product(v, damping=0.6, structural=0.5), newton + 0.6 * v + 0.3 * states, rtol=1e-12, atol=1e-12
+    )
     each = [grad(lambda theta, b=b: loss(outputs(theta)[:, b : b + 1], slice(b, b + 1)))(theta) for b in range(B)]
     torch.testing.assert_close(near.squares(), torch.stack(each).square().mean(dim=0), rtol=1e-12, atol=1e-14)
 
