@@ -188,10 +188,8 @@ class HessianFree:
             for m, T in enumerate(batch.lengths.tolist()):
                 alone = replace(network, parameters=Parameters(theta[m : m + 1], network.parameters.sizes))
                 one = Batch(batch.inputs[m : m + 1, :T], batch.targets[m : m + 1, :T], batch.lengths[m : m + 1])
-                few = replace(
-                    one, inputs=one.inputs[:, :, : self.curvature], targets=one.targets[:, :, : self.curvature]
-                )
-                near = Linearized(alone, few, g.states[m, : T + 1, : self.curvature])
+                few = replace(one, inputs=one.inputs[:, :, :C], targets=one.targets[:, :, :C])
+                near = Linearized(alone, few, g.states[m, : T + 1, :C])
                 rows.append(self._step(one, near, g.theta[m], g.loss[m], {name: x[m] for name, x in state.items()}))
         shape = len(batches), len(theta)
         return state, Trace.of({name: torch.stack([row[name] for row in rows]).view(shape) for name in rows[0]})
