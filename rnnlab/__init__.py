@@ -34,6 +34,8 @@ tasks.pathological TASKS Addition Multiplication NoiselessMemorization RandomPer
 tasks.pathological TemporalOrder ThreeBitTemporalOrder
 training.progress Progress
 methods.method Method Networks
+methods.hessian_free HessianFree
+methods.readout Readout
 training.checks Halving HoldsAt Lowest SplitLoss
 training.specs Spec Start
 training.ensembles Ensemble

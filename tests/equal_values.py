@@ -39,6 +39,8 @@ CASES = [
     (rnnlab.InverseTime, {"value": weight, "period": count}),
     (rnnlab.Algorithm, ALGORITHM),
     (rnnlab.AdamW, ALGORITHM | {"beta1": below_one, "beta2": below_one, "eps": positive, "decay": weight}),
+    (rnnlab.Readout, {"ridge": positive}),
+    (rnnlab.HessianFree, {"curvature": count, "structural": weight, "damping": positive, "most": count}),
     *((kind, {"strength": positive, "of": names}) for kind in (rnnlab.L1, rnnlab.L2)),
     (rnnlab.LargestSingularValue, {"most": positive}),
     (rnnlab.SigmoidInit, {"std": positive}),

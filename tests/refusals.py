@@ -302,6 +302,12 @@ CASES = [
     (counted.Latch, {}, {"length": count, "noise": not_negative}),
     (counted.TwoSequence, {}, {"length": count | st.sampled_from([9]), "noise": not_negative}),
     (counted.Parity, {}, {"length": count, "noise": not_negative, "start": finite}),
+    (rnnlab.Readout, {}, {"ridge": positive}),
+    (
+        rnnlab.HessianFree,
+        {},
+        {"curvature": count, "structural": not_negative, "damping": positive, "most": count},
+    ),
     (search.BackPropagation, {}, {"rate": positive}),
     (
         search.PseudoNewton,
