@@ -162,7 +162,7 @@ def keep(name: str, table: xarray.Dataset) -> xarray.Dataset:
 
     from rnnlab.sweeps.summaries import write_summary, write_table
 
-    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "torch": torch.__version__} | table.attrs
+    about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "torch": torch.__version__}
     made = table.assign_attrs(about, command=f"rnnlab results run --only {name}")
     if tables is not None and "check" in made.dims:
         write_summary(made, tables / f"{name}.summary", command=made.attrs["command"])

@@ -65,9 +65,11 @@ class Result:
     wanted: int = 1
 
     def held(self, folder: Path) -> int:
-        """How many cells of a table there are."""
-        path = folder / f"{self.name}.summary"
-        return int(read_summary(path).sizes.get("cell", 1)) if path.exists() else 0
+        """How many cells of a table there are: by its attribute `cells`, else over its dimension `cell`."""
+        if not (path := folder / f"{self.name}.summary").exists():
+            return 0
+        table = read_summary(path)
+        return int(table.attrs.get("cells", table.sizes.get("cell", 1)))
 
 
 @checked

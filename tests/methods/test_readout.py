@@ -80,11 +80,13 @@ def test_states_go_on_from_batch_to_batch_where_sequences_do():
     ensemble.advance(3)
     p, h, X, Y = before.to(torch.float64), None, [], []
     for batch in task.chunk(torch.tensor([1]), torch.arange(3), batch=2):
+        begins, lengths = batch.begins[0], batch.lengths.expand(1, 2)[0]
+        h = h if h is None else h * ~begins[None, :, None]
         g = reference.gradients(p, batch, sigma=ensemble.spec.sigma, loss=task.loss, h_0=h)
-        h = g.states[:, -1]
-        X.append(g.states[0, 1:].flatten(0, 1))
-        Y.append(batch.targets[0].flatten(0, 1))
-        assert int(batch.lengths.min()) == g.states.shape[1] - 1
+        h = torch.stack([g.states[0, T, b] for b, T in enumerate(lengths.tolist())])[None]
+        live = torch.arange(g.states.shape[1] - 1)[:, None] < lengths
+        X.append(g.states[0, 1:][live])
+        Y.append(batch.targets[0][live])
     X, Y = torch.cat(X).numpy(), torch.cat(Y).double().numpy()
     A = np.block([[X, np.ones((len(X), 1))], [np.sqrt(0.01 * len(X)) * np.eye(7), np.zeros((7, 1))]])
     wanted = np.linalg.lstsq(A, np.concatenate([Y, np.zeros((7, Y.shape[1]))]), rcond=None)[0]
