@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab import L1, L2, Algorithm, BasicTanh, LargestSingularValue, Norm, Sizes, TemporalOrder
+from rnnlab import L1, L2, Algorithm, BasicTanh, LargestSingularValue, Norm, Sizes, Tanh, TemporalOrder
 from rnnlab.book import myst
 from rnnlab.engine import batched
 from rnnlab.methods.method import Networks
@@ -57,7 +57,7 @@ def test_a_misfit_is_the_squared_error_over_the_variance_and_best_at_any_phase()
     assert names["misfit"](ahead, wanted).item() > 0.5
     turn = torch.tensor([[2 * np.pi / 25]])
     W = torch.cat((torch.cat((turn.cos(), turn.sin()), 1), torch.cat((-turn.sin(), turn.cos()), 1)))
-    A = torch.cat((W, torch.zeros(2, 1)), dim=1)[None]  # turns, and shrinks by r^3/4 a step, on average: r = (2/t)^(1/2)
+    A = torch.cat((W, torch.zeros(2, 1)), dim=1)[None]  # turns, and shrinks by r^3/4 a step: r = (2/t)^(1/2)
     last = names["misfit_at_last"](A, names["signal"]("sine", 75)[:, None, None], 25).item()
     assert last == pytest.approx((1 - (2 / 987.5) ** 0.5 / 0.8) ** 2, rel=0.003)
 
@@ -83,16 +83,17 @@ def test_a_bound_by_eigenvectors_gives_the_matrix_that_numpys_singular_values_gi
 def test_the_pages_method_makes_the_updates_that_an_algorithm_with_these_penalties_makes(penalties):
     task, network, chunk, seeds = some()
     descent, theirs = Algorithm(0.1, Norm(1.0), penalties=penalties), network.clone()
-    trace = batched.sgd(theirs, chunk, sigma=BasicTanh.sigma, loss=task.loss, algorithm=descent)
-    method, all_of_it = page("penalties")["Penalized"](descent), Networks(network, task.loss, BasicTanh.sigma, batched, seeds)
-    _, ours = method.advance(all_of_it, method.init(all_of_it), chunk)
+    trace = batched.sgd(theirs, chunk, sigma=Tanh(), loss=task.loss, algorithm=descent)
+    method, whole = page("penalties")["Penalized"](descent), Networks(network, task.loss, Tanh(), batched, seeds)
+    _, ours = method.advance(whole, method.init(whole), chunk)
     torch.testing.assert_close(network.theta, theirs.theta, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(ours.norm, trace.norm, rtol=1e-12, atol=0)
 
 
 def test_the_target_of_a_flip_flop_is_the_sign_of_the_last_pulse():
     u, d = page("suppositions")["signs"](2, 30, 4, 0.2, torch.Generator().manual_seed(1))
-    assert torch.equal(u[0], u[1]) and u.shape == d.shape == (2, 30, 4, 1)
+    assert torch.equal(u[0], u[1])
+    assert u.shape == d.shape == (2, 30, 4, 1)
     for b in range(4):
         last = 0.0
         for t in range(30):
