@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fontTools.ttLib import TTFont
 
 from tests.sites import HEADER
 
@@ -167,13 +168,21 @@ def test_each_page_offers_its_executed_notebook(book):
     assert "ipynb" not in book.page("intro")
 
 
-def test_the_site_brings_its_mathematics(book):
-    scripts = re.findall(r'<script[^>]*src="([^"]*mathjax[^"]*)"', book.page("one"))
-    assert [s.partition("?")[0] for s in scripts] == ["_static/mathjax/tex-chtml.js"]
-    mathjax = book.site / "_static" / "mathjax"
-    assert (mathjax / "tex-chtml.js").stat().st_size > 1e6
-    assert (mathjax / "input" / "tex" / "extensions" / "boldsymbol.js").exists()
-    assert len(list(mathjax.rglob("*.woff"))) > 20
+def test_formulas_are_mathml_and_their_font_and_the_icons_are_the_sites(book):
+    (formula,) = re.findall(r"<math.*?</math>", book.page("one"))
+    delta, sigma = "<msub><mi>𝜹</mi><mi>t</mi></msub>", "<msup><mi>σ</mi><mo>′</mo></msup>"
+    assert formula == f'<math display="block">{delta}<mo>=</mo>{sigma}</math>'
+    assert "mathjax" not in book.page("one").lower()
+    assert (book.site / "_static" / "math.woff2").stat().st_size < 100_000
+    icons, style = (
+        book.site / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.woff",
+        "pydata-sphinx-theme.css",
+    )
+    glyphs = set(TTFont(icons).getBestCmap())
+    assert {0xF019, 0xF121} <= glyphs, "download and code, which the page and its script show"
+    assert len(glyphs) < 60
+    assert ".fa-guitar" not in (book.site / "_static" / "styles" / style).read_text(encoding="utf8")
+    assert (book.site / "_static" / "scripts" / "fontawesome.js").read_text() == ""
 
 
 def test_a_page_loads_the_script_of_its_interactive_figure_and_no_other_page_does(book):

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 LEDGER = "6_lab/ledger"
 # Their classes in the style sheet, best first.
 CLASSES = dict(zip(VERDICTS, ("verdict-reproduced", "verdict-difference", "verdict-not", "verdict-open"), strict=True))
-WIDTHS = {"": 7, "Claim": 34, "Paper": 18, "Here": 20, "Verdict": 21}
+WIDTHS = {"No.": 7, "Claim": 34, "Paper": 18, "Here": 20, "Verdict": 21}
 FIELDS = ("id", "paper", "claim", "paper_value", "ours", "interval", "runs", "verdict", "note")
 UNTREATED = {**dict.fromkeys(FIELDS[4:7]), "verdict": "open", "note": "", "shown": "", "docname": None}
 

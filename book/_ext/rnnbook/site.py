@@ -1,13 +1,11 @@
-"""What the built site brings along: executed notebooks, how they were made, MathJax, scripts of interactive figures.
+"""What the built site brings along: executed notebooks, how they were made, scripts of interactive figures.
 
 Nothing that a page loads comes from another host.
 """
 
 import re
 import shlex
-import shutil
 from datetime import datetime
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import nbformat
@@ -18,10 +16,6 @@ from rnnlab.book.running import STAMP
 from .execution import executed
 
 log = logging.getLogger(__name__)
-
-# The renderer, and the folders of the macros that it loads when a page uses them and of its fonts.
-MATHJAX = "tex-chtml.js"
-LOADED_BY_MATHJAX = ("input/tex/extensions", "output/chtml/fonts/woff-v2")
 
 # The scripts of interactive figures, a file each, what they share, how they look; the names of those a page asks for.
 SCRIPTS = Path(__file__).parent / "interactive"
@@ -36,13 +30,12 @@ LOADED = re.compile(
 
 
 def setup(app):
-    app.config.mathjax_path = f"mathjax/{MATHJAX}"
     app.connect("config-inited", leave_out_thebe)
     app.connect("config-inited", add_box)
     app.connect("config-inited", bring_scripts)
     app.connect("html-page-context", offer_notebook, priority=400)
     app.connect("html-page-context", load_scripts)
-    app.connect("build-finished", bring_mathjax)
+    app.connect("html-page-context", list_references)
     app.connect("build-finished", warn_of_what_is_loaded, priority=900)
 
 
@@ -74,6 +67,11 @@ def load_scripts(app, pagename, templatename, context, doctree) -> None:
         app.add_css_file("interactive.css")
 
 
+def list_references(app, pagename, templatename, context, doctree) -> None:
+    """Have entries of a list be what lists have: the role that Sphinx gives references stands in no list."""
+    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def offer_notebook(app, pagename, templatename, context, doctree) -> None:
     """Put the executed notebook behind the theme's download button, and into the box how to make it, and how it was."""
     notebook = executed(app, pagename) if pagename in app.env.all_docs else None
@@ -92,17 +90,6 @@ def offer_notebook(app, pagename, templatename, context, doctree) -> None:
         "when": datetime.fromisoformat(stamp["executed"]).strftime("%-d %B %Y, %H:%M UTC"),
         "versions": ", ".join(f"{name} {number}" for name, number in versions),
     }
-
-
-def bring_mathjax(app, exception) -> None:
-    """Copy the parts of MathJax that the pages load."""
-    if exception is not None or app.builder.format != "html":
-        return
-    target = Path(app.outdir) / "_static" / "mathjax"
-    with as_file(files("sphinx-mathjax-offline") / "static" / "mathjax") as source:
-        for folder in LOADED_BY_MATHJAX:
-            shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
-        shutil.copyfile(source / MATHJAX, target / MATHJAX)
 
 
 def warn_of_what_is_loaded(app, exception) -> None:
