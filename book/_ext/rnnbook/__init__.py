@@ -8,6 +8,8 @@ parameters.
 `site`: every page offers its executed notebook, and says how to run it again, and when, with what and on what it was
 executed; what a page would load from another host is a warning, which fails a strict build.
 
+`addresses`: pages say what they are about, and where they are and run, if that is known.
+
 `formulas`: mathematics is MathML, written while the book is built.
 
 `icons`: of a theme's thousands of icons a page loads those that it shows.
@@ -29,11 +31,11 @@ from pathlib import Path
 # This checkout's rnnlab, whether or not one is installed: for what follows, and for autodoc.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from . import docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site
+from . import addresses, docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site
 
 
 def setup(app):
-    for part in (docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site):
+    for part in (addresses, docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site):
         part.setup(app)
     # Pages are read one after another: the ledger gathers from those before it.
     return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 3}

@@ -21,6 +21,14 @@ log = logging.getLogger(__name__)
 SCRIPTS = Path(__file__).parent / "interactive"
 INTERACTIVE = re.compile(r'<script type="application/json" data-interactive="(\w+)"')
 
+# The first cell of an offered notebook, where a checkout has to be brought.
+ON_COLAB = """\
+import sys
+if "google.colab" in sys.modules:
+    !git clone --quiet --depth 1 {0} checkout
+    %pip install --quiet --editable "checkout[book]"
+    sys.path.insert(0, "checkout")"""
+
 # What a browser fetches to show a page; a link that a reader may follow is no such thing.
 LOADED = re.compile(
     r"""<(?:script|img|link|iframe|source|embed|video|audio)\b[^>]*?\b(?:src|srcset|href)=["'](?P<tag>(?:https?:)?//[^"']+)
@@ -79,6 +87,8 @@ def offer_notebook(app, pagename, templatename, context, doctree) -> None:
         return
     offered = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
     offered.parent.mkdir(parents=True, exist_ok=True)
+    if repository := app.config.html_theme_options["repository_url"]:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(ON_COLAB.format(repository)))
     nbformat.write(notebook, offered)
     context["ipynb_source"] = f"{pagename}.ipynb"
     stamp = notebook.metadata[STAMP]
