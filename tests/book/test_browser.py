@@ -98,7 +98,7 @@ FAULTS = {
         f"{EVERYWHERE}: Heading levels should only increase by one (heading-order): h4",
     ),
     "a page that is too heavy": (
-        "<img src='huge.svg' alt='A line.'>",
+        "<img src='huge.svg' alt='A line.' width='40'>",
         f"{EVERYWHERE}: the page weighs 1.6 MB",
     ),
     "a link to a page that is not there": (
