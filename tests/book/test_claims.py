@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from rnnlab.book import claims, pages
+from tests import browser
 from tests.sites import HEADER
 
 ROOT = Path(__file__).parents[2]
@@ -254,20 +255,37 @@ def check_the_ledger(book: Book) -> None:
     found = {"ours": 0.8, "interval": [0.3755, 0.9638], "runs": 5, "verdict": "open", "page": "one.html"}
     assert rows["P32"] == {**said, **found, "note": "3,000 updates, see {eq}`eq-one`"}
     assert rows["P02"] == {key: claims.rows()["P02"][key] for key in said} | UNTREATED
-    assert book.row("P01")[2:] == ["exact", "proof", r"reproduced Page one on \(\gamma\)"]
-    where = [r"Page one on \(\gamma\)", r"Page two on \(\gamma\)"]
+    assert book.row("P01")[2:] == ["exact", "proof", "reproduced Page one on γ"]
+    where = ["Page one on γ", "Page two on γ"]
     assert book.row("P32")[2:] == ["picture", "0.8 [0.376, 0.964], 5 runs", f"open 3,000 updates, see (1) {where[0]}"]
     assert book.row("B09")[3:] == [
-        r"\(10^{-3}\)",
+        "10 − 3",
         rf"reproduced with a difference by one & all: Page one on \gamma {where[1]}",
     ]
-    assert book.row("P02")[2:] == ["exact", "", "open"]
-    counts = {"reproduced": 1, "reproduced with a difference": 1, "not reproduced": 0, "open": 103}
+    assert book.row("P02")[2:] == ["exact", "", "not treated"]
+    counts = {"reproduced": 1, "reproduced with a difference": 1, "not reproduced": 0, "open": 1, "not treated": 102}
     assert book.counts() == counts
 
 
 def test_the_ledger_has_what_the_pages_found_and_the_rest_as_open(book):
     check_the_ledger(book)
+
+
+def test_a_box_beside_a_count_hides_its_rows_and_those_that_are_treated_come_first(book):
+    path = browser.find_browser()
+    if path is None:
+        pytest.skip(f"needs a browser: none of {', '.join(browser.BROWSERS)} is installed")
+    untreated = ["untreated" in css for css in re.findall(r'<tr class="([^"]*)" id="P', book.page("6_lab/ledger"))]
+    assert len(untreated) == 71
+    assert untreated == [False] * 2 + [True] * 69
+    with browser.chromium(path) as opened:
+        page = opened.new_page()
+        page.goto((book.site / "6_lab" / "ledger.html").as_uri())
+        page.locator("input.shows-verdict-untreated").focus()
+        for expected in ([True, True, False], [True, True, True]):
+            page.keyboard.press("Space")
+            assert [page.locator(f"tr#{row}").is_visible() for row in ("P01", "P32", "P02")] == expected
+    assert "<input" not in book.page("intro")[book.page("intro").index("ledger-counts") :].partition("</ul>")[0]
 
 
 def test_box_and_row_lead_to_each_other(book):
@@ -282,7 +300,7 @@ def test_a_box_shows_claim_values_verdict_and_note(book):
     box = re.search(r'<div class="claim [^>]*id="claim-P32">.*?</div>', book.page("one"), re.DOTALL)[0]
     text = " ".join(re.sub("<.*?>", " ", box).split())
     assert text == (
-        r"P32 Pascanu et al. 2013, Fig. 7 open Clipping together with \(\Omega\) (MSGD-CR) has the highest success "
+        "P32 Pascanu et al. 2013, Fig. 7 open Clipping together with Ω (MSGD-CR) has the highest success "
         "rate, with each initialization. Paper picture Here 0.8 [0.376, 0.964], 5 runs 3,000 updates, see (1)"
     )
     assert "font-size" not in box, "what Jupyter is shown is not what the book shows"

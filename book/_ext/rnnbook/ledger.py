@@ -18,8 +18,12 @@ from rnnlab.book.claims import ROWS, VERDICTS, rows
 log = logging.getLogger(__name__)
 
 LEDGER = "6_lab/ledger"
-# Their classes in the style sheet, best first.
-CLASSES = dict(zip(VERDICTS, ("verdict-reproduced", "verdict-difference", "verdict-not", "verdict-open"), strict=True))
+NOT_TREATED = "not treated"  # open, since no page has measured anything
+# Classes in the style sheet, best first.
+CLASSES = {
+    **dict(zip(VERDICTS, ("verdict-reproduced", "verdict-difference", "verdict-not", "verdict-open"), strict=True)),
+    NOT_TREATED: "verdict-untreated",
+}
 WIDTHS = {"No.": 7, "Claim": 34, "Paper": 18, "Here": 20, "Verdict": 21}
 FIELDS = ("id", "paper", "claim", "paper_value", "ours", "interval", "runs", "verdict", "note")
 UNTREATED = {**dict.fromkeys(FIELDS[4:7]), "verdict": "open", "note": "", "shown": "", "docname": None}
@@ -77,14 +81,15 @@ class Ledger(Shown):
 
     def run(self):
         letters = tuple(self.arguments[0]) if self.arguments else ("",)
-        body = nodes.tbody("", *(self.row(row) for row in ledger(self.env) if row["id"].startswith(letters)))
+        chosen = [row for row in ledger(self.env) if row["id"].startswith(letters)]
+        body = nodes.tbody("", *map(self.row, sorted(chosen, key=lambda row: kind(row) == NOT_TREATED)))
         head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in WIDTHS))
         columns = [nodes.colspec(colwidth=width) for width in WIDTHS.values()]
         group = nodes.tgroup("", *columns, nodes.thead("", head), body, cols=len(columns))
         return [nodes.table("", group, classes=["ledger", "colwidths-given"])]
 
     def row(self, row):
-        here, verdict = [], [_paragraph("", _verdict(row["verdict"]))]
+        here, verdict = [], [_paragraph("", _verdict(kind(row)))]
         if row["note"]:
             verdict.append(self.text("ledger-note", row["note"]))
         if row["docname"]:
@@ -94,25 +99,38 @@ class Ledger(Shown):
         claim = [self.text("", row["claim"]), _paragraph("ledger-where", nodes.Text(row["where"]))]
         cells = [nodes.paragraph("", row["id"])], claim, [self.text("", row["paper_value"])], here, verdict
         entries = [nodes.entry("", *cell) for cell in cells]
-        return nodes.row("", *entries, ids=[row["id"]], classes=[CLASSES[row["verdict"]]])
+        return nodes.row("", *entries, ids=[row["id"]], classes=[CLASSES[kind(row)]])
 
 
 class LedgerCounts(SphinxDirective):
-    """How many claims there are of each verdict: a bar, the numbers, and all of the ledger as a file."""
+    """How many claims there are of each verdict: a bar, the numbers, and all of the ledger as a file.
+
+    Where the ledger stands, a box beside each number says whether its rows are shown.
+    """
 
     def run(self):
-        counts = Counter(row["verdict"] for row in ledger(self.env))
+        counts = Counter(map(kind, ledger(self.env)))
         file = "../" * self.env.docname.count("/") + "ledger.json"
-        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in CLASSES)
+        box = '<label><input type="checkbox" class="shows-%s" checked/> %s</label>'
+        written = box if self.env.docname == LEDGER else "%.0s%s"
         parts = [(css, counts[verdict], verdict) for verdict, css in CLASSES.items()]
         html = [
             f'<div class="ledger-bar" role="img" aria-label="Of {counts.total()} claims: {said}.">',
             *(f'<span class="{css}" style="flex-grow: {count}"></span>' for css, count, _ in parts if count),
             '</div><ul class="ledger-counts">',
-            *(f'<li class="{css}"><b>{count}</b> {verdict}</li>' for css, count, verdict in parts),
+            *(
+                f'<li class="{css}">{written % (css, f"<b>{count}</b> {verdict}")}</li>'
+                for css, count, verdict in parts
+            ),
             f'<li class="ledger-json"><a href="{file}">ledger.json</a></li></ul>',
         ]
         return [nodes.raw("", "\n".join(html), format="html")]
+
+
+def kind(row: dict) -> str:
+    """Return a row's verdict, and of those that are open which no page has treated."""
+    return row["verdict"] if row["docname"] else NOT_TREATED
 
 
 def ledger(env) -> list[dict]:
