@@ -16,6 +16,8 @@ executed; what a page would load from another host is a warning, which fails a s
 
 `ledger`: what the pages found about the papers' claims, in boxes and in one table.
 
+`story`: each page ends with the question of the next, and a page of results tells them all.
+
 `pictures`: figures are shown wide or narrow, in inks for light or for dark, and offered with their data.
 
 `quoting`: a page that shows another's numbers is read after it, and again with it.
@@ -31,11 +33,11 @@ from pathlib import Path
 # This checkout's rnnlab, whether or not one is installed: for what follows, and for autodoc.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from . import addresses, docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site
+from . import addresses, docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site, story
 
 
 def setup(app):
-    for part in (addresses, docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site):
+    for part in (addresses, docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site, story):
         part.setup(app)
     # Pages are read one after another: the ledger gathers from those before it.
     return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 3}

@@ -61,10 +61,10 @@ class Claim(Shown):
         _found(self.env).setdefault(self.env.docname, []).append(found)
         name = nodes.inline("", row["id"], classes=["claim-id"])
         if LEDGER in self.env.found_docs:
-            name = _link(self.env, LEDGER, row["id"], name)
+            name = linked(self.env, LEDGER, row["id"], name)
         where = nodes.inline("", f"{row['paper']}, {row['where']}", classes=["claim-where"])
         box = nodes.compound("", classes=["claim", CLASSES[found["verdict"]]], ids=[f"claim-{row['id']}"])
-        box += _spaced("claim-head", name, where, _verdict(found["verdict"]))
+        box += _spaced("claim-head", name, where, verdict_of(found["verdict"]))
         box += self.text("claim-says", row["claim"])
         for label, text in (("Paper", row["paper_value"]), ("Here", found["shown"])):
             value = nodes.inline("", "", *self.text("", text).children, classes=["claim-value"])
@@ -89,13 +89,13 @@ class Ledger(Shown):
         return [nodes.table("", group, classes=["ledger", "colwidths-given"])]
 
     def row(self, row):
-        here, verdict = [], [_paragraph("", _verdict(kind(row)))]
+        here, verdict = [], [_paragraph("", verdict_of(kind(row)))]
         if row["note"]:
             verdict.append(self.text("ledger-note", row["note"]))
         if row["docname"]:
             here.append(self.text("", row["shown"]))
             title = nodes.inline("", "", *self.env.titles[row["docname"]].deepcopy().children)
-            verdict.append(_paragraph("ledger-page", _link(self.env, row["docname"], f"claim-{row['id']}", title)))
+            verdict.append(_paragraph("ledger-page", linked(self.env, row["docname"], f"claim-{row['id']}", title)))
         claim = [self.text("", row["claim"]), _paragraph("ledger-where", nodes.Text(row["where"]))]
         cells = [nodes.paragraph("", row["id"])], claim, [self.text("", row["paper_value"])], here, verdict
         entries = [nodes.entry("", *cell) for cell in cells]
@@ -179,8 +179,9 @@ def _made(env) -> dict[str, list[dict]]:
     return made
 
 
-def _verdict(verdict: str) -> nodes.inline:
-    return nodes.inline("", verdict, classes=["claim-verdict", CLASSES[verdict]])
+def verdict_of(verdict: str, said: str = "") -> nodes.inline:
+    """Return a verdict in its colour, or what is `said` in that."""
+    return nodes.inline("", said or verdict, classes=["claim-verdict", CLASSES[verdict]])
 
 
 def _paragraph(css: str, *children) -> nodes.paragraph:
@@ -191,6 +192,7 @@ def _spaced(css: str, *parts) -> nodes.paragraph:
     return _paragraph(css, *[node for part in parts for node in (nodes.Text(" "), part)][1:])
 
 
-def _link(env, docname: str, anchor: str, text) -> nodes.reference:
+def linked(env, docname: str, anchor: str, text) -> nodes.reference:
+    """Return a link from the page that is read to a place of another."""
     address = env.app.builder.get_relative_uri(env.docname, docname)
-    return nodes.reference("", "", text, internal=True, refuri=f"{address}#{anchor}")
+    return nodes.reference("", "", text, internal=True, refuri=f"{address}#{anchor}" if anchor else address)
