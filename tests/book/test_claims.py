@@ -157,14 +157,25 @@ PAGE = """\
 ({name})=
 # Page {name} on $\\gamma$
 
+**Claim.** It *is* {name}: {{glue:text}}`{name} number` of {{ref}}`ledger`.
+
 $$ a = b $$ (eq-{name})
 
 ```{{code-cell}} python3
 :tags: [remove-input]
 
+from rnnlab.book import pages
 from rnnlab.book.pages import claim
 {claims}
+pages.glue("{name} number", 12000.0)
 ```
+"""
+STORY = """
+- part: A part
+  pages:
+    one: What is one?
+    lost: What is not there yet?
+    two: And two?
 """
 ONE = """\
 claim("P01", ours="proof", verdict="reproduced")
@@ -183,17 +194,20 @@ class Book:
         for part in ("rnnlab", "book/_ext", "book/_static"):
             shutil.copytree(ROOT / part, folder / part, ignore=ignore)
         (folder / "book" / "6_lab").mkdir()
-        for file in ("claims.yml", "references.bib", "6_lab/ledger.md", "6_lab/references.md"):
+        for file in ("claims.yml", "references.bib", "6_lab/ledger.md", "6_lab/results.md", "6_lab/references.md"):
             shutil.copy(BOOK / file, folder / "book" / file)
         self.write("intro", "# A book\n\n{doc}`one`, {doc}`two`\n\n```{ledger-counts}\n```\n")
+        self.write("story.yml", STORY, "")
         self.claim("one", ONE)
         self.claim("two", TWO)
-        chapters = "".join(f"  - file: {name}\n" for name in ("one", "6_lab/ledger", "6_lab/references", "two"))
+        chapters = "".join(
+            f"  - file: {name}\n" for name in ("one", "6_lab/results", "6_lab/ledger", "6_lab/references", "two")
+        )
         toc = f"format: jb-book\nroot: intro\nchapters:\n{chapters}"
         (folder / "book" / "_toc.yml").write_text(toc, encoding="utf8")
 
-    def write(self, name: str, text: str) -> None:
-        (self.folder / "book" / f"{name}.md").write_text(text, encoding="utf8")
+    def write(self, name: str, text: str, end: str = ".md") -> None:
+        (self.folder / "book" / f"{name}{end}").write_text(text, encoding="utf8")
 
     def claim(self, name: str, made: str) -> None:
         self.write(name, HEADER + PAGE.format(name=name, claims=made))
@@ -286,6 +300,41 @@ def test_a_box_beside_a_count_hides_its_rows_and_those_that_are_treated_come_fir
             page.keyboard.press("Space")
             assert [page.locator(f"tr#{row}").is_visible() for row in ("P01", "P32", "P02")] == expected
     assert "<input" not in book.page("intro")[book.page("intro").index("ledger-counts") :].partition("</ul>")[0]
+
+
+def test_the_results_tell_questions_and_answers_and_what_holds(book):
+    shown = book.page("6_lab/results")
+    text = " ".join(html.unescape(re.sub("<[^>]*>", " ", shown[shown.index("The story in questions") :])).split())
+    one = "What is one? It is one: 12,000 of The ledger . Claims of the papers: 1 reproduced, 1 open."
+    two = "And two? It is two: 12,000 of The ledger . Claims of the papers: 1 reproduced with a difference."
+    assert f"A part {one} {two}" in text
+    assert "not there yet" not in text
+    assert '<a class="reference internal" href="../one.html">What is one?</a>' in shown
+    fails, differs, holds = (
+        text.index(f"What {end} #")
+        for end in ("the papers say, and does not hold", "holds with a difference", "holds as it is said")
+    )
+    assert "None." in text[fails:differs]
+    assert "B09" in text[differs:holds]
+    assert "P01" in text[holds:]
+    assert "P32" not in text[fails:]
+
+
+def test_a_page_ends_with_the_question_of_the_next(book):
+    asked = {
+        name: re.findall(r'<p class="next-question">(.*?) <a href="(.*?)"', book.page(name))
+        for name in ("intro", "one")
+    }
+    assert asked == {"intro": [("What is one?", "one.html")], "one": []}
+    assert re.findall(r'<p class="next-question">(.*?) <', book.page("6_lab/references")) == ["And two?"]
+
+
+def test_every_page_with_code_has_its_question_in_the_order_of_the_book():
+    parts = yaml.safe_load((BOOK / "story.yml").read_text(encoding="utf8"))
+    asked = [name for part in parts for name in part["pages"]]
+    there = re.findall(r"file: (\d_\w+/\w+)", (BOOK / "_toc.yml").read_text(encoding="utf8"))
+    with_code = [name for name in there if "{code-cell}" in (BOOK / f"{name}.md").read_text(encoding="utf8")]
+    assert [name for name in asked if name in with_code] == with_code
 
 
 def test_box_and_row_lead_to_each_other(book):

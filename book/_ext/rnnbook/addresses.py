@@ -35,7 +35,7 @@ def describe(app, pagename, templatename, context, doctree) -> None:
         return
     title, site = unescape(re.sub("<[^>]*>", "", context["title"])), app.config.html_baseurl
     about = description(doctree)
-    tags = {"og:type": "article", "og:site_name": app.config.project, "og:title": title, "og:description": about}
+    tags = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": title, "og:description": about}
     if site:
         tags |= {"og:url": site + app.builder.get_target_uri(pagename), "og:image": site + CARD}
     context["metatags"] += f'<meta name="description" content="{escape(about)}" />\n'
