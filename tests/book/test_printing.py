@@ -39,7 +39,7 @@ def printed(tmp_path_factory) -> tuple[Path, PdfReader]:
         nav = NAV.format(up=up).replace("intro.html", "#" if name == "intro" else "intro.html")
         (site / f"{name}.html").write_text(PAGE.format(up=up, nav=nav, text=text), encoding="utf8")
     (site / "_static" / "book.css").write_text("h1 { letter-spacing: 0 }")
-    line = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 40 20'><text y='15'>drawn</text></svg>"
+    line = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 90 20'><text y='15'>drawn</text></svg>"
     (site / "_static" / "line.svg").write_text(line)
     assert printing.main([str(site)]) == 0
     return site, PdfReader(site / printing.PRINTED)
