@@ -427,7 +427,7 @@ def test_the_book_has_exactly_the_pages_of_its_contents():
     chapters = [chapter for part in contents["parts"] for chapter in part["chapters"]]
     sections = [section["file"] for chapter in chapters for section in chapter.get("sections", [])]
     listed = [contents["root"], *(chapter["file"] for chapter in chapters), *sections]
-    assert sorted(f"{page}.md" for page in listed) == [path.as_posix() for path in PROSE_AND_PAGES]
+    assert sorted(Path(f"{page}.md") for page in listed) == PROSE_AND_PAGES
 
 
 def test_the_reference_has_every_module_that_has_public_names():
