@@ -18,6 +18,7 @@ from pypdf import PdfReader
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PRINTED = "rnnlab.pdf"
+REFERENCE = re.compile(r"6_lab/api\b")  # which is looked up, not read
 # What is for screens: buttons, folded code, how a page was made, what interactive figures read.
 LEFT_OUT = ".headerlink, .figure-files, .prev-next-area, details.provenance, details.hide, script, source, .in-dark"
 STYLE = """
@@ -33,7 +34,9 @@ article, .contents { break-before: page; max-width: none; padding: 0; }
 h1 { font-size: 22pt !important; }
 h2 { font-size: 15pt !important; margin-top: 1.2em !important; }
 h1, h2, h3, h4, figcaption, .admonition-title { break-after: avoid; }
-figure, table, .claim, .admonition, .math, pre { break-inside: avoid; }
+figure, tr, .claim, .admonition, .math, .sd-card, .highlight, .cell_input { break-inside: avoid; }
+.sd-row { display: block !important; }
+.sd-col { max-width: none !important; }
 div.highlight pre { font-size: 7.5pt !important; white-space: pre-wrap; }
 """
 
@@ -66,7 +69,7 @@ def order(site: Path) -> list[tuple[str, str]]:
     for tag in soup.select("nav.bd-links p.caption, nav.bd-links a.reference.internal"):
         href = str(tag.get("href", ""))
         found.append(("intro.html" if href == "#" else href, tag.get_text(" ", strip=True)))
-    return found
+    return [(address, title) for address, title in found if not REFERENCE.match(address)]
 
 
 def whole(site: Path, chapters: list[tuple[str, str]], begin: dict[str, int]) -> str:
@@ -79,7 +82,7 @@ def whole(site: Path, chapters: list[tuple[str, str]], begin: dict[str, int]) ->
             continue
         name = anchor(address)
         listed.append(f'<li><b><a href="#{name}">{escape(title)}</a></b>{begin.get(name, "")}</li>')
-        articles.append(article(site, address))
+        articles.append(article(site, address, {chapter for chapter, _ in chapters}))
     links = "".join(f'<link rel="stylesheet" href="{style}">' for style in styles)
     head = f'<head><meta charset="utf-8"><title>rnnlab</title>{links}<style>{STYLE}</style></head>'
     cover = f'<div class="book-title"><h1>{escape(chapters[0][1])}</h1><p>rnnlab</p></div>'
@@ -88,7 +91,7 @@ def whole(site: Path, chapters: list[tuple[str, str]], begin: dict[str, int]) ->
     return f'<!DOCTYPE html><html lang="en" data-theme="light">{head}<body>{cover}{inside}</body></html>'
 
 
-def article(site: Path, address: str) -> str:
+def article(site: Path, address: str, chapters: set[str]) -> str:
     """Return a chapter, in which ids and addresses are those of the whole."""
     soup = BeautifulSoup((site / address).read_text(encoding="utf8"), "html.parser")
     text = soup.select_one("article.bd-article")
@@ -98,20 +101,22 @@ def article(site: Path, address: str) -> str:
     for tag in text.select("[id]"):
         tag["id"] = anchor(address, str(tag["id"]))
     for tag in text.select("[href], [src]"):
-        move(tag, address, site)
+        move(tag, address, chapters)
     text["id"] = anchor(address)
     return str(text)
 
 
-def move(tag: Tag, address: str, site: Path) -> None:
-    """Have what a chapter leads to, or shows, be found from the whole."""
+def move(tag: Tag, address: str, chapters: set[str]) -> None:
+    """Have what a chapter leads to, or shows, be found from the whole; what is not in that is not led to."""
     for key in ("href", "src"):
         to = str(tag.get(key, ""))
         if not to or "://" in to or to.startswith("mailto:"):
             continue
         path, _, fragment = to.partition("#")
         place = posixpath.normpath(posixpath.join(posixpath.dirname(address), path)) if path else address
-        tag[key] = f"#{anchor(place, fragment)}" if place.endswith(".html") else place
+        tag[key] = f"#{anchor(place, fragment)}" if place in chapters else place
+        if key == "href" and place not in chapters:
+            del tag[key]
 
 
 def anchor(address: str, fragment: str = "") -> str:
