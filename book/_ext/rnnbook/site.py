@@ -31,7 +31,8 @@ if "google.colab" in sys.modules:
 
 # What a browser fetches to show a page; a link that a reader may follow is no such thing.
 LOADED = re.compile(
-    r"""<(?:script|img|link(?!\ rel="canonical")|iframe|source|embed|video|audio)\b[^>]*?\b(?:src|srcset|href)=["'](?P<tag>(?:https?:)?//[^"']+)
+    r"""<(?:script|img|link(?!\ rel="canonical")|iframe|source|embed|video|audio)\b
+      [^>]*?\b(?:src|srcset|href)=["'](?P<tag>(?:https?:)?//[^"']+)
     | (?:url\(|@import)\s*["']?(?P<css>(?:https?:)?//[^"')\s]+)""",
     re.IGNORECASE | re.VERBOSE,
 )
