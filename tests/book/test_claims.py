@@ -157,7 +157,7 @@ PAGE = """\
 ({name})=
 # Page {name} on $\\gamma$
 
-**Claim.** It *is* {name}: {{glue:text}}`{name} number` of {{ref}}`ledger`.
+**Claim.** It *is* {name}: {{glue:text}}`{name} number` of {{ref}}`ledger`. Symbols are as in {{ref}}`ledger`.
 
 $$ a = b $$ (eq-{name})
 

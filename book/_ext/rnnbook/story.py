@@ -4,6 +4,7 @@ The questions are in story.yml. The answers are what pages claim in their first 
 papers' claims, as this build computed them.
 """
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from sphinx.util.docutils import SphinxDirective
 from rnnlab.book.claims import VERDICTS
 
 from .ledger import Shown, ledger, linked, verdict_of
+
+
+SYMBOLS = re.compile(r"\s*(Symbols|Algorithms|Symbols and algorithms|Algorithms and symbols) are (as in|those of)")
 
 
 def setup(app):
@@ -81,8 +85,12 @@ def fill_in(app, doctree, docname) -> None:
         claim = nodes.paragraph() if first is None else first.deepcopy()
         for link in list(claim.findall(nodes.reference)):
             link.replace_self(link.children)
-        if claim.children and isinstance(claim[0], nodes.strong):
-            del claim[0]
+        for n, node in enumerate(claim.children):
+            if node.astext() == "Claim.":
+                node.replace_self(nodes.Text(""))
+            elif isinstance(node, nodes.Text) and (ends := SYMBOLS.search(node)):
+                claim.children[n:] = [nodes.Text(node[: ends.start()])]
+                break
         place.replace_self(claim)
 
 
