@@ -356,3 +356,17 @@ def test_every_reference_leads_to_what_it_is_of():
         entry.partition(",")[0] for entry in entries if not re.search(r"^  (doi|url|eprint) +=", entry, re.MULTILINE)
     ]
     assert lost == ["article{doya1993", "techreport{jaeger2012"], "neither has a DOI, nor an address of its publisher"
+
+
+def test_a_page_that_takes_more_than_its_seconds_fails_every_build_until_it_takes_less(tmp_path):
+    book = Book(tmp_path, {"one": "# One\n\n```{code-cell} python3\nsum(range(10**7))\n```\n"})
+    place = tmp_path / "book" / "_ext" / "rnnbook" / "execution.py"
+    text = place.read_text(encoding="utf8")
+    for longest, fails in ((0.01, True), (0.01, True), (40, False)):
+        place.write_text(text.replace("LONGEST = 40 ", f"LONGEST = {longest} "), encoding="utf8")
+        built = book.build()
+        assert (built.returncode != 0) == fails, built.stdout
+        found = re.findall(r"book/one\.md took ([\d.]+) s of a core, and may take 0\.01", built.stdout)
+        assert bool(found) == fails
+        assert all(0.1 < float(seconds) < 20 for seconds in found)
+    assert re.search(r"in [\d.]+ s of a core", book.page("one"))

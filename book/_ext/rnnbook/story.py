@@ -16,7 +16,6 @@ from rnnlab.book.claims import VERDICTS
 
 from .ledger import Shown, ledger, linked, verdict_of
 
-
 SYMBOLS = re.compile(r"\s*(Symbols|Algorithms|Symbols and algorithms|Algorithms and symbols) are (as in|those of)")
 
 
