@@ -235,7 +235,7 @@ class Executed:
 
         on_start(page)
         place = {"metadata": {"path": str((self.root / "book" / page.name).parent)}}
-        client = NotebookClient(page.notebook, resources=place, on_cell_complete=look, **settings)
+        client: Any = NotebookClient(page.notebook, resources=place, on_cell_complete=look, **settings)
         try:
             client.execute()
         except CellExecutionError as error:
