@@ -41,6 +41,11 @@ def test_lines_that_are_aligned_say_so_to_the_style_sheet():
     assert [[len(cell) for cell in row] for row in table] == [[1, 3], [0, 3]]
 
 
+def test_cases_begin_on_the_left():
+    (case,) = ElementTree.fromstring(formulas.mathml(r"\begin{cases} a & b \\ c & d \end{cases}", True))
+    assert [table.get("class") for table in case.iter("mtable")] == ["left"]
+
+
 @pytest.mark.parametrize(
     ("latex", "said"), [(r"\foo", r"Undefined control sequence \\foo"), (r"\frac{a", "Missing close brace")]
 )

@@ -85,6 +85,8 @@ def simplify(element: ElementTree.Element) -> None:
         alone.attrib |= {"lspace": "0", "rspace": "0"}
     if element.tag == "mtable" and element.get("columnspacing") == "0em":
         element.set("class", "aligned")
+    elif element.tag == "mtable" and element.get("columnalign", "").startswith("left"):
+        element.set("class", "left")
     for name in [name for name in element.attrib if name.startswith(("data-", "column", "row"))]:
         del element.attrib[name]
 

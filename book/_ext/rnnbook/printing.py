@@ -33,7 +33,7 @@ article, .contents { break-before: page; max-width: none; padding: 0; }
 .contents a { color: inherit; text-decoration: none; }
 h1 { font-size: 22pt !important; }
 h2 { font-size: 15pt !important; margin-top: 1.2em !important; }
-h1, h2, h3, h4, figcaption, .admonition-title { break-after: avoid; }
+h1, h2, h3, h4, dt, .rubric, figcaption, .admonition-title { break-after: avoid; }
 figure, tr, .claim, .admonition, .math, .sd-card, .highlight, .cell_input { break-inside: avoid; }
 .sd-row { display: block !important; }
 .sd-col { max-width: none !important; }
