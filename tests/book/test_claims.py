@@ -305,8 +305,8 @@ def test_a_box_beside_a_count_hides_its_rows_and_those_that_are_treated_come_fir
 def test_the_results_tell_questions_and_answers_and_what_holds(book):
     shown = re.search("<article.*</article>", book.page("6_lab/results"), re.DOTALL)[0]
     text = " ".join(html.unescape(re.sub("<[^>]*>", " ", shown[shown.index("The story in questions") :])).split())
-    one = "What is one? It is one: 12,000 of The ledger . Claims of the papers: 1 reproduced, 1 open."
-    two = "And two? It is two: 12,000 of The ledger . Claims of the papers: 1 reproduced with a difference."
+    one = "What is one? It is one: 12000 of The ledger . Claims of the papers: 1 reproduced, 1 open."
+    two = "And two? It is two: 12000 of The ledger . Claims of the papers: 1 reproduced with a difference."
     assert f"A part {one} {two}" in text
     assert "not there yet" not in text
     assert '<a class="reference internal" href="../one.html">What is one?</a>' in shown
@@ -374,7 +374,7 @@ def test_the_ledger_follows_its_pages_and_its_claims(book):
     built = book.build()
     assert built.returncode == 0, built.stdout
     assert book.row("B09")[3:] == ["", "not treated"]
-    assert book.row("P02")[3] == r"\(10^{-3}\)"
+    assert book.row("P02")[3] == "10 − 3"
     assert book.ledger()["P02"]["page"] == "two.html"
     assert book.row("P01")[3] == "proof", "a page that was not read again keeps its claims"
     assert book.counts()["open"] == 103
