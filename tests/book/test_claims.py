@@ -377,7 +377,7 @@ def test_the_ledger_follows_its_pages_and_its_claims(book):
     assert book.row("P02")[3] == "10 − 3"
     assert book.ledger()["P02"]["page"] == "two.html"
     assert book.row("P01")[3] == "proof", "a page that was not read again keeps its claims"
-    assert book.counts()["open"] == 103
+    assert (book.counts()["open"], book.counts()["not treated"]) == (1, 102)
 
     book.claim("two", "\n".join([TWO, TWO, TWO.replace("B09", "P01")]))
     for _ in range(2):  # the second one finds nothing to do

@@ -359,7 +359,8 @@ def test_every_reference_leads_to_what_it_is_of():
 
 
 def test_a_page_that_takes_more_than_its_seconds_fails_every_build_until_it_takes_less(tmp_path):
-    book = Book(tmp_path, {"one": "# One\n\n```{code-cell} python3\nsum(range(10**7))\n```\n"})
+    one = "# One\n\n```{code-cell} python3\nsum(range(10**7))\n```\n"
+    book = Book(tmp_path, {"one": one, "two": "# Two\n\nAfter {doc}`one`.\n"})
     place = tmp_path / "book" / "_ext" / "rnnbook" / "execution.py"
     text = place.read_text(encoding="utf8")
     for longest, fails in ((0.01, True), (0.01, True), (40, False)):
