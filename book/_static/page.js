@@ -1,4 +1,4 @@
-/* Code folds, and what is too wide can be reached by keys. Without this script it is simply there. */
+/* Code folds, sections have names, and what is too wide can be reached by keys. Without this script it is simply there. */
 "use strict";
 
 /* Code that a page shows can be folded like that which it hides. */
@@ -46,7 +46,14 @@ function reachByKeys(article) {
     seen.observe(box);
 }
 
+/* The theme gives no name to what opens a chapter's sections in the sidebar. */
+function nameSections() {
+  for (const summary of document.querySelectorAll("nav.bd-links details > summary"))
+    summary.ariaLabel = `Sections of ${summary.closest("li").querySelector("a").textContent.trim()}`;
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  nameSections();
   const article = document.querySelector("article.bd-article");
   if (!article) return;
   foldCode(article);

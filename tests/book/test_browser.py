@@ -28,7 +28,8 @@ PAGE = """<!DOCTYPE html>
 <p>Half costs $5, in code <code>$HOME</code>; see <a href="#top">above</a>, <a href="two.html#part">the other</a>,
 <a href="numbers.json">its numbers</a>, <a href="https://example.com/paper#none">the paper</a>.</p>
 <p><img src="line.svg" alt="A line that rises"> <a href="two.html"><img src="line.svg" alt="">The same</a></p>
-<div style="overflow-x: auto" tabindex="0"><div style="width: 2000px">Wide, in a box of its own.</div></div>
+<div style="overflow-x: auto" tabindex="0"><div style="width: 2000px">Wide, in a box of its own.
+<table><tr><th><math><mi>w</mi></math></th></tr><tr><td>1.25</td></tr></table></div></div>
 %s
 </body>
 </html>
