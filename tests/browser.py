@@ -72,6 +72,9 @@ SEEN = r"""(width) => {
   }
   for (const error of document.querySelectorAll("merror"))
     wrong.push(`mathematics is not understood: ${shown(error.textContent)}`);
+  for (const formula of document.querySelectorAll("math[display=block]"))
+    if (formula.getBoundingClientRect().left < formula.parentElement.getBoundingClientRect().left - 1)
+      wrong.push(`the beginning of a formula is out of sight: ${shown(formula.textContent)}`);
   for (const stop of document.querySelectorAll("math[tabindex], math [tabindex]"))
     wrong.push(`a formula is a stop of the Tab key: ${shown(stop.textContent)}`);
 

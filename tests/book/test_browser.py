@@ -78,6 +78,11 @@ FAULTS = {
         "<math><merror><mtext>Missing close brace</mtext></merror></math>",
         f"{EVERYWHERE}: mathematics is not understood: Missing close brace",
     ),
+    "a formula that begins out of sight": (
+        "<div style='direction: rtl; overflow-x: auto' tabindex='0'><math display='block' style='width: 3000px'>"
+        "<mi>x</mi></math></div>",
+        f"{EVERYWHERE}: the beginning of a formula is out of sight: x",
+    ),
     "a formula that Tab stops at": (
         "<p><math tabindex='0'><mi>x</mi></math></p>",
         f"{EVERYWHERE}: a formula is a stop of the Tab key: x",
