@@ -1,4 +1,4 @@
-# make book | test | browse | serve | bench | bench-gpu | lint | clean | rebuild | same | soak | mutants
+# make book | test | browse | print | serve | bench | bench-gpu | lint | clean | rebuild | same | soak | mutants
 # Each does the set-up that it needs: an environment in .venv, its versions those of constraints.txt.
 # PYTHON=... chooses the interpreter that .venv is made from, PORT=... where `make serve` listens, PROFILE=... which
 # of params/ `make rebuild` takes. `make same` holds a rebuild with the pages' own values to the articles of `make book`.
@@ -10,7 +10,7 @@ PYTHON ?=
 PORT ?= 8000
 PROFILE ?= quick
 
-.PHONY: book test browse serve bench bench-gpu lint clean rebuild same soak mutants
+.PHONY: book test browse print serve bench bench-gpu lint clean rebuild same soak mutants
 .DEFAULT_GOAL := book
 
 book: $(VENV)/.has-book
@@ -41,6 +41,10 @@ mutants: $(VENV)/.has-mutants
 # Opens every page of the site in headless Chromium, which has to be installed.
 browse: $(VENV)/.has-test _build/html/index.html
 	$(BIN)/python -m tests.browser _build/html
+
+# The book as one PDF, beside the site and linked on it; by headless Chromium, which has to be installed.
+print: $(VENV)/.has-print _build/html/index.html
+	PYTHONPATH=book/_ext $(BIN)/python -m rnnbook.printing _build/html
 
 serve: _build/html/index.html
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>/dev/null || \

@@ -4,8 +4,8 @@
 
 Each page is opened on a desktop and on a phone, in light and in dark. Broken is: an error on the console, a request to
 another host, mathematics that is not rendered, a link to a page or an anchor of the site that is not there, a picture
-without alternative text, a page that scrolls sideways, a figure that is hard to read, or heavy. Interactive figures are
-asked what they say.
+without alternative text, a page that scrolls sideways, or is heavy, what axe calls serious, a figure that is hard to
+read, or heavy. Interactive figures are asked what they say.
 """
 
 import re
@@ -23,7 +23,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, sync_playwright
 
-from tests import figures, interactive
+from tests import access, figures, interactive
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -32,6 +32,7 @@ Mode = Literal["light", "dark"]
 MODES: tuple[Mode, ...] = ("light", "dark")
 PHONE = 600  # up to this width a browser lays pages out as phones do
 TIMEOUT = 60_000  # milliseconds for a page
+HEAVIEST = 1_500_000  # bytes of a page and all that it loads, as they are once unpacked
 
 # A host outside is refused rather than waited for: what a page asks of it shows all the same.
 FLAGS = (
@@ -47,8 +48,10 @@ SETTLED = """async () => {
     return image.complete || new Promise((done) => { image.onload = image.onerror = done; });
   }));
   await document.fonts.ready;
-  if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
 }"""
+
+LOADED = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+  .reduce((bytes, entry) => bytes + entry.decodedBodySize, 0)"""
 
 SEEN = r"""(width) => {
   const shown = (text) => text.trim().replace(/\s+/g, " ").slice(0, 80);
@@ -59,7 +62,7 @@ SEEN = r"""(width) => {
   const blocks = new Map([["title", document.title]]);
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = texts.nextNode(); node; node = texts.nextNode()) {
-    if (node.parentElement.closest("script, style, template, noscript, textarea, pre, code, mjx-container")) continue;
+    if (node.parentElement.closest("script, style, template, noscript, textarea, pre, code, math")) continue;
     const block = node.parentElement.closest("p, li, td, th, dt, dd, figcaption, caption, summary, h1, h2, h3, div");
     blocks.set(block, (blocks.get(block) ?? "") + node.data);
   }
@@ -67,8 +70,13 @@ SEEN = r"""(width) => {
     const raw = text.match(/\$\$|\$[^\s$](?:[^$]*[^\s$])?\$|\\[(\[]|\\[A-Za-z]{2,}/);
     if (raw) wrong.push(`mathematics is not rendered: ${shown(text.slice(raw.index))}`);
   }
-  for (const error of document.querySelectorAll("mjx-merror"))
-    wrong.push(`mathematics is not understood: ${error.dataset.mjxError ?? shown(error.textContent)}`);
+  for (const error of document.querySelectorAll("merror"))
+    wrong.push(`mathematics is not understood: ${shown(error.textContent)}`);
+  for (const formula of document.querySelectorAll("math[display=block]"))
+    if (formula.getBoundingClientRect().left < formula.parentElement.getBoundingClientRect().left - 1)
+      wrong.push(`the beginning of a formula is out of sight: ${shown(formula.textContent)}`);
+  for (const stop of document.querySelectorAll("math[tabindex], math [tabindex]"))
+    wrong.push(`a formula is a stop of the Tab key: ${shown(stop.textContent)}`);
 
   // Pictures. What builders put in for want of a description is their file's name; a link in words needs no other.
   for (const picture of document.querySelectorAll("img, [role=img], input[type=image], area")) {
@@ -181,10 +189,16 @@ def look(context: BrowserContext, address: str, name: str, width: int) -> Look:
     heard = listen(page, address)
     page.goto(address + name, wait_until="load", timeout=TIMEOUT)
     page.evaluate(SETTLED)
+    loaded = page.evaluate(LOADED)
     seen = page.evaluate(SEEN, width)
+    if loaded > HEAVIEST:
+        heard.append(f"the page weighs {loaded / 1e6:.1f} MB")
+    barred = list(access.check(page))
     drawn = list(figures.measure(page, context, phone=width <= PHONE))
     page.close()
-    return Look([*heard, *seen["wrong"], *drawn], [Link(*link) for link in seen["links"]], set(seen["anchors"]))
+    return Look(
+        [*heard, *seen["wrong"], *barred, *drawn], [Link(*link) for link in seen["links"]], set(seen["anchors"])
+    )
 
 
 def listen(page: Page, address: str) -> list[str]:

@@ -1,4 +1,4 @@
-/* Code folds. Without this script it is simply there. */
+/* Code folds, sections have names, and what is too wide can be reached by keys. Without this script it is simply there. */
 "use strict";
 
 /* Code that a page shows can be folded like that which it hides. */
@@ -35,8 +35,27 @@ function foldCode(article) {
   buttons.prepend(all);
 }
 
+/* What scrolls sideways can be scrolled without a mouse; what does not is no stop on the way. */
+function reachByKeys(article) {
+  const seen = new ResizeObserver((entries) => {
+    for (const { target: box } of entries)
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+  });
+  for (const box of article.querySelectorAll("div.math, pre, div.cell_output > .output, .pst-scrollable-table-container"))
+    seen.observe(box);
+}
+
+/* The theme gives no name to what opens a chapter's sections in the sidebar. */
+function nameSections() {
+  for (const summary of document.querySelectorAll("nav.bd-links details > summary"))
+    summary.ariaLabel = `Sections of ${summary.closest("li").querySelector("a").textContent.trim()}`;
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  nameSections();
   const article = document.querySelector("article.bd-article");
   if (!article) return;
   foldCode(article);
+  reachByKeys(article);
 });

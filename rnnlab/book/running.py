@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -156,7 +155,7 @@ def stamp(root: Path) -> dict[str, Any]:
 class Page:
     """A page of the book: its name there, its code, later with outputs, and the command that executes it by hand.
 
-    Once it has been executed, also the seconds that this took, and where and why it failed, if it did.
+    Once it has been executed, also the seconds of a core that this took, and where and why it failed, if it did.
     """
 
     name: str
@@ -226,13 +225,19 @@ class Executed:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, page: Page, on_start: Callable[[Page], None], settings: dict[str, Any]) -> Page:
-        from nbclient import execute
+        import psutil
+        from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError
 
+        def look(**_: Any) -> None:
+            kernel = psutil.Process(client.km.provisioner.pid)
+            page.seconds = sum(kernel.cpu_times()[:4])  # its own, and those of processes that it has waited for
+
         on_start(page)
-        begun = time.monotonic()
+        place = {"metadata": {"path": str((self.root / "book" / page.name).parent)}}
+        client: Any = NotebookClient(page.notebook, resources=place, on_cell_complete=look, **settings)
         try:
-            execute(page.notebook, cwd=str((self.root / "book" / page.name).parent), **settings)
+            client.execute()
         except CellExecutionError as error:
             cells = enumerate(notebooks.code_cells(page.notebook), start=1)
             number, cell = [(number, cell) for number, cell in cells if cell.execution_count][-1]
@@ -248,7 +253,6 @@ class Executed:
                 output for output in shown if output.output_type == "error"
             ):  # a figure, say, in its drawing
                 page.failure = f"book/{page.name}.md: could not be shown: {failed.ename}: {failed.evalue}"
-        page.seconds = time.monotonic() - begun
         return page
 
     def _keep(self, page: Page) -> None:
@@ -262,7 +266,10 @@ class Executed:
         try:
             if fingerprint(self.root) != self.state:
                 raise RuntimeError("what it depends on (the package) was edited while it ran")
-            page.notebook.metadata[STAMP] = stamp(self.root) | {"command": page.command}
+            page.notebook.metadata[STAMP] = stamp(self.root) | {
+                "command": page.command,
+                "seconds": round(page.seconds, 1),
+            }
             file.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(page.notebook, whole)
             os.replace(whole, file)

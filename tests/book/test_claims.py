@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from rnnlab.book import claims, pages
+from tests import browser
 from tests.sites import HEADER
 
 ROOT = Path(__file__).parents[2]
@@ -156,14 +157,25 @@ PAGE = """\
 ({name})=
 # Page {name} on $\\gamma$
 
+**Claim.** It *is* {name}: {{glue:text}}`{name} number` of {{ref}}`ledger`. Symbols are as in {{ref}}`ledger`.
+
 $$ a = b $$ (eq-{name})
 
 ```{{code-cell}} python3
 :tags: [remove-input]
 
+from rnnlab.book import pages
 from rnnlab.book.pages import claim
 {claims}
+pages.glue("{name} number", 12000.0)
 ```
+"""
+STORY = """
+- part: A part
+  pages:
+    one: What is one?
+    lost: What is not there yet?
+    two: And two?
 """
 ONE = """\
 claim("P01", ours="proof", verdict="reproduced")
@@ -182,17 +194,20 @@ class Book:
         for part in ("rnnlab", "book/_ext", "book/_static"):
             shutil.copytree(ROOT / part, folder / part, ignore=ignore)
         (folder / "book" / "6_lab").mkdir()
-        for file in ("claims.yml", "references.bib", "6_lab/ledger.md", "6_lab/references.md"):
+        for file in ("claims.yml", "references.bib", "6_lab/ledger.md", "6_lab/results.md", "6_lab/references.md"):
             shutil.copy(BOOK / file, folder / "book" / file)
         self.write("intro", "# A book\n\n{doc}`one`, {doc}`two`\n\n```{ledger-counts}\n```\n")
+        self.write("story.yml", STORY, "")
         self.claim("one", ONE)
         self.claim("two", TWO)
-        chapters = "".join(f"  - file: {name}\n" for name in ("one", "6_lab/ledger", "6_lab/references", "two"))
+        chapters = "".join(
+            f"  - file: {name}\n" for name in ("one", "6_lab/results", "6_lab/ledger", "6_lab/references", "two")
+        )
         toc = f"format: jb-book\nroot: intro\nchapters:\n{chapters}"
         (folder / "book" / "_toc.yml").write_text(toc, encoding="utf8")
 
-    def write(self, name: str, text: str) -> None:
-        (self.folder / "book" / f"{name}.md").write_text(text, encoding="utf8")
+    def write(self, name: str, text: str, end: str = ".md") -> None:
+        (self.folder / "book" / f"{name}{end}").write_text(text, encoding="utf8")
 
     def claim(self, name: str, made: str) -> None:
         self.write(name, HEADER + PAGE.format(name=name, claims=made))
@@ -254,20 +269,72 @@ def check_the_ledger(book: Book) -> None:
     found = {"ours": 0.8, "interval": [0.3755, 0.9638], "runs": 5, "verdict": "open", "page": "one.html"}
     assert rows["P32"] == {**said, **found, "note": "3,000 updates, see {eq}`eq-one`"}
     assert rows["P02"] == {key: claims.rows()["P02"][key] for key in said} | UNTREATED
-    assert book.row("P01")[2:] == ["exact", "proof", r"reproduced Page one on \(\gamma\)"]
-    where = [r"Page one on \(\gamma\)", r"Page two on \(\gamma\)"]
+    assert book.row("P01")[2:] == ["exact", "proof", "reproduced Page one on γ"]
+    where = ["Page one on γ", "Page two on γ"]
     assert book.row("P32")[2:] == ["picture", "0.8 [0.376, 0.964], 5 runs", f"open 3,000 updates, see (1) {where[0]}"]
     assert book.row("B09")[3:] == [
-        r"\(10^{-3}\)",
+        "10 − 3",
         rf"reproduced with a difference by one & all: Page one on \gamma {where[1]}",
     ]
-    assert book.row("P02")[2:] == ["exact", "", "open"]
-    counts = {"reproduced": 1, "reproduced with a difference": 1, "not reproduced": 0, "open": 103}
+    assert book.row("P02")[2:] == ["exact", "", "not treated"]
+    counts = {"reproduced": 1, "reproduced with a difference": 1, "not reproduced": 0, "open": 1, "not treated": 102}
     assert book.counts() == counts
 
 
 def test_the_ledger_has_what_the_pages_found_and_the_rest_as_open(book):
     check_the_ledger(book)
+
+
+def test_a_box_beside_a_count_hides_its_rows_and_those_that_are_treated_come_first(book):
+    path = browser.find_browser()
+    if path is None:
+        pytest.skip(f"needs a browser: none of {', '.join(browser.BROWSERS)} is installed")
+    untreated = ["untreated" in css for css in re.findall(r'<tr class="([^"]*)" id="P', book.page("6_lab/ledger"))]
+    assert len(untreated) == 71
+    assert untreated == [False] * 2 + [True] * 69
+    with browser.chromium(path) as opened:
+        page = opened.new_page()
+        page.goto((book.site / "6_lab" / "ledger.html").as_uri())
+        page.locator("input.shows-verdict-untreated").focus()
+        for expected in ([True, True, False], [True, True, True]):
+            page.keyboard.press("Space")
+            assert [page.locator(f"tr#{row}").is_visible() for row in ("P01", "P32", "P02")] == expected
+    assert "<input" not in book.page("intro")[book.page("intro").index("ledger-counts") :].partition("</ul>")[0]
+
+
+def test_the_results_tell_questions_and_answers_and_what_holds(book):
+    shown = re.search("<article.*</article>", book.page("6_lab/results"), re.DOTALL)[0]
+    text = " ".join(html.unescape(re.sub("<[^>]*>", " ", shown[shown.index("The story in questions") :])).split())
+    one = "What is one? It is one: 12000 of The ledger . Claims of the papers: 1 reproduced, 1 open."
+    two = "And two? It is two: 12000 of The ledger . Claims of the papers: 1 reproduced with a difference."
+    assert f"A part {one} {two}" in text
+    assert "not there yet" not in text
+    assert '<a class="reference internal" href="../one.html">What is one?</a>' in shown
+    fails, differs, holds = (
+        text.index(f"What {end} #")
+        for end in ("the papers say, and does not hold", "holds with a difference", "holds as it is said")
+    )
+    assert "None." in text[fails:differs]
+    assert "B09" in text[differs:holds]
+    assert "P01" in text[holds:]
+    assert "P32" not in text[fails:]
+
+
+def test_a_page_ends_with_the_question_of_the_next(book):
+    asked = {
+        name: re.findall(r'<p class="next-question">(.*?) <a href="(.*?)"', book.page(name))
+        for name in ("intro", "one")
+    }
+    assert asked == {"intro": [("What is one?", "one.html")], "one": []}
+    assert re.findall(r'<p class="next-question">(.*?) <', book.page("6_lab/references")) == ["And two?"]
+
+
+def test_every_page_with_code_has_its_question_in_the_order_of_the_book():
+    parts = yaml.safe_load((BOOK / "story.yml").read_text(encoding="utf8"))
+    asked = [name for part in parts for name in part["pages"]]
+    there = re.findall(r"file: (\d_\w+/\w+)", (BOOK / "_toc.yml").read_text(encoding="utf8"))
+    with_code = [name for name in there if "{code-cell}" in (BOOK / f"{name}.md").read_text(encoding="utf8")]
+    assert [name for name in asked if name in with_code] == with_code
 
 
 def test_box_and_row_lead_to_each_other(book):
@@ -282,7 +349,7 @@ def test_a_box_shows_claim_values_verdict_and_note(book):
     box = re.search(r'<div class="claim [^>]*id="claim-P32">.*?</div>', book.page("one"), re.DOTALL)[0]
     text = " ".join(re.sub("<.*?>", " ", box).split())
     assert text == (
-        r"P32 Pascanu et al. 2013, Fig. 7 open Clipping together with \(\Omega\) (MSGD-CR) has the highest success "
+        "P32 Pascanu et al. 2013, Fig. 7 open Clipping together with Ω (MSGD-CR) has the highest success "
         "rate, with each initialization. Paper picture Here 0.8 [0.376, 0.964], 5 runs 3,000 updates, see (1)"
     )
     assert "font-size" not in box, "what Jupyter is shown is not what the book shows"
@@ -306,11 +373,11 @@ def test_the_ledger_follows_its_pages_and_its_claims(book):
     book.claim("two", TWO.replace("B09", "P02"))
     built = book.build()
     assert built.returncode == 0, built.stdout
-    assert book.row("B09")[3:] == ["", "open"]
-    assert book.row("P02")[3] == r"\(10^{-3}\)"
+    assert book.row("B09")[3:] == ["", "not treated"]
+    assert book.row("P02")[3] == "10 − 3"
     assert book.ledger()["P02"]["page"] == "two.html"
     assert book.row("P01")[3] == "proof", "a page that was not read again keeps its claims"
-    assert book.counts()["open"] == 103
+    assert (book.counts()["open"], book.counts()["not treated"]) == (1, 102)
 
     book.claim("two", "\n".join([TWO, TWO, TWO.replace("B09", "P01")]))
     for _ in range(2):  # the second one finds nothing to do

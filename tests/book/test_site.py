@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from fontTools.ttLib import TTFont
 
+import rnnlab
 from tests.sites import HEADER
 
 ROOT = Path(__file__).parents[2]
@@ -120,12 +123,13 @@ class Book:
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text, encoding="utf8")
 
-    def build(self) -> subprocess.CompletedProcess:
+    def build(self, **environment: str) -> subprocess.CompletedProcess:
         """Build strictly, as users do, with no trace of pytest around, and with a back end that shows nothing."""
         return subprocess.run(
             [sys.executable, "-c", JUPYTER_BOOK, "build", "book/", "-W", "--keep-going", "-n"],
             cwd=self.folder,
-            env={**os.environ, "RUNS": str(self.runs), "PYTHONPATH": "", "MPLBACKEND": "Agg", "TZ": "Asia/Tokyo"},
+            env={**os.environ, "RUNS": str(self.runs), "PYTHONPATH": "", "MPLBACKEND": "Agg", "TZ": "Asia/Tokyo"}
+            | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -167,13 +171,21 @@ def test_each_page_offers_its_executed_notebook(book):
     assert "ipynb" not in book.page("intro")
 
 
-def test_the_site_brings_its_mathematics(book):
-    scripts = re.findall(r'<script[^>]*src="([^"]*mathjax[^"]*)"', book.page("one"))
-    assert [s.partition("?")[0] for s in scripts] == ["_static/mathjax/tex-chtml.js"]
-    mathjax = book.site / "_static" / "mathjax"
-    assert (mathjax / "tex-chtml.js").stat().st_size > 1e6
-    assert (mathjax / "input" / "tex" / "extensions" / "boldsymbol.js").exists()
-    assert len(list(mathjax.rglob("*.woff"))) > 20
+def test_formulas_are_mathml_and_their_font_and_the_icons_are_the_sites(book):
+    (formula,) = re.findall(r"<math.*?</math>", book.page("one"))
+    delta, sigma = "<msub><mi>𝜹</mi><mi>t</mi></msub>", "<msup><mi>σ</mi><mo>′</mo></msup>"
+    assert formula == f'<math display="block">{delta}<mo>=</mo>{sigma}</math>'
+    assert not re.search(r"<script[^>]*mathjax", book.page("one"), re.IGNORECASE)
+    assert (book.site / "_static" / "math.woff2").stat().st_size < 100_000
+    icons, style = (
+        book.site / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.woff",
+        "pydata-sphinx-theme.css",
+    )
+    glyphs = set(TTFont(icons).getBestCmap())
+    assert {0xF019, 0xF121} <= glyphs, "download and code, which the page and its script show"
+    assert len(glyphs) < 60
+    assert ".fa-guitar" not in (book.site / "_static" / "styles" / style).read_text(encoding="utf8")
+    assert (book.site / "_static" / "scripts" / "fontawesome.js").read_text() == ""
 
 
 def test_a_page_loads_the_script_of_its_interactive_figure_and_no_other_page_does(book):
@@ -288,3 +300,74 @@ def test_a_figure_has_a_drawing_for_desks_and_one_for_phones_inks_for_both_modes
     assert (book.site / links[1][0]).read_text(encoding="utf8") == "x,y\n1,2\n"
     assert "Fig. 1" in figure
     assert "Fig. 1" in book.page("one").replace(figure, "")
+
+
+KNOWN = "# Known\n\n**Claim.** With $\\rho < 1$ errors *fade*. More follows.\n\n```{code-cell} python3\n1 + 1\n```\n"
+
+
+def head(page: str) -> dict[str, str]:
+    """What a page says of itself to machines."""
+    found = re.findall(r'<meta (?:name|property)="([^"]+)" content="([^"]*)"', page)
+    links = re.findall(r'<link rel="(canonical)" href="([^"]*)"', page)
+    return dict(found + links)
+
+
+def test_a_page_says_what_it_is_about_and_with_an_address_where_it_is_and_runs(tmp_path):
+    book = Book(tmp_path, {"one": KNOWN, "two": "# Two\n\nAfter {doc}`one`.\n"})
+    assert book.build().returncode == 0
+    about = {"description": "With ρ&lt;1 errors fade. More follows.", "og:title": "1. Known", "og:site_name": "rnnlab"}
+    said = head(book.page("one"))
+    assert about.items() <= said.items()
+    assert not {"canonical", "og:url", "og:image"} & said.keys()
+    assert "mybinder" not in book.page("one")
+    assert "google.colab" not in (book.site / "_sources" / "one.ipynb").read_text(encoding="utf8")
+    assert not (book.site / "sitemap.xml").exists()
+
+    known = {"RNNLAB_SITE": "https://example.org/book", "RNNLAB_REPOSITORY": "https://github.com/one/two/"}
+    built = book.build(**known)
+    assert built.returncode == 0, built.stdout
+    site, said = "https://example.org/book/", head(book.page("one"))
+    places = {"canonical": "one.html", "og:url": "one.html", "og:image": "_static/site.png"}
+    assert about.items() | {(key, site + end) for key, end in places.items()} <= said.items()
+    assert (book.site / "_static" / "site.png").is_file()
+    colab = "https://colab.research.google.com/github/one/two/blob/gh-pages/_sources/one.ipynb"
+    binder = "https://mybinder.org/v2/gh/one/two/main?urlpath=lab/tree/book/one.md%3Ffactory%3DNotebook"
+    for address in (colab, binder, "https://github.com/one/two"):
+        assert f'href="{address}"' in book.page("one")
+    first, *_ = json.loads((book.site / "_sources" / "one.ipynb").read_text(encoding="utf8"))["cells"]
+    assert "git clone --quiet --depth 1 https://github.com/one/two checkout" in "".join(first["source"])
+    found = re.findall("<loc>(.*?)</loc>", (book.site / "sitemap.xml").read_text(encoding="utf8"))
+    assert found == [f"{site}{name}.html" for name in ("intro", "one", "two")]
+
+
+def test_what_is_to_be_cited_is_what_the_citation_file_says():
+    said = dict(
+        re.findall(r"^  (\w+) +\= \{+(.*?)\}+,$", (ROOT / "book/6_lab/references.md").read_text(), re.MULTILINE)
+    )
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf8"))
+    (author,) = cff["authors"]
+    assert said == {"author": author["name"], **{key: cff[key] for key in ("title", "version", "license")}}
+    assert cff["version"] == rnnlab.__version__
+
+
+def test_every_reference_leads_to_what_it_is_of():
+    entries = (ROOT / "book" / "references.bib").read_text(encoding="utf8").split("\n@")
+    lost = [
+        entry.partition(",")[0] for entry in entries if not re.search(r"^  (doi|url|eprint) +=", entry, re.MULTILINE)
+    ]
+    assert lost == ["article{doya1993", "techreport{jaeger2012"], "neither has a DOI, nor an address of its publisher"
+
+
+def test_a_page_that_takes_more_than_its_seconds_fails_every_build_until_it_takes_less(tmp_path):
+    one = "# One\n\n```{code-cell} python3\nsum(range(10**7))\n```\n"
+    book = Book(tmp_path, {"one": one, "two": "# Two\n\nAfter {doc}`one`.\n"})
+    place = tmp_path / "book" / "_ext" / "rnnbook" / "execution.py"
+    text = place.read_text(encoding="utf8")
+    for longest, fails in ((0.01, True), (0.01, True), (40, False)):
+        place.write_text(text.replace("LONGEST = 40 ", f"LONGEST = {longest} "), encoding="utf8")
+        built = book.build()
+        assert (built.returncode != 0) == fails, built.stdout
+        found = re.findall(r"book/one\.md took ([\d.]+) s of a core, and may take 0\.01", built.stdout)
+        assert bool(found) == fails
+        assert all(0.1 < float(seconds) < 20 for seconds in found)
+    assert re.search(r"in [\d.]+ s of a core", book.page("one"))

@@ -6,10 +6,17 @@ result changes; a page that fails fails the build, once every page has been trie
 parameters.
 
 `site`: every page offers its executed notebook, and says how to run it again, and when, with what and on what it was
-executed; mathematics is drawn by a MathJax of the site's own; what a page would
-load from another host is a warning, which fails a strict build.
+executed; what a page would load from another host is a warning, which fails a strict build.
+
+`addresses`: pages say what they are about, and where they are and run, if that is known.
+
+`formulas`: mathematics is MathML, written while the book is built.
+
+`icons`: of a theme's thousands of icons a page loads those that it shows.
 
 `ledger`: what the pages found about the papers' claims, in boxes and in one table.
+
+`story`: each page ends with the question of the next, and a page of results tells them all.
 
 `pictures`: figures are shown wide or narrow, in inks for light or for dark, and offered with their data.
 
@@ -26,11 +33,11 @@ from pathlib import Path
 # This checkout's rnnlab, whether or not one is installed: for what follows, and for autodoc.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from . import docstrings, execution, ledger, numbers, pictures, quoting, site
+from . import addresses, docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site, story
 
 
 def setup(app):
-    for part in (docstrings, execution, ledger, numbers, pictures, quoting, site):
+    for part in (addresses, docstrings, execution, formulas, icons, ledger, numbers, pictures, quoting, site, story):
         part.setup(app)
     # Pages are read one after another: the ledger gathers from those before it.
     return {"parallel_read_safe": False, "parallel_write_safe": True, "env_version": 3}

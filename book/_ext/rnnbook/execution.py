@@ -21,6 +21,8 @@ from rnnlab.book.notebooks import put_in
 
 log = logging.getLogger(__name__)
 
+LONGEST = 40  # seconds of a core that a page may take
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -94,6 +96,10 @@ def execute(app, env, docnames) -> None:
             if page.failure:
                 _failures(env)[page.name] = page.failure
                 app.rnnbook_failed[page.name] = page.notebook
+        for page in pages if not app.config.rnnbook_given else []:
+            took = page.notebook.metadata.get(running.STAMP, {}).get("seconds", 0) if kept(app).read(page) else 0
+            if took > LONGEST:
+                _failures(env)[page.name] = f"book/{page.name}.md took {took} s of a core, and may take {LONGEST}"
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the pages that are finished", file=sys.stderr, flush=True)
         os._exit(130)  # kernels end with this process; waiting for them would be waiting for their pages

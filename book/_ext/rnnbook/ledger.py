@@ -18,9 +18,13 @@ from rnnlab.book.claims import ROWS, VERDICTS, rows
 log = logging.getLogger(__name__)
 
 LEDGER = "6_lab/ledger"
-# Their classes in the style sheet, best first.
-CLASSES = dict(zip(VERDICTS, ("verdict-reproduced", "verdict-difference", "verdict-not", "verdict-open"), strict=True))
-WIDTHS = {"": 7, "Claim": 34, "Paper": 18, "Here": 20, "Verdict": 21}
+NOT_TREATED = "not treated"  # open, since no page has measured anything
+# Classes in the style sheet, best first.
+CLASSES = {
+    **dict(zip(VERDICTS, ("verdict-reproduced", "verdict-difference", "verdict-not", "verdict-open"), strict=True)),
+    NOT_TREATED: "verdict-untreated",
+}
+WIDTHS = {"No.": 7, "Claim": 34, "Paper": 18, "Here": 20, "Verdict": 21}
 FIELDS = ("id", "paper", "claim", "paper_value", "ours", "interval", "runs", "verdict", "note")
 UNTREATED = {**dict.fromkeys(FIELDS[4:7]), "verdict": "open", "note": "", "shown": "", "docname": None}
 
@@ -57,10 +61,10 @@ class Claim(Shown):
         _found(self.env).setdefault(self.env.docname, []).append(found)
         name = nodes.inline("", row["id"], classes=["claim-id"])
         if LEDGER in self.env.found_docs:
-            name = _link(self.env, LEDGER, row["id"], name)
+            name = linked(self.env, LEDGER, row["id"], name)
         where = nodes.inline("", f"{row['paper']}, {row['where']}", classes=["claim-where"])
         box = nodes.compound("", classes=["claim", CLASSES[found["verdict"]]], ids=[f"claim-{row['id']}"])
-        box += _spaced("claim-head", name, where, _verdict(found["verdict"]))
+        box += _spaced("claim-head", name, where, verdict_of(found["verdict"]))
         box += self.text("claim-says", row["claim"])
         for label, text in (("Paper", row["paper_value"]), ("Here", found["shown"])):
             value = nodes.inline("", "", *self.text("", text).children, classes=["claim-value"])
@@ -77,42 +81,56 @@ class Ledger(Shown):
 
     def run(self):
         letters = tuple(self.arguments[0]) if self.arguments else ("",)
-        body = nodes.tbody("", *(self.row(row) for row in ledger(self.env) if row["id"].startswith(letters)))
+        chosen = [row for row in ledger(self.env) if row["id"].startswith(letters)]
+        body = nodes.tbody("", *map(self.row, sorted(chosen, key=lambda row: kind(row) == NOT_TREATED)))
         head = nodes.row("", *(nodes.entry("", nodes.paragraph("", name)) for name in WIDTHS))
         columns = [nodes.colspec(colwidth=width) for width in WIDTHS.values()]
         group = nodes.tgroup("", *columns, nodes.thead("", head), body, cols=len(columns))
         return [nodes.table("", group, classes=["ledger", "colwidths-given"])]
 
     def row(self, row):
-        here, verdict = [], [_paragraph("", _verdict(row["verdict"]))]
+        here, verdict = [], [_paragraph("", verdict_of(kind(row)))]
         if row["note"]:
             verdict.append(self.text("ledger-note", row["note"]))
         if row["docname"]:
             here.append(self.text("", row["shown"]))
             title = nodes.inline("", "", *self.env.titles[row["docname"]].deepcopy().children)
-            verdict.append(_paragraph("ledger-page", _link(self.env, row["docname"], f"claim-{row['id']}", title)))
+            verdict.append(_paragraph("ledger-page", linked(self.env, row["docname"], f"claim-{row['id']}", title)))
         claim = [self.text("", row["claim"]), _paragraph("ledger-where", nodes.Text(row["where"]))]
         cells = [nodes.paragraph("", row["id"])], claim, [self.text("", row["paper_value"])], here, verdict
         entries = [nodes.entry("", *cell) for cell in cells]
-        return nodes.row("", *entries, ids=[row["id"]], classes=[CLASSES[row["verdict"]]])
+        return nodes.row("", *entries, ids=[row["id"]], classes=[CLASSES[kind(row)]])
 
 
 class LedgerCounts(SphinxDirective):
-    """How many claims there are of each verdict: a bar, the numbers, and all of the ledger as a file."""
+    """How many claims there are of each verdict: a bar, the numbers, and all of the ledger as a file.
+
+    Where the ledger stands, a box beside each number says whether its rows are shown.
+    """
 
     def run(self):
-        counts = Counter(row["verdict"] for row in ledger(self.env))
+        counts = Counter(map(kind, ledger(self.env)))
         file = "../" * self.env.docname.count("/") + "ledger.json"
-        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in CLASSES)
+        box = '<label><input type="checkbox" class="shows-%s" checked/> %s</label>'
+        written = box if self.env.docname == LEDGER else "%.0s%s"
         parts = [(css, counts[verdict], verdict) for verdict, css in CLASSES.items()]
         html = [
             f'<div class="ledger-bar" role="img" aria-label="Of {counts.total()} claims: {said}.">',
             *(f'<span class="{css}" style="flex-grow: {count}"></span>' for css, count, _ in parts if count),
             '</div><ul class="ledger-counts">',
-            *(f'<li class="{css}"><b>{count}</b> {verdict}</li>' for css, count, verdict in parts),
+            *(
+                f'<li class="{css}">{written % (css, f"<b>{count}</b> {verdict}")}</li>'
+                for css, count, verdict in parts
+            ),
             f'<li class="ledger-json"><a href="{file}">ledger.json</a></li></ul>',
         ]
         return [nodes.raw("", "\n".join(html), format="html")]
+
+
+def kind(row: dict) -> str:
+    """Return a row's verdict, and of those that are open which no page has treated."""
+    return row["verdict"] if row["docname"] else NOT_TREATED
 
 
 def ledger(env) -> list[dict]:
@@ -161,8 +179,9 @@ def _made(env) -> dict[str, list[dict]]:
     return made
 
 
-def _verdict(verdict: str) -> nodes.inline:
-    return nodes.inline("", verdict, classes=["claim-verdict", CLASSES[verdict]])
+def verdict_of(verdict: str, said: str = "") -> nodes.inline:
+    """Return a verdict in its colour, or what is `said` in that."""
+    return nodes.inline("", said or verdict, classes=["claim-verdict", CLASSES[verdict]])
 
 
 def _paragraph(css: str, *children) -> nodes.paragraph:
@@ -173,6 +192,7 @@ def _spaced(css: str, *parts) -> nodes.paragraph:
     return _paragraph(css, *[node for part in parts for node in (nodes.Text(" "), part)][1:])
 
 
-def _link(env, docname: str, anchor: str, text) -> nodes.reference:
+def linked(env, docname: str, anchor: str, text) -> nodes.reference:
+    """Return a link from the page that is read to a place of another."""
     address = env.app.builder.get_relative_uri(env.docname, docname)
-    return nodes.reference("", "", text, internal=True, refuri=f"{address}#{anchor}")
+    return nodes.reference("", "", text, internal=True, refuri=f"{address}#{anchor}" if anchor else address)

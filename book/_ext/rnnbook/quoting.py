@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 GLUED = re.compile(r"\{glue:\w*\}`[^`]*\.md::")
-LEDGER = re.compile(r"^(```+|:::+)\{ledger(-counts)?\}", re.MULTILINE)
+LEDGER = re.compile(r"^(```+|:::+)\{(ledger(-counts|-told)?|story)\b", re.MULTILINE)
 
 
 def setup(app):

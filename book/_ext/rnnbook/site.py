@@ -1,13 +1,11 @@
-"""What the built site brings along: executed notebooks, how they were made, MathJax, scripts of interactive figures.
+"""What the built site brings along: executed notebooks, how they were made, scripts of interactive figures.
 
 Nothing that a page loads comes from another host.
 """
 
 import re
 import shlex
-import shutil
 from datetime import datetime
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import nbformat
@@ -19,30 +17,34 @@ from .execution import executed
 
 log = logging.getLogger(__name__)
 
-# The renderer, and the folders of the macros that it loads when a page uses them and of its fonts.
-MATHJAX = "tex-chtml.js"
-LOADED_BY_MATHJAX = ("input/tex/extensions", "output/chtml/fonts/woff-v2")
-
 # The scripts of interactive figures, a file each, what they share, how they look; the names of those a page asks for.
 SCRIPTS = Path(__file__).parent / "interactive"
 INTERACTIVE = re.compile(r'<script type="application/json" data-interactive="(\w+)"')
 
+# The first cell of an offered notebook, where a checkout has to be brought.
+ON_COLAB = """\
+import sys
+if "google.colab" in sys.modules:
+    !git clone --quiet --depth 1 {0} checkout
+    %pip install --quiet --editable "checkout[book]"
+    sys.path.insert(0, "checkout")"""
+
 # What a browser fetches to show a page; a link that a reader may follow is no such thing.
 LOADED = re.compile(
-    r"""<(?:script|img|link|iframe|source|embed|video|audio)\b[^>]*?\b(?:src|srcset|href)=["'](?P<tag>(?:https?:)?//[^"']+)
+    r"""<(?:script|img|link(?!\ rel="canonical")|iframe|source|embed|video|audio)\b
+      [^>]*?\b(?:src|srcset|href)=["'](?P<tag>(?:https?:)?//[^"']+)
     | (?:url\(|@import)\s*["']?(?P<css>(?:https?:)?//[^"')\s]+)""",
     re.IGNORECASE | re.VERBOSE,
 )
 
 
 def setup(app):
-    app.config.mathjax_path = f"mathjax/{MATHJAX}"
     app.connect("config-inited", leave_out_thebe)
     app.connect("config-inited", add_box)
     app.connect("config-inited", bring_scripts)
     app.connect("html-page-context", offer_notebook, priority=400)
     app.connect("html-page-context", load_scripts)
-    app.connect("build-finished", bring_mathjax)
+    app.connect("html-page-context", list_references)
     app.connect("build-finished", warn_of_what_is_loaded, priority=900)
 
 
@@ -74,6 +76,11 @@ def load_scripts(app, pagename, templatename, context, doctree) -> None:
         app.add_css_file("interactive.css")
 
 
+def list_references(app, pagename, templatename, context, doctree) -> None:
+    """Have entries of a list be what lists have: the role that Sphinx gives references stands in no list."""
+    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def offer_notebook(app, pagename, templatename, context, doctree) -> None:
     """Put the executed notebook behind the theme's download button, and into the box how to make it, and how it was."""
     notebook = executed(app, pagename) if pagename in app.env.all_docs else None
@@ -81,6 +88,8 @@ def offer_notebook(app, pagename, templatename, context, doctree) -> None:
         return
     offered = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
     offered.parent.mkdir(parents=True, exist_ok=True)
+    if repository := app.config.html_theme_options["repository_url"]:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(ON_COLAB.format(repository)))
     nbformat.write(notebook, offered)
     context["ipynb_source"] = f"{pagename}.ipynb"
     stamp = notebook.metadata[STAMP]
@@ -92,17 +101,6 @@ def offer_notebook(app, pagename, templatename, context, doctree) -> None:
         "when": datetime.fromisoformat(stamp["executed"]).strftime("%-d %B %Y, %H:%M UTC"),
         "versions": ", ".join(f"{name} {number}" for name, number in versions),
     }
-
-
-def bring_mathjax(app, exception) -> None:
-    """Copy the parts of MathJax that the pages load."""
-    if exception is not None or app.builder.format != "html":
-        return
-    target = Path(app.outdir) / "_static" / "mathjax"
-    with as_file(files("sphinx-mathjax-offline") / "static" / "mathjax") as source:
-        for folder in LOADED_BY_MATHJAX:
-            shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
-        shutil.copyfile(source / MATHJAX, target / MATHJAX)
 
 
 def warn_of_what_is_loaded(app, exception) -> None:
