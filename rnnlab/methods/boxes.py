@@ -1,6 +1,6 @@
 """Training for all words of distractors at once: the worst case over boxes of states, by propagating bounds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Norm, State
-from rnnlab.engine.contract import Trace, alive
+from rnnlab.engine.contract import Trace
 from rnnlab.methods.method import Networks
 from rnnlab.network.cells import Sigma
 from rnnlab.network.parameters import Parameters
@@ -46,15 +46,19 @@ def bounds(
     W, push, V = network.W_rec.mT, (network.W_in + network.b[..., None]).mT, network.W_out
     least, most = push[:, telling:].amin(dim=1), push[:, telling:].amax(dim=1)
     symbols, (T, B) = batch.inputs.long(), batch.inputs.shape[1:]
-    told, within = (symbols < telling)[..., None], alive(batch.lengths, T, device=push.device)[..., None]
+    told = (symbols < telling)[..., None]
     given = push.gather(1, symbols.flatten(1)[..., None].expand(-1, -1, push.shape[2])).unflatten(1, (T, B))
     middle = torch.where(told, given, ((least + most) / 2)[:, None, None])  # M T B N
     radius = torch.where(told, 0.0, spread * ((most - least) / 2)[:, None, None]) + slack
     x = r = middle.new_zeros(middle[:, 0].shape)
-    for u, q, live in zip(middle.unbind(1), radius.unbind(1), within.unbind(1), strict=True):
+    passed = []
+    for u, q in zip(middle.unbind(1), radius.unbind(1), strict=True):
         a, q = x @ W + u, r @ W.abs() + q
         low, high = sigma(a - q), sigma(a + q)
-        x, r = torch.where(live, (low + high) / 2, x), torch.where(live, (high - low) / 2, r)
+        x, r = (low + high) / 2, (high - low) / 2
+        passed.append(torch.cat((x, r), dim=-1))
+    last = (batch.lengths.to(push.device) - 1).reshape(1, len(push), -1, 1)
+    x, r = torch.stack(passed).gather(0, last.expand(1, *passed[0].shape))[0].chunk(2, dim=-1)
     asked = batch.targets[:, 0].long()[..., None]  # M B 1
     D = V[:, None] - V.gather(1, asked.expand(-1, -1, V.shape[2]))[:, :, None]  # M B O N
     c = network.b_out[:, None] - network.b_out[:, None].expand(-1, B, -1).gather(2, asked)
@@ -74,8 +78,8 @@ class BoxTraining:
 
     Args:
         descent: makes the steps along its gradients.
-        begin: update at which the spread of the distractors begins to grow from 0.
-        ramp: updates until it is 1.
+        begin: number of the first update.
+        updates: in which the learning rate falls to a tenth; in the first 80 % the spread of distractors grows to 1.
         slack: what every pre-activation may be off by at every step.
         telling: symbols below this one are those that tell something.
 
@@ -88,7 +92,7 @@ class BoxTraining:
 
     descent: Annotated[Algorithm, _steps] = AdamW(0.001, Norm(1.0), decay=0.0)
     begin: Natural = 0
-    ramp: Count = 2000
+    updates: Count = 3000
     slack: Spread = 0.02
     telling: Natural = 2
 
@@ -106,17 +110,20 @@ class BoxTraining:
         Raises:
             ValueError: the networks are not of the simple cell, or are not fed symbols and asked for a class at the end.
         """
-        loss, parameters, taken_down = network.loss, network.parameters, []
+        loss, parameters, rate, taken_down = network.loss, network.parameters, self.descent.learning_rate, []
         if network.sigma is None or loss.every_step or loss.real_targets or batches.inputs.is_floating_point():
             raise refusal("task", "of symbols and of a class at the end, and the cell a simple one, for boxes", loss)
         for k, batch in enumerate(batches):
-            share = min(1.0, max(0, network.update + k - self.begin) / self.ramp)
+            done = min(1.0, max(0, network.update + k - self.begin) / self.updates)
+            share, descent = min(1.0, done / 0.8), replace(self.descent, learning_rate=rate * (1 - 0.9 * done))
             theta = parameters.theta.detach().clone().requires_grad_()
             how = {"spread": share, "slack": share * self.slack, "telling": self.telling}
             with torch.enable_grad():
                 y = bounds(Parameters(theta, parameters.sizes), batch, sigma=network.sigma, **how)
-                E = loss.value(y, batch.targets, torch.ones_like(batch.targets, dtype=torch.bool))
+                asked = batch.targets[:, 0]
+                alike = (asked[:, :, None] == asked[:, None]).sum(dim=2)  # M B, sequences of the same class
+                E = (y[:, 0].logsumexp(dim=-1) / alike).sum(dim=1) / (1 / alike).sum(dim=1)
                 (g,) = torch.autograd.grad(E.sum(), theta)
-            taken_down.append((E.detach(), *self.descent.descend(parameters, g, state)))
+            taken_down.append((E.detach(), *descent.descend(parameters, g, state)))
         E, norm, events = map(torch.stack, zip(*taken_down, strict=True))
         return state, Trace.of({"loss": E, "norm": norm, "events": events})
