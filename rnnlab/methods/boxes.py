@@ -74,7 +74,7 @@ def _steps(name: str, given: Any) -> Algorithm:
 
 @dataclass(frozen=True)
 class BoxTraining:
-    """Descent of the cross-entropy of `bounds`, which no word of distractors exceeds.
+    """Descent of the cross-entropy of `bounds`, which no word of distractors exceeds, its mean over classes.
 
     Args:
         descent: makes the steps along its gradients.
@@ -108,7 +108,7 @@ class BoxTraining:
         """Make an update by each batch.
 
         Raises:
-            ValueError: the networks are not of the simple cell, or are not fed symbols and asked for a class at the end.
+            ValueError: the cell is not the simple one, inputs are no symbols, or no class is asked for at the end.
         """
         loss, parameters, rate, taken_down = network.loss, network.parameters, self.descent.learning_rate, []
         if network.sigma is None or loss.every_step or loss.real_targets or batches.inputs.is_floating_point():
