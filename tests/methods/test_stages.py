@@ -8,7 +8,7 @@ from rnnlab import AdamW, Algorithm, BasicTanh, BoxTraining, Ensemble, Norm, Spe
 from rnnlab.descent.penalties import L2
 from tests.own import SignDescent
 
-FIRST, SECOND = AdamW(0.003, Norm(1.0), noise=0.3), BoxTraining(begin=100, ramp=60)
+FIRST, SECOND = AdamW(0.003, Norm(1.0), noise=0.3), BoxTraining(begin=100, updates=80)
 SPEC = Spec(
     task=TemporalOrder((10, 15)),
     init=BasicTanh(0.3),
