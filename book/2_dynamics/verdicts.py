@@ -1,6 +1,6 @@
 """What is proved of the networks of 2_dynamics/every_length: trains what is missing, and writes a table.
 
-`python book/2_dynamics/verdicts.py NAME ...` does so for some of the manifest's results; all of the page's, unless told.
+`python book/2_dynamics/verdicts.py NAME ...` does so for some of the results in the manifest; all, unless told.
 Networks come from the store that RNNLAB_STORE names, or are trained into it.
 """
 
@@ -57,10 +57,8 @@ def columns(result, spec, seeds):
 def main(names):
     """Write a table of each result."""
     for result in manifest(pages.RESULTS, only=names).values():
-        parts = []
-        for spec in result.specs.values.flat:
-            for updates in sorted({60_000, spec.updates}):
-                parts.append(columns(result.name, spec.with_(updates=updates), list(result.seeds)))
+        specs = [spec.with_(updates=n) for spec in result.specs.values.flat for n in sorted({60_000, spec.updates})]
+        parts = [columns(result.name, spec, list(result.seeds)) for spec in specs]
         told = {name: ("network", np.concatenate([part[0][name] for part in parts])) for name in parts[0][0]}
         attrs = {name: parts[-1][2][name] for name in ("engine", "device", "torch")}
         attrs |= {"date": datetime.now(UTC).isoformat(timespec="seconds")}

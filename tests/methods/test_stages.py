@@ -46,7 +46,7 @@ def test_a_stage_that_the_engine_of_the_others_does_not_know_is_made_by_one_that
 
 
 @pytest.mark.parametrize(
-    "begins, said",
+    ("begins", "said"),
     [((0,), "begins must be 2 updates, one for each method"), ((0, 0), "increases"), ((1, 2), "begins with 0")],
 )
 def test_a_stage_without_a_beginning_is_refused(begins, said):
