@@ -112,7 +112,7 @@ class Net:
             new = torch.isin(sets.key, fresh)
         return None, torch.nan
 
-    def search(self, words: Words, steps: int, windows: Sequence[range], *, most: int = 500) -> tuple[int, ...]:
+    def search(self, words: Words, steps: int, windows: Sequence[range], *, most: int) -> tuple[int, ...]:
         """A word that is answered wrong, of those whose states are followed; or nothing.
 
         In temporal order a symbol comes in each window, and the answer is asked for at the last step.

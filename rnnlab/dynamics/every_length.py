@@ -134,8 +134,8 @@ def prove(
     Args:
         networks: of the simple cell with tanh.
         task: temporal order with its windows, or phases: all words of these.
-        lengths: of temporal order, shortest ones to be proved from, one after the other; a refuting word is as long as
-            the last, or longer.
+        lengths: of temporal order, from which on it may be proved, increasing; the shortest that is counts, and a
+            refuting word is as long as the last, or longer.
         disturbance: largest modulus of e, which may be another in each unit at each step; dimensionless.
         boxes: how many at the most.
 
@@ -144,10 +144,10 @@ def prove(
     """
     if networks.sizes.cell is not None or not networks.theta.isfinite().all():
         raise refusal("networks", "of the simple cell with tanh, and finite", networks.theta)
+    if not lengths or list(lengths) != sorted(set(lengths)):
+        raise refusal("lengths", "one or more that increase", lengths)
     tried: dict[int, Sequence[Phase]] = {L: order(task, L) for L in lengths} if isinstance(task, Order) else {0: task}
     proofs = [(L, _unrolled(phases, networks)) for L, phases in tried.items()]
-    if not proofs:
-        raise refusal("lengths", "one or more", lengths)
     return [_verdict(net, task, proofs, boxes) for net in nets(networks, disturbance)]
 
 
@@ -186,12 +186,20 @@ def _unrolled(phases: Sequence[Phase], networks: Parameters) -> Words:
 
 
 def _verdict(net: Net, task: Order | Sequence[Phase], proofs: list[tuple[int, Words]], boxes: int) -> Verdict:
-    for length, words in proofs:
+    (last, longest), found = proofs[-1], Verdict("open")
+
+    def word(steps: int, most: int) -> tuple[int, ...]:
+        return net.search(longest, steps, _windows(task, steps) if isinstance(task, Order) else (), most=most)
+
+    if hit := word(last or 100, 32):
+        return Verdict("refuted", word=hit)
+    for length, words in reversed(proofs):  # what is not proved from here on is not proved from an earlier length
         sets, margin = net.enclose(words, boxes)
-        if sets is not None:
-            node = sets.key // NODE
-            return Verdict("proved", length, margin, Boxes(*sets[1:], words.phase[node], words.waited[node]))
-    for steps in (proofs[-1][0] or 100, 10 * (proofs[-1][0] or 100)):
-        if word := net.search(proofs[-1][1], steps, _windows(task, steps) if isinstance(task, Order) else ()):
-            return Verdict("refuted", word=word)
-    return Verdict("open")
+        if sets is None:
+            break
+        node = sets.key // NODE
+        found = Verdict("proved", length, margin, Boxes(*sets[1:], words.phase[node], words.waited[node]))
+    for steps in (last or 100, 10 * (last or 100)):
+        if found.outcome == "open" and (hit := word(steps, 500)):
+            return Verdict("refuted", word=hit)
+    return found
