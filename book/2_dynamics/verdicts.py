@@ -1,7 +1,8 @@
 """What is proved of the networks of 2_dynamics/every_length: trains what is missing, and writes a table.
 
 `python book/2_dynamics/verdicts.py NAME ...` does so for some of the results in the manifest; all, unless told.
-Networks come from the store that RNNLAB_STORE names, or are trained into it.
+Networks come from the store that RNNLAB_STORE names, or are trained into it; with `--stored` those that are not
+there are left out.
 """
 
 import sys
@@ -18,6 +19,7 @@ from rnnlab.dynamics.every_length import prove
 from rnnlab.naming import digest
 from rnnlab.sweeps.results import manifest
 from rnnlab.sweeps.summaries import write_table
+from rnnlab.training.loop import finished
 
 RESULTS = [f"every_length_{name}" for name in ("8", "16", "50", "alpha", "clock")]
 TESTED = {200: 200, 1000: 100}  # sequences, by length in steps
@@ -54,11 +56,13 @@ def columns(result, spec, seeds):
     return told, theta, runs.attrs
 
 
-def main(names):
+def main(names, *, stored):
     """Write a table of each result."""
     for result in manifest(pages.RESULTS, only=names).values():
         specs = [spec.with_(updates=n) for spec in result.specs.values.flat for n in sorted({60_000, spec.updates})]
-        parts = [columns(result.name, spec, list(result.seeds)) for spec in specs]
+        seeds, store = list(result.seeds), Store()
+        specs = [spec for spec in specs if not stored or finished(spec, seeds, store) is not None]
+        parts = [columns(result.name, spec, seeds) for spec in specs]
         told = {name: ("network", np.concatenate([part[0][name] for part in parts])) for name in parts[0][0]}
         attrs = {name: parts[-1][2][name] for name in ("engine", "device", "torch")}
         attrs |= {"date": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -71,4 +75,4 @@ def main(names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or RESULTS)
+    main([name for name in sys.argv[1:] if name != "--stored"] or RESULTS, stored="--stored" in sys.argv)
