@@ -33,6 +33,8 @@ tasks.pathological TASKS Addition Multiplication NoiselessMemorization RandomPer
 tasks.pathological TemporalOrder ThreeBitTemporalOrder
 training.progress Progress
 methods.method Method Networks
+methods.stages Stages
+methods.boxes BoxTraining
 training.checks Halving HoldsAt Lowest SplitLoss
 training.specs Spec Start
 training.ensembles Ensemble

@@ -35,6 +35,8 @@ CASES = [
     (rnnlab.InverseTime, {"value": weight, "period": count}),
     (rnnlab.Algorithm, ALGORITHM),
     (rnnlab.AdamW, ALGORITHM | {"beta1": below_one, "beta2": below_one, "eps": positive, "decay": weight}),
+    (rnnlab.BoxTraining, {"begin": st.integers(0, 9), "updates": count, "slack": weight, "telling": st.integers(0, 9)}),
+    (rnnlab.Stages, {"methods": st.just((rnnlab.Algorithm(), rnnlab.BoxTraining())), "begins": st.just((0, 9))}),
     *((kind, {"strength": positive, "of": names}) for kind in (rnnlab.L1, rnnlab.L2)),
     (rnnlab.LargestSingularValue, {"most": positive}),
     (rnnlab.SigmoidInit, {"std": positive}),

@@ -176,6 +176,19 @@ CASES = [
         {},
         ALGORITHM | {"beta1": below_one, "beta2": below_one, "eps": positive, "decay": not_negative},
     ),
+    (
+        rnnlab.BoxTraining,
+        {},
+        {"descent": thing, "begin": natural, "updates": count, "slack": not_negative, "telling": natural},
+    ),
+    (
+        rnnlab.Stages,
+        {"methods": (rnnlab.AdamW(), rnnlab.BoxTraining()), "begins": (0, 5)},
+        {
+            "methods": thing | st.sampled_from([(), (rnnlab.AdamW(), 3), (rnnlab.AdamW(),)]),
+            "begins": THINGS | st.sampled_from([(0,), (0, 0), (1, 2), (0, -1), (0, "5")]),
+        },
+    ),
     *((kind, {"strength": 0.1}, {"strength": positive, "of": names | st.just(())}) for kind in (rnnlab.L1, rnnlab.L2)),
     (rnnlab.LargestSingularValue, {"most": 1.0}, {"most": positive}),
     (
