@@ -59,11 +59,12 @@ def images(net, box, edges):  # tanh is increasing: the ends of a sum bound its 
     for symbol, phase, steps in edges:
         ends = [a + arb(0, net.get("disturbance", 0.0)) for a in sums(net, Wx, symbol)]
         for part in cut(tuple((below(a.lower().tanh()), -below(-a.upper().tanh())) for a in ends)):
-            yield (phase, steps, symbol, tuple(a + b > 0 for a, b in part)), part
+            narrow = all(b - a < 0.1 for a, b in part)  # apart by tenths, else by signs
+            yield (phase, steps, symbol, tuple(round(5 * (a + b)) if narrow else a + b > 0 for a, b in part)), part
 
 
 def prove(net, phases):  # boxes, each of which every symbol that may come maps into others; then their least margin
-    sets = {(0, 0, None, ()): ((0.0, 0.0),) * len(net["b"])}  # by phase, steps in it, last symbol, signs
+    sets = {(0, 0, None, ()): ((0.0, 0.0),) * len(net["b"])}  # by phase, steps in it, last symbol, place
     new = set(sets)
     while new and len(sets) <= MOST:
         now = {key for key in new if key[0] == min(new, key=lambda key: key[0])[0]}  # one phase after the other

@@ -12,8 +12,11 @@ from rnnlab.network.parameters import Parameters
 _SLACK = 2.0**-40  # of what is summed: more than float64 loses in 4,000 terms; and of tanh, for what its code errs
 _GROWN = 1e-6  # what a set gets beyond its image, so that a sequence of images that converges ends
 _ROUNDS = 5_000
+_NARROW = 0.1  # boxes narrower than this are apart by where they are, wider ones by signs alone
 _SAME = 0.05  # the search goes on from one of the states that are this close in all units
-NODE = 2**47  # keys of sets: node times this, and a hash of signs and symbol below; equal hashes share a hull
+NODE = (
+    2**47
+)  # keys of sets: node times this, and a hash of place or signs and of the symbol below; equal hashes share a hull
 
 
 class Words(NamedTuple):
@@ -80,7 +83,9 @@ class Net:
             left[wide, unit[wide]] = 0.0
             low, high = torch.cat((low, right)), torch.cat((left, high[wide]))
             node, symbol = torch.cat((node, node[wide])), torch.cat((symbol, symbol[wide]))
-        return _merged(self.key((low + high > 0).long(), node, symbol), low, high)
+        narrow = (high - low < _NARROW).all(1, keepdim=True)
+        cells = torch.where(narrow, ((low + high) / (2 * _NARROW)).round().long(), (low + high > 0).long())
+        return _merged(self.key(cells, node, symbol), low, high)
 
     def key(self, cells: Tensor, node: Tensor, symbol: Tensor) -> Tensor:
         """Where a state is, and its node and last symbol, as a number."""
