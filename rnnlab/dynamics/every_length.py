@@ -127,9 +127,10 @@ def prove(
 
     A network is h' = tanh(W_rec h + W_in u + b + e), from h = 0, with one symbol u at a step. The states that it may be
     in at each node of the task are enclosed in boxes, apart by the symbol that came, and by where they are while they
-    are narrow, by the signs of units once they are not; a wide box with an undecided sign is cut at 0. Once the image of every box is in the boxes where it leads, all states are
-    for ever. The proof is one for real numbers, by bounds on the rounding of float64 and on its tanh, and for a run in
-    float32 if that rounds by less than the disturbance. A word is a sequence that was followed; its states are real.
+    are narrow, by the signs of units once they are not; a wide box with an undecided sign is cut at 0. Once the image
+    of every box is in the boxes where it leads, all states are for ever. The proof is one for real numbers, by bounds
+    on the rounding of float64 and on its tanh, and for a run in float32 if that rounds by less than the disturbance. A
+    word is a sequence that was followed; its states are real.
 
     Args:
         networks: of the simple cell with tanh.
