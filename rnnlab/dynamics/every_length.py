@@ -144,8 +144,8 @@ def prove(
     """
     if networks.sizes.cell is not None or not networks.theta.isfinite().all():
         raise refusal("networks", "of the simple cell with tanh, and finite", networks.theta)
-    if not lengths or list(lengths) != sorted(set(lengths)):
-        raise refusal("lengths", "one or more that increase", lengths)
+    if not lengths or list(lengths) != sorted(set(lengths)) or lengths[0] < 10 or lengths[-1] > 2_000:
+        raise refusal("lengths", "one or more from 10 to 2,000 that increase", lengths)
     tried: dict[int, Sequence[Phase]] = {L: order(task, L) for L in lengths} if isinstance(task, Order) else {0: task}
     proofs = [(L, _unrolled(phases, networks)) for L, phases in tried.items()]
     return [_verdict(net, task, proofs, boxes) for net in nets(networks, disturbance)]

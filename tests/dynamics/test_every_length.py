@@ -212,7 +212,7 @@ def test_what_networks_and_task_do_not_share_is_refused():
     ):
         with pytest.raises(ValueError, match=said):
             prove(latch(0.5), task)
-    with pytest.raises(ValueError, match="lengths must be one or more that increase"):
+    with pytest.raises(ValueError, match="lengths must be one or more from 10 to 2,000 that increase"):
         prove(flags(), TemporalOrder(), lengths=(20, 10))
     with pytest.raises(ValueError, match="length must be an integer, at least 10"):
         order(TemporalOrder(), 9)
