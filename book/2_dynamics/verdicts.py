@@ -34,7 +34,8 @@ def columns(result, spec, seeds):
     batch = TemporalOrder(30).chunk(networks._seeds, torch.arange(1), batch=200, stream=bits.TEST)[0]
     kept = signal(networks.parameters, batch, loss=spec.task.loss, sigma=spec.sigma).kept[:, 1].clamp(min=1e-300)
     outcomes = [verdict.outcome for verdict in found]
-    alpha = getattr(getattr(spec.algorithm, "alpha", None), "value", np.nan)
+    method = getattr(spec.algorithm, "methods", [spec.algorithm])[0]
+    alpha = method.alpha.value if method.omega else np.nan
     told = {
         "result": [result] * len(seeds),
         "updates": [spec.updates] * len(seeds),

@@ -117,7 +117,7 @@ class BoxTraining:
             done = min(1.0, max(0, network.update + k - self.begin) / self.updates)
             share, descent = min(1.0, done / 0.8), replace(self.descent, learning_rate=rate * (1 - 0.9 * done))
             theta = parameters.theta.detach().clone().requires_grad_()
-            how = {"spread": share, "slack": share * self.slack, "telling": self.telling}
+            how: dict[str, Any] = {"spread": share, "slack": share * self.slack, "telling": self.telling}
             with torch.enable_grad():
                 y = bounds(Parameters(theta, parameters.sizes), batch, sigma=network.sigma, **how)
                 asked = batch.targets[:, 0]

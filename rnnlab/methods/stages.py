@@ -79,6 +79,6 @@ class Stages:
         """The networks as a method sees them: with the fastest engine that knows it."""
         method, parameters, engine = self.methods[i], network.parameters, network.engine
         if isinstance(method, Algorithm):
-            parts = {"sigma": network.sigma, "loss": network.loss, "sizes": parameters.sizes}
-            engine = choose(**parts, algorithm=method, device=parameters.theta.device)
+            device, sizes = parameters.theta.device, parameters.sizes
+            engine = choose(sigma=network.sigma, loss=network.loss, algorithm=method, sizes=sizes, device=device)
         return replace(network, engine=engine, update=update)
