@@ -185,7 +185,7 @@ CASES = [
         rnnlab.Stages,
         {"methods": (rnnlab.AdamW(), rnnlab.BoxTraining()), "begins": (0, 5)},
         {
-            "methods": thing | st.sampled_from([(), (rnnlab.AdamW(), 3), (rnnlab.AdamW(),)]),
+            "methods": thing | st.sampled_from([(), (rnnlab.AdamW(), 3)]),
             "begins": THINGS | st.sampled_from([(0,), (0, 0), (1, 2), (0, -1), (0, "5")]),
         },
     ),
