@@ -68,10 +68,9 @@ def main(names, *, stored):
         attrs = {name: parts[-1][2][name] for name in ("engine", "device", "torch")}
         attrs |= {"date": datetime.now(UTC).isoformat(timespec="seconds")}
         attrs |= {"command": f"python book/2_dynamics/verdicts.py {result.name}"}
-        if not result.theta:  # the manifest keeps none: two that are proved are kept here
-            proved = np.flatnonzero(told["outcome"][1] == "proved")[-2:]
-            told |= {"theta": (("kept", "parameter"), np.concatenate([part[1] for part in parts])[proved])}
-            told |= {"kept_network": ("kept", proved)}
+        theta, proved = np.concatenate([part[1] for part in parts]), np.flatnonzero(told["outcome"][1] == "proved")
+        kept = proved if theta.shape[1] < 1_000 else proved[-2:]  # of large ones no more than there is room for
+        told |= {"theta": (("kept", "parameter"), theta[kept]), "kept_network": ("kept", kept)}
         write_table(xarray.Dataset(told, attrs=attrs), pages.RESULTS / f"{result.name}_verdicts.summary")
 
 

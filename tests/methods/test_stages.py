@@ -4,7 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab import AdamW, Algorithm, BasicTanh, BoxTraining, Ensemble, Norm, Spec, Stages, Start, TemporalOrder, train
+from rnnlab import (
+    AdamW,
+    Algorithm,
+    BasicTanh,
+    BoxTraining,
+    Ensemble,
+    Norm,
+    Spec,
+    Stages,
+    Start,
+    Store,
+    TemporalOrder,
+    train,
+)
 from rnnlab.descent.penalties import L2
 from tests.own import SignDescent
 
@@ -25,12 +38,21 @@ HOW = {"seeds": 3, "device": "cpu", "progress": False}
 
 
 def test_each_stage_makes_the_updates_that_it_makes_alone_from_where_the_one_before_ended():
-    both = train(SPEC, **HOW)
-    one = train(SPEC.with_(algorithm=FIRST, updates=100), **HOW)
-    two = train(SPEC.with_(algorithm=SECOND), **HOW, start=Start(one["theta"].values, 100))
-    assert np.array_equal(both["theta"], two["theta"])
-    assert np.array_equal(both["loss"], np.concatenate((one["loss"], two["loss"]), axis=1))
-    assert np.array_equal(both["norm"], np.concatenate((one["norm"], two["norm"]), axis=1))
+    both, one = (Ensemble(SPEC.with_(algorithm=method), 3, device="cpu") for method in (SPEC.algorithm, FIRST))
+    trace, first = both.advance(120), one.advance(100)
+    two = Ensemble(SPEC.with_(algorithm=SECOND), 3, start=Start(one.parameters.theta.numpy(), 100), device="cpu")
+    then = two.advance(20)
+    assert torch.equal(both.parameters.theta, two.parameters.theta)
+    for name in ("loss", "norm", "events"):
+        assert torch.equal(trace.parts[name], torch.cat((first.parts[name], then.parts[name])))
+
+
+def test_stages_that_were_interrupted_and_begun_again_from_a_shorter_budget_end_with_the_same_bits(tmp_path):
+    whole = train(SPEC, **HOW)
+    train(SPEC.with_(updates=150), **HOW, store=Store(tmp_path))
+    again = train(SPEC, **HOW, store=Store(tmp_path))
+    assert np.array_equal(whole["theta"], again["theta"])
+    assert np.array_equal(whole["loss"], again["loss"])
 
 
 def test_a_stage_that_the_engine_of_the_others_does_not_know_is_made_by_one_that_does():
