@@ -36,6 +36,8 @@ training.progress Progress
 methods.method Method Networks
 methods.hessian_free HessianFree
 methods.readout Readout
+methods.stages Stages
+methods.boxes BoxTraining
 training.checks Halving HoldsAt Lowest SplitLoss
 training.specs Spec Start
 training.ensembles Ensemble

@@ -32,6 +32,7 @@ from rnnlab.dynamics import (
     basins,
     bifurcations,
     certificates,
+    every_length,
     explosions,
     fixed_points,
     jacobians,
@@ -115,6 +116,7 @@ arrays = st.just(xarray.DataArray([3, 4])) | st.just(xarray.DataArray(np.array(r
 lengths = thing | st.sampled_from([10, [9], [10, 10], [10.0], [NAN], ["10"], [None], [True], [10**30]])
 
 
+order_network = rnnlab.Parameters.zeros(rnnlab.Sizes(6, 2, 8), 1)
 W_rec, h = torch.eye(3).expand(2, 3, 3).clone(), torch.zeros(2, 4, 3)
 matrices, states = tensors(shape=(2, 3, 3)), tensors(shape=(2, 4, 3))
 points = torch.ones(3, 2)
@@ -184,6 +186,19 @@ CASES = [
         rnnlab.AdamW,
         {},
         ALGORITHM | {"beta1": below_one, "beta2": below_one, "eps": positive, "decay": not_negative},
+    ),
+    (
+        rnnlab.BoxTraining,
+        {},
+        {"descent": thing, "begin": natural, "updates": count, "slack": not_negative, "telling": natural},
+    ),
+    (
+        rnnlab.Stages,
+        {"methods": (rnnlab.AdamW(), rnnlab.BoxTraining()), "begins": (0, 5)},
+        {
+            "methods": thing | st.sampled_from([(), (rnnlab.AdamW(), 3)]),
+            "begins": THINGS | st.sampled_from([(0,), (0, 0), (1, 2), (0, -1), (0, "5")]),
+        },
     ),
     *((kind, {"strength": 0.1}, {"strength": positive, "of": names | st.just(())}) for kind in (rnnlab.L1, rnnlab.L2)),
     (rnnlab.LargestSingularValue, {"most": 1.0}, {"most": positive}),
@@ -571,6 +586,32 @@ CASES = [
             "balls": but(thing, None).filter(lambda x: not callable(x)),
             "within": positive,
             "precision": count,
+        },
+    ),
+    (
+        every_length.Phase,
+        {"waits": (2, 3)},
+        {
+            "waits": thing | st.sampled_from([(2.5,), (-1,), ("2",), (None,), [True]]),
+            "fewest": natural | HUGE,
+            "leads": but(thing, (), []) | st.sampled_from([(1,), ((1, 2, 3),), ((-1, 0),), ((0, 1.5),), ("ab",)]),
+            "answer": but(natural, None),
+        },
+    ),
+    (
+        every_length.order,
+        {"task": rnnlab.TemporalOrder(), "length": 10},
+        {"task": thing | st.just(rnnlab.Addition()), "length": count | st.just(9)},
+    ),
+    (
+        every_length.prove,
+        {"networks": order_network, "task": rnnlab.TemporalOrder()},
+        {
+            "networks": thing,
+            "task": thing | st.sampled_from([rnnlab.Addition(), (3,), (every_length.Phase((9,), answer=0),)]),
+            "lengths": but(thing, ()) | st.sampled_from([(), (20, 10), (9,), (10, 10), (10.5,), ("10",)]),
+            "disturbance": not_negative,
+            "boxes": update,
         },
     ),
     (surface.Unit, {}, {"x_0": finite, "steps": count, "target": finite}),
