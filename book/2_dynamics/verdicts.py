@@ -22,7 +22,7 @@ from rnnlab.sweeps.summaries import write_table
 from rnnlab.training.loop import finished
 
 RESULTS = [f"every_length_{name}" for name in ("8", "16", "50", "alpha", "clock")]
-TESTED = {200: 200, 1000: 100}  # sequences, by length in steps
+TESTED = {20: 200, 200: 200, 1000: 100}  # sequences, by length in steps
 
 
 def columns(result, spec, seeds):
