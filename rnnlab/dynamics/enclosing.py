@@ -95,7 +95,7 @@ class Net:
     def enclose(self, words: Words, boxes: int) -> tuple[Sets | None, float]:
         """Sets that hold all states at each node, each with its image, and the least margin; or None."""
         zero = torch.zeros(1, len(self.W), dtype=torch.float64, device="cpu")
-        sets, new = Sets(torch.zeros(1, dtype=torch.int64, device="cpu"), zero, zero), torch.ones(1).bool()
+        sets, new = Sets(torch.zeros(1, dtype=torch.int64, device="cpu"), zero, zero), zero[:, 0] == 0
         for _ in range(_ROUNDS):
             rank, answer = (x[sets.key // NODE] for x in (words.rank, words.answer))
             asked = new & (answer >= 0)
@@ -139,7 +139,8 @@ class Net:
             wrong = asked[self.margin(h[asked], h[asked], answer[asked]) < -_GROWN]
             key, at = self.key((h / _SAME).round().long(), node, symbol).sort(stable=True)
             kept = at[torch.cat((key[:1] == key[:1], key[1:] != key[:-1]))]
-            kept = wrong[:1] if len(wrong) else kept[torch.randperm(len(kept), generator=random)[:most]]
+            order = torch.randperm(len(kept), generator=random, dtype=torch.int64, device="cpu")
+            kept = wrong[:1] if len(wrong) else kept[order[:most]]
             before.append((row[kept], symbol[kept]))
             if len(wrong):
                 return _word(before)

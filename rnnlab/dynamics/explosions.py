@@ -54,13 +54,15 @@ def with_controls(
         Numbers of updates, a row for each spike: it, its controls, the next spike, and an ordinary update as far from
         the first control. After the last spike of all stands itself.
     """
-    random, every = torch.Generator().manual_seed(seed), spikes(norm).nonzero()[:, 0]
+    norm, loss, random = norm.cpu(), loss.cpu(), torch.Generator().manual_seed(seed)
+    every, numbers = spikes(norm).nonzero()[:, 0], torch.arange(len(norm), dtype=torch.int64, device="cpu")
     if not len(every):
         return every.new_empty(0, each + 3)
-    ordinary = ~spikes(norm, factor=3.0) & (torch.arange(len(norm)) >= 1000)
-    stage = torch.full((len(norm),), torch.nan, dtype=torch.float64)
+    ordinary = ~spikes(norm, factor=3.0) & (numbers >= 1000)
+    stage = torch.full((len(norm),), torch.nan, dtype=torch.float64, device="cpu")
     stage[99:] = loss.double().unfold(0, 100, 1).mean(-1)
-    chosen = every[torch.randperm(len(every), generator=random)[:most]].sort().values
+    shuffled = torch.randperm(len(every), generator=random, dtype=torch.int64, device="cpu")
+    chosen = every[shuffled[:most]].sort().values
     rows = [_controls(some, ordinary, stage.log(), each, random) for some in chosen.split(_ROWS)]
     enough, controls = (torch.cat(parts) for parts in zip(*rows, strict=True))
     after = torch.cat((every, every[-1:]))[torch.searchsorted(every, chosen, right=True)]
@@ -71,10 +73,9 @@ def with_controls(
 
 def _controls(chosen: Tensor, ordinary: Tensor, stage: Tensor, each: int, random: torch.Generator) -> tuple:
     """For each spike whether there are so many, and the ordinary updates that are best for it."""
-    away = (torch.arange(len(stage)) - chosen[:, None]).abs()
-    off = (stage - stage[chosen, None]).abs().clamp(min=0.1) + 0.01 * torch.rand(
-        away.shape, generator=random, dtype=stage.dtype
-    )
+    away = (torch.arange(len(stage), dtype=torch.int64, device="cpu") - chosen[:, None]).abs()
+    tie = 0.01 * torch.rand(away.shape, generator=random, dtype=stage.dtype, device="cpu")
+    off = (stage - stage[chosen, None]).abs().clamp(min=0.1) + tie
     off, controls = off.masked_fill(~ordinary | (away > 1000), torch.inf).sort(dim=1)
     return off[:, each - 1].isfinite(), controls[:, :each]
 
