@@ -43,7 +43,7 @@ class Stages:
         ValueError: there is not one update for each method, or they do not increase from 0.
     """
 
-    methods: Annotated[tuple[Method, ...], _methods]
+    methods: Annotated[tuple[Any, ...], _methods]  # whose sentence is clearer than a type's
     begins: Annotated[tuple[int, ...], _begins]
 
     def __post_init__(self) -> None:

@@ -233,8 +233,7 @@ PAGES = Path(__file__).parents[2] / "book"
 
 @pytest.mark.parametrize("page", sorted(PAGES.rglob("*.md")), ids=lambda page: page.stem)
 def test_pages_take_the_colours_of_algorithms_from_the_algorithms(page):
-    """But those of the clipping page, whose two first rules are MSGD and MSGD-C."""
     cells = "".join(re.findall(r"```\{code-cell\}.*?```", page.read_text(encoding="utf8"), re.DOTALL))
     named = re.findall(r"plots\.(?:GREY|BLUE|VERMILION|ORANGE)\b", cells)
-    assert named == (["plots.GREY", "plots.BLUE"] if page.stem == "clipping" else [])
+    assert named == []
     assert not re.search(r"""["'](?:tab:\w+|grey|gray|blue|red|orange)["']""", cells)
