@@ -176,6 +176,7 @@ STORY = """
     one: What is one?
     lost: What is not there yet?
     two: And two?
+  new: [two]
 """
 ONE = """\
 claim("P01", ours="proof", verdict="reproduced")
@@ -309,6 +310,7 @@ def test_the_results_tell_questions_and_answers_and_what_holds(book):
     two = "And two? It is two: 12000 of The ledger . Claims of the papers: 1 reproduced with a difference."
     assert f"A part {one} {two}" in text
     assert "not there yet" not in text
+    assert re.search(r"What is new here # [^?]*: A part And two\?", text), "no other page's question"
     assert '<a class="reference internal" href="../one.html">What is one?</a>' in shown
     fails, differs, holds = (
         text.index(f"What {end} #")

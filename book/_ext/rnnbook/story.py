@@ -39,12 +39,15 @@ class answer(nodes.General, nodes.Element):
 
 
 class Story(SphinxDirective):
-    """The questions of all pages, each with the page's claim and its verdicts on the papers'."""
+    """The questions of all pages, or of the new ones, each with the page's claim and its verdicts on the papers'."""
+
+    optional_arguments = 1
 
     def run(self):
         shown = []
         for part in story(self.env):
-            items = [self.item(*page) for page in part["pages"].items()]
+            chosen = part.get(self.arguments[0], []) if self.arguments else part["pages"]
+            items = [self.item(*page) for page in part["pages"].items() if page[0] in chosen]
             shown += [nodes.rubric("", part["part"]), nodes.definition_list("", *items)] if items else []
         return shown
 
