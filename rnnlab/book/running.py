@@ -266,10 +266,8 @@ class Executed:
         try:
             if fingerprint(self.root) != self.state:
                 raise RuntimeError("what it depends on (the package) was edited while it ran")
-            page.notebook.metadata[STAMP] = stamp(self.root) | {
-                "command": page.command,
-                "seconds": round(page.seconds, 1),
-            }
+            told = {"command": page.command, "seconds": round(page.seconds, 1)}
+            page.notebook.metadata[STAMP] = stamp(self.root) | told
             file.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(page.notebook, whole)
             os.replace(whole, file)

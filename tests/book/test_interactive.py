@@ -186,6 +186,16 @@ def test_the_unit_answers_as_the_package_does_on_both_sides_of_its_folds(opened,
     assert size + len(unit) < 40_000, "what a reader loads"
 
 
+def assert_found(opened, page, script, stands, instead, begin):
+    """A fault is planted into a script, and all that is then said of its page begins so."""
+    text = script.read_text(encoding="utf8")
+    assert text.count(stands) == 1
+    script.write_text(text.replace(stands, instead), encoding="utf8")
+    found = list(interactive.check(page, opened))
+    assert found
+    assert [said for said in found if not said.startswith(begin)] == []
+
+
 # What stands in the script, what stands there instead, and how what is then said begins.
 UNIT_FAULTS = {
     "another weight": ("sigmoid(this.weight * y + b)", "sigmoid(1.01 * this.weight * y + b)", "fig-ou-map: at bias "),
@@ -199,13 +209,7 @@ UNIT_FAULTS = {
 
 @pytest.mark.parametrize("fault", UNIT_FAULTS)
 def test_a_fault_planted_into_the_unit_is_found(opened, unit, tmp_path, fault):
-    page, (stands, instead, begin) = write_page(tmp_path, unit), UNIT_FAULTS[fault]
-    text = (tmp_path / "one_unit.js").read_text(encoding="utf8")
-    assert text.count(stands) == 1
-    (tmp_path / "one_unit.js").write_text(text.replace(stands, instead), encoding="utf8")
-    found = list(interactive.check(page, opened))
-    assert found
-    assert [said for said in found if not said.startswith(begin)] == []
+    assert_found(opened, write_page(tmp_path, unit), tmp_path / "one_unit.js", *UNIT_FAULTS[fault])
 
 
 @pytest.fixture(scope="module")
@@ -240,13 +244,7 @@ ATLAS_FAULTS = {
 
 @pytest.mark.parametrize("fault", ATLAS_FAULTS)
 def test_a_fault_planted_into_the_atlas_is_found(opened, atlas, tmp_path, fault):
-    page, (stands, instead, begin) = write_page(tmp_path, atlas), ATLAS_FAULTS[fault]
-    text = (tmp_path / "atlas.js").read_text(encoding="utf8")
-    assert text.count(stands) == 1
-    (tmp_path / "atlas.js").write_text(text.replace(stands, instead), encoding="utf8")
-    found = list(interactive.check(page, opened))
-    assert found
-    assert [said for said in found if not said.startswith(begin)] == []
+    assert_found(opened, write_page(tmp_path, atlas), tmp_path / "atlas.js", *ATLAS_FAULTS[fault])
 
 
 def test_a_line_that_is_off_by_a_hundredth_is_found(opened, written, tmp_path):
