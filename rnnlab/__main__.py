@@ -173,8 +173,8 @@ def results_status(given: argparse.Namespace) -> None:
         print(f"{at.result.priority:8g}  {at.result.name:24}  {made}")
 
 
-def results_run(given: argparse.Namespace) -> None:
-    """Train or make what is missing, the most urgent first; each finished cell is in its summary at once."""
+def results_run(given: argparse.Namespace) -> int:
+    """Train or make what is missing, the most urgent first, each finished cell into its summary; 1 if a page failed."""
     from concurrent.futures import ProcessPoolExecutor
     from itertools import groupby
     from multiprocessing import get_context
@@ -191,12 +191,14 @@ def results_run(given: argparse.Namespace) -> None:
     _limit(given)
     executor = (lambda: ProcessPoolExecutor(processes, get_context("spawn"))) if processes > 1 else None
     how = {"device": given.device, "chunk": given.chunk, "restart": given.restart, "executor": executor}
-    folder, store = _results(given), _store(given)
+    folder, store, status = _results(given), _store(given), 0
     wanted = [one for one in results.manifest(folder, only=given.only).values() if tables.lacking(one, folder)]
     for table, some in groupby(wanted, key=lambda one: one.make is not None):
         if table:
             for one in some:
-                print(f"{one.name}: {tables.make(one, folder, store)}", flush=True)
+                failed, said = tables.make(one, folder, store)
+                status |= failed
+                print(f"{one.name}: {said}", flush=True)
             continue
         with closing(making.run(folder, store=store, only=[one.name for one in some], **how)) as made:
             for job, networks in made:
@@ -205,6 +207,7 @@ def results_run(given: argparse.Namespace) -> None:
                     where = ", ".join(f"{name} {label}" for name, label in job.labels.items() if name != "result")
                     seconds = f"{networks.attrs['wall_s']:,.0f} s"
                     print(f"{job.labels['result']}: {where}, seeds {job.seeds}: {solved} solved, {seconds}", flush=True)
+    return status
 
 
 def results_verify(given: argparse.Namespace) -> int:

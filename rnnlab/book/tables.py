@@ -26,8 +26,8 @@ def lacking(result: Result, folder: Path) -> bool:
     return result.make is None or result.held(folder) < result.wanted
 
 
-def make(result: Result, folder: Path, store: Store) -> str:
-    """Have a result's first page make its table, in a process of its own, and say in words how that went.
+def make(result: Result, folder: Path, store: Store) -> tuple[bool, str]:
+    """Have a result's first page make its table, in a process of its own: whether it failed, and in words how it went.
 
     Args:
         result: a table of the manifest.
@@ -41,15 +41,15 @@ def make(result: Result, folder: Path, store: Store) -> str:
     source = script.script(pages.RESULTS.parent / f"{result.pages[0]}.md", result.make or {})
     with store.alone(result.name) as mine, TemporaryDirectory() as place:
         if not mine:
-            return "somebody else has it in hand"
+            return False, "somebody else has it in hand"
         file = Path(place) / "page.py"
         file.write_text(source, encoding="utf8")
         where = os.environ | {"RNNLAB_STORE": str(store.folder)}
         command = [sys.executable, str(file), "--tables", str(folder.absolute())]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, env=where)
         if done.returncode:
-            return f"its page failed, with status {done.returncode}"
-    return f"{result.held(folder)} of {result.wanted} made"
+            return True, f"its page failed, with status {done.returncode}"
+    return False, f"{result.held(folder)} of {result.wanted} made"
 
 
 def verify(folder: Path, names: Sequence[str]) -> Iterator[Verified]:
@@ -62,7 +62,7 @@ def verify(folder: Path, names: Sequence[str]) -> Iterator[Verified]:
     for result in manifest(folder, only=names).values() if names else ():
         if result.make is not None:
             with TemporaryDirectory() as place:
-                said = make(result, Path(place), Store(Path(place) / "store"))
+                _, said = make(result, Path(place), Store(Path(place) / "store"))
                 made, stored = (Path(one) / f"{result.name}.summary" for one in (place, folder))
                 same = made.exists() and _same(read_summary(made), read_summary(stored))
             yield Verified(result.name, said, same, "the same table" if same else "another table")

@@ -83,12 +83,12 @@ def test_a_page_that_fails_or_is_in_other_hands_leaves_the_others_to_be_made(fol
     page = folder.parent / "page.md"
     page.write_text(page.read_text().replace("power = 2", "power = 2 / 0"))
     (folder / "manifest.yml").write_text(yaml.safe_dump({"powers": ENTRY, "more": ENTRY | {"priority": 2}}))
-    assert main(["results", "run", "--processes", "1"]) == 0
+    assert main(["results", "run", "--processes", "1"]) == 1
     said = "its page failed, with status 1"
     assert capsys.readouterr().out == f"powers: {said}\nmore: {said}\n"
     wanted = results.manifest(folder)["powers"]
     with Store(tmp_path / "store").alone("powers"):
-        assert tables.make(wanted, folder, Store(tmp_path / "store")) == "somebody else has it in hand"
+        assert tables.make(wanted, folder, Store(tmp_path / "store")) == (False, "somebody else has it in hand")
     assert not (folder / "powers.summary").exists()
 
 
