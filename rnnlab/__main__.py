@@ -74,8 +74,10 @@ def _add_results(commands: Any) -> None:
             one.add_argument("--low-priority", action="store_true", help="compute only when nobody else does")
             one.add_argument("--hours", type=float, default=0.0, help="stop after so many, where it then is")
         if name == "run":
-            one.add_argument("--processes", type=int, help="each on one core; as many as there are, unless told")
-            one.add_argument("--chunk", type=int, default=5, help="networks that train side by side, at most")
+            one.add_argument(
+                "--processes", type=int, help="each on one core; as many as there are, on a GPU 16 threads"
+            )
+            one.add_argument("--chunk", type=int, help="networks that train side by side, at most: 5, on a GPU 20")
             one.add_argument("--restart", action="store_true", help="start again what another engine has begun")
         elif name == "verify":
             one.add_argument("--sample", type=int, default=1, metavar="N", help="networks of each result")
@@ -175,7 +177,7 @@ def results_status(given: argparse.Namespace) -> None:
 
 def results_run(given: argparse.Namespace) -> int:
     """Train or make what is missing, the most urgent first, each finished cell into its summary; 1 if a page failed."""
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
     from itertools import groupby
     from multiprocessing import get_context
 
@@ -185,12 +187,17 @@ def results_run(given: argparse.Namespace) -> int:
     from rnnlab.training.ensembles import pick_device
 
     gpu = pick_device(given.device).type != "cpu"
-    processes = given.processes or (1 if gpu else machine.cores())
-    if processes > 1:
+    workers = given.processes or (16 if gpu else machine.cores())
+    if workers > 1:
         os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, which are started anew
     _limit(given)
-    executor = (lambda: ProcessPoolExecutor(processes, get_context("spawn"))) if processes > 1 else None
-    how = {"device": given.device, "chunk": given.chunk, "restart": given.restart, "executor": executor}
+
+    def pool() -> Executor:
+        """On a GPU threads, each with a stream of its own: kernels of several processes would take turns."""
+        return ThreadPoolExecutor(workers) if gpu else ProcessPoolExecutor(workers, get_context("spawn"))
+
+    executor, chunk = pool if workers > 1 else None, given.chunk or (20 if gpu else 5)
+    how = {"device": given.device, "chunk": chunk, "restart": given.restart, "executor": executor}
     folder, store, status = _results(given), _store(given), 0
     wanted = [one for one in results.manifest(folder, only=given.only).values() if tables.lacking(one, folder)]
     for table, some in groupby(wanted, key=lambda one: one.make is not None):

@@ -26,7 +26,7 @@ class Replay:
         for x, held in zip(changed, before, strict=True):
             x.copy_(held)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # others may train in other threads
             self._results = call(*self._arguments)
 
     def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:

@@ -4,13 +4,14 @@ import fcntl
 import os
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 import xarray
 
 from rnnlab.descent.clipping import NoClip
@@ -21,7 +22,7 @@ from rnnlab.sweeps.results import MAKER, ORIGIN, Result, joined, manifest, place
 from rnnlab.sweeps.summaries import due, write_summary
 from rnnlab.sweeps.sweep import at_any_budget, ensembles
 from rnnlab.tasks.task import length_range
-from rnnlab.training.ensembles import Device
+from rnnlab.training.ensembles import Device, pick_device
 from rnnlab.training.loop import OtherEngineError, train
 from rnnlab.training.records import OUTCOMES, TOTALS, totals
 from rnnlab.training.specs import Spec
@@ -153,13 +154,20 @@ def _unless_done(spec: Spec, *, seeds: list[int], folder: Path, store: Store, **
     with store.alone(spec.family(seeds)) as mine:
         left = missing(wanted, table(folder.glob("*.summary"))) if mine else []
         try:
-            return train(spec, seeds=left[0].seeds, store=store, **how) if left else None
+            with _own_stream(how["device"]):
+                return train(spec, seeds=left[0].seeds, store=store, **how) if left else None
         except OtherEngineError as reason:
             warnings.warn(f"left where it was begun: {reason}", stacklevel=2)
             return None
         except FileNotFoundError as reason:
             warnings.warn(f"left until its corpus is there: {reason}", stacklevel=2)
             return None
+
+
+def _own_stream(device: Device) -> AbstractContextManager:
+    """On a GPU a queue of kernels that waits for no other thread's."""
+    on = pick_device(device)
+    return nullcontext() if on.type == "cpu" else torch.cuda.stream(torch.cuda.Stream(on))
 
 
 def rows(made: xarray.Dataset, *, command: str) -> xarray.Dataset:

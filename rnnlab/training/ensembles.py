@@ -33,7 +33,7 @@ PARCEL = 128  # updates that an engine makes at a time
 _CALL = 2**32  # products of a state and a weight in one call for one member; Ctrl-C waits for its end
 _BYTES = 40  # that drawing one step of one sequence takes at its peak
 _IMPORTED = os.getpid()
-_HISTORY = 16 * 2**20  # bytes of states that a tile of members may keep
+_HISTORY = 16 * 2**20  # bytes of states that one call may keep on a CPU: they stay in its caches
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -195,7 +195,7 @@ class Ensemble:
 
     def _wrong(self, network: Parameters, seeds: Tensor, task: Task, number: int, B: int, stream: int) -> Tensor:
         """Which sequences of one test batch are wrong, `M B`; the inputs stream through in windows of steps."""
-        window = max(1, _HISTORY // (4 * network.members * B * self.spec.units))
+        window = max(1, self._room // (4 * network.members * B * self.spec.units))
         numbers = torch.tensor([number], dtype=torch.int64, device=seeds.device)
         if outside(type(task)) and self._streamed != (task, window):
             require_windows(task, seeds[:1], numbers, stream=stream, window=window)
@@ -224,6 +224,11 @@ class Ensemble:
         self._held = task
         return chunk
 
+    @property
+    def _room(self) -> int:
+        """Bytes of states that one call may keep."""
+        return _HISTORY if self._seeds.device.type == "cpu" else self.memory // 3
+
     def _tiles(self, B: int, T: int) -> Iterator[tuple[slice, int]]:
         """Members in groups, each with the updates that one call makes of it, so many as there is room for.
 
@@ -231,8 +236,7 @@ class Ensemble:
         in, or on a GPU within a third of the memory; and the batches of at least 16 updates are to fit into all of it.
         """
         M, states, drawn = len(self.seeds), 4 * B * T * self.spec.units, _BYTES * B * T
-        room = _HISTORY if self._seeds.device.type == "cpu" else self.memory // 3
-        count = math.ceil(M / max(1, min(room // states, self.memory // (16 * drawn))))
+        count = math.ceil(M / max(1, min(self._room // states, self.memory // (16 * drawn))))
         for i in range(count):
             tile = slice(round(M * i / count), round(M * (i + 1) / count))
             most = self.memory // (drawn * (tile.stop - tile.start)), _CALL // (B * T * self.spec.units**2)

@@ -17,6 +17,7 @@ import triton.language as tl
 
 import rnnlab
 from rnnlab import bits
+from rnnlab.bits import kernel
 from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Elementwise, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code
@@ -194,27 +195,33 @@ def test_updates_by_all_that_may_be_asked_for_are_those_of_the_reference(case):
 
 
 @triton.jit
-def _drawn(states, out, seeds, updates, COUNT: tl.constexpr, plan: tl.constexpr):
-    seed, update, q = tl.load(seeds), tl.load(updates), tl.arange(0, COUNT)
-    drawn = passes.words(seed, update, q)
-    for j in tl.static_range(4):
-        tl.store(out + 4 * q + j, drawn[j].to(tl.int64))
-    passes.disturb(states, seed, update, 0.5, 3, plan)
+def _disturbed(states, seeds, updates, plan: tl.constexpr):
+    passes.disturb(states, tl.load(seeds), tl.load(updates), 0.5, 3, plan)
 
 
 @pytest.mark.parametrize(
     ("seed", "update", "symbols"), [(0, 2**32 - 1, True), (7, 2**32, False), (2**63 - 1, 2**56 - 1, True)]
 )
-def test_noise_is_that_of_the_package_and_its_words_are_to_the_bit(seed, update, symbols):
+def test_noise_is_that_of_the_package(seed, update, symbols):
     told = {"N": 21, "I": 2, "O": 1, "P": 1, "B": 17, **dict.fromkeys(("W_rec", "W_in", "b", "W_out", "b_out"), 0)}
     plan = Plan(**told, symbols=symbols, sigma="Tanh", loss="Softmax", every=False)
-    seeds, updates = (torch.tensor([x], dtype=torch.int64, device=DEVICE) for x in (seed, update))
-    states, out = torch.full((4, 17, plan.NP), 2.0, device=DEVICE), torch.zeros(256, dtype=torch.int64, device=DEVICE)
-    _drawn[(1,)](states, out, seeds, updates, 64, plan)
-    assert torch.equal(out, bits.bits(seeds, updates, stream=bits.NOISE, start=0, count=256)[0, 0])
-    want = 0.5 * bits.disturbances(seeds, updates, count=3 * 17 * 21)[0, 0].view(3, 17, 21) + (0 if symbols else 2)
-    torch.testing.assert_close(states[1:, :, :21].double(), want, rtol=0, atol=1e-5)
+    seeds, updates = (torch.tensor([x], dtype=torch.int64) for x in (seed, update))
+    states = torch.full((4, 17, plan.NP), 2.0, device=DEVICE)
+    _disturbed[(1,)](states, seeds.to(DEVICE), updates.to(DEVICE), plan)
+    want, states = 0.5 * bits.disturbances(seeds, updates, count=3 * 17 * 21)[0, 0].view(3, 17, 21), states.cpu()
+    torch.testing.assert_close(states[1:, :, :21].double(), want + (0 if symbols else 2), rtol=0, atol=1e-5)
     assert bool((states[0] == 2).all() and (states[:, :, 21:] == 2).all())
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 1), (1, 1300), (2**31 - 6, 9), (2**34 + 3, 5), (2**40, 4), (8, 0)])
+@pytest.mark.parametrize("stream", [0, bits.NOISE + 7, 2**32 - 1])
+def test_words_drawn_by_a_kernel_are_those_of_the_package_to_the_bit(start, count, stream):
+    seeds = torch.tensor([0, 2**62 + 2**33 + 3, 2**63 - 1], dtype=torch.int64)
+    updates, drawn = torch.tensor([0, 2**32 - 1, 2**32, 2**56 - 1]), {"stream": stream, "start": start, "count": count}
+    want = bits.bits(seeds, updates, **drawn)
+    assert torch.equal(kernel.draw(seeds.to(DEVICE), updates.to(DEVICE), **drawn).cpu(), want)
+    strided = torch.stack((seeds, seeds), dim=1).to(DEVICE)[:, 0]
+    assert torch.equal(bits.bits(strided, updates.to(DEVICE), **drawn).cpu(), want)
 
 
 def test_a_gradient_that_is_not_a_number_fires_the_guard_or_ends_the_member():

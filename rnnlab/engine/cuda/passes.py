@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from rnnlab import bits
+from rnnlab.bits.kernel import words
 
 _NOISE = tl.constexpr(bits.NOISE)
 _TURN = tl.constexpr(2 * math.pi * 2.0**-24)  # an angle's unit
@@ -78,13 +79,6 @@ def lay_out(theta, inputs, weights, states, L, plan: tl.constexpr):
 
 
 @triton.jit
-def words(seed, update, q):
-    """The four words of counters `q` of the stream of noise: see `bits.bits`."""
-    low, high = (update & 0xFFFFFFFF).to(tl.uint32), (update >> 32 << 8).to(tl.uint32)
-    return tl.philox(seed, q.to(tl.uint32), low, _NOISE, high)
-
-
-@triton.jit
 def cosine(turn, quarters):
     """Cosine of a turn's 2^-24 parts and of so many quarters, by Taylor's series beside the nearest quarter.
 
@@ -108,7 +102,7 @@ def disturb(states, seed, update, deviation, L, plan: tl.constexpr):
     quads = (L * plan.B * plan.N + 3) // 4
     for first in range(0, quads, plan.FLAT // 4):
         q = first + tl.arange(0, plan.FLAT // 4)
-        drawn = words(seed, update, q)
+        drawn = words(seed, update, _NOISE, q, 0)
         for j in tl.static_range(4):
             u, turn = ((drawn[j // 2 * 2] >> 8) + 1).to(tl.float32), (drawn[j // 2 * 2 + 1] >> 8).to(tl.int32)
             z = deviation * tl.sqrt(-2 * tl.log(u * 2.0**-24)) * cosine(turn, -(j % 2))
