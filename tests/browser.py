@@ -13,9 +13,12 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
 from typing import Literal, NamedTuple
@@ -23,6 +26,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, sync_playwright
 
+from rnnlab.machine import cores
 from tests import access, figures, interactive
 
 ROOT = Path(__file__).parents[1]
@@ -146,28 +150,38 @@ def check(site: Path, browser: str) -> Iterator[str]:
     found: dict[str, dict[str, list[View]]] = {page: defaultdict(list) for page in pages}
     views = [View(width, mode) for width in WIDTHS for mode in MODES]
     anchors: dict[str, set[str]] = defaultdict(set)
-    leads: dict[tuple[str, View], list[Link]] = {}
-    with serve(site) as address, chromium(browser) as opened:
-        for view in views:
-            context = open_view(opened, view)
-            for page in pages:
-                if sent := SENT_ON.search((site / page).read_text(encoding="utf8")):
-                    leads[page, view] = [Link(sent["to"], urljoin(address + page, sent["to"]))]
-                    continue
-                looked = look(context, address, page, view.width)
-                anchors[page] |= looked.anchors
-                leads[page, view] = looked.links
-                for what in dict.fromkeys(looked.wrong):
-                    found[page][what].append(view)
-            context.close()
-        for (page, view), links in leads.items():
-            for what in dict.fromkeys(broken(links, site, address, anchors)):
-                found[page][what].append(view)
-        figures = {page: list(interactive.check((site / page).resolve(), opened)) for page in pages}
+    with serve(site) as address, ProcessPoolExecutor(cores(), get_context("spawn")) as browsers:
+        figures = browsers.submit(ask_figures, site, pages, browser)
+        looks = dict(zip(views, browsers.map(partial(look_at_all, site, address, pages, browser), views), strict=True))
+    for page in pages:
+        anchors[page] = set().union(*(looks[view][page].anchors for view in views))
+    for view, page in product(views, pages):
+        wrong, links, _ = looks[view][page]
+        for what in dict.fromkeys([*wrong, *broken(links, site, address, anchors)]):
+            found[page][what].append(view)
     for page in pages:
         for what, at in found[page].items():
             yield f"{page}, {said(at, views)}: {what}"
-        yield from (f"{page}, as a file: {what}" for what in figures[page])
+        yield from (f"{page}, as a file: {what}" for what in figures.result()[page])
+
+
+def look_at_all(site: Path, address: str, pages: list[str], browser: str, view: View) -> dict[str, Look]:
+    """Look at every page in one view, in a browser of its own; of one that sends its reader on only where to."""
+    looks = {}
+    with chromium(browser) as opened:
+        context = open_view(opened, view)
+        for page in pages:
+            if sent := SENT_ON.search((site / page).read_text(encoding="utf8")):
+                looks[page] = Look([], [Link(sent["to"], urljoin(address + page, sent["to"]))], set())
+            else:
+                looks[page] = look(context, address, page, view.width)
+    return looks
+
+
+def ask_figures(site: Path, pages: list[str], browser: str) -> dict[str, list[str]]:
+    """What is wrong with the interactive figures of each page, opened as a file."""
+    with chromium(browser) as opened:
+        return {page: list(interactive.check((site / page).resolve(), opened)) for page in pages}
 
 
 def html_pages(site: Path) -> list[str]:
