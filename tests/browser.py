@@ -45,13 +45,15 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
-# Resolves once fonts, pictures and mathematics are what a reader will see.
+# Resolves once fonts, pictures, mathematics and colours are what a reader will see.
 SETTLED = """async () => {
   await Promise.all([...document.images].map((image) => {
     image.loading = "eager";
     return image.complete || new Promise((done) => { image.onload = image.onerror = done; });
   }));
   await document.fonts.ready;
+  const turning = document.getAnimations().filter((animation) => animation instanceof CSSTransition);
+  await Promise.all(turning.map((transition) => transition.finished.catch(() => {})));
 }"""
 
 LOADED = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]

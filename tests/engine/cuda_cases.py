@@ -16,8 +16,7 @@ import triton
 import triton.language as tl
 
 import rnnlab
-from rnnlab import bits
-from rnnlab.bits import kernel
+from rnnlab import bits, words
 from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Elementwise, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code
@@ -219,7 +218,7 @@ def test_words_drawn_by_a_kernel_are_those_of_the_package_to_the_bit(start, coun
     seeds = torch.tensor([0, 2**62 + 2**33 + 3, 2**63 - 1], dtype=torch.int64)
     updates, drawn = torch.tensor([0, 2**32 - 1, 2**32, 2**56 - 1]), {"stream": stream, "start": start, "count": count}
     want = bits.bits(seeds, updates, **drawn)
-    assert torch.equal(kernel.draw(seeds.to(DEVICE), updates.to(DEVICE), **drawn).cpu(), want)
+    assert torch.equal(words.draw(seeds.to(DEVICE), updates.to(DEVICE), **drawn).cpu(), want)
     strided = torch.stack((seeds, seeds), dim=1).to(DEVICE)[:, 0]
     assert torch.equal(bits.bits(strided, updates.to(DEVICE), **drawn).cpu(), want)
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from rnnlab import bits
-from rnnlab.bits.kernel import words
+from rnnlab.words import words
 
 _NOISE = tl.constexpr(bits.NOISE)
 _TURN = tl.constexpr(2 * math.pi * 2.0**-24)  # an angle's unit

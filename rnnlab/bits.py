@@ -90,9 +90,9 @@ def bits(seeds: Seeds, updates: Updates, *, stream: int, start: int, count: int)
     if not 0 <= low <= high < 2**56:
         raise ValueError(f"updates must be from 0 to 2**56 - 1, got {low} to {high}")
     if seeds.is_cuda and _has_kernel():
-        from rnnlab.bits import kernel
+        from rnnlab.words import draw
 
-        return kernel.draw(seeds, updates.to(seeds.device), stream=stream, start=start, count=count)
+        return draw(seeds, updates.to(seeds.device), stream=stream, start=start, count=count)
     first, last = start // WORDS, -(-(start + count) // WORDS)
     position = torch.arange(first, last, dtype=torch.int64, device=seeds.device)
     update = updates.to(seeds.device)[:, None, None]
