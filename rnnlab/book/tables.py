@@ -58,9 +58,15 @@ def verify(folder: Path, names: Sequence[str]) -> Iterator[Verified]:
     Args:
         folder: of summaries, with a manifest.
         names: of results; those that are no tables are others' work.
+
+    Raises:
+        ValueError: a table is not there as a whole, so that there is nothing to compare with.
     """
     for result in manifest(folder, only=names).values() if names else ():
         if result.make is not None:
+            if lacking(result, folder):
+                held = f"holds {result.held(folder)} of {result.wanted}; `rnnlab results run` goes on"
+                raise ValueError(f"--only {result.name} must be whole to be made again, and {held}")
             with TemporaryDirectory() as place:
                 _, said = make(result, Path(place), Store(Path(place) / "store"))
                 made, stored = (Path(one) / f"{result.name}.summary" for one in (place, folder))

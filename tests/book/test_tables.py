@@ -67,6 +67,8 @@ def test_one_command_has_the_page_make_its_table_with_the_manifests_parameters(f
 
 
 def test_verifying_makes_it_again_elsewhere_and_sees_another_number(folder, capsys):
+    assert main(["results", "verify", "--only", "powers"]) == 2
+    assert "--only powers must be whole to be made again, and holds 0 of 1" in capsys.readouterr().err
     main(["results", "run", "--processes", "1"])
     before = (folder / "powers.summary").read_bytes()
     assert main(["results", "verify", "--only", "powers"]) == 0
