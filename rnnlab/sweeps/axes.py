@@ -56,14 +56,16 @@ def grid(base: Spec | xarray.DataArray, **axes: Axis) -> xarray.DataArray:
 
     An axis is called by what it changes: a field of the specification, such as `init`, `algorithm`, `units` or `task`;
     a path to a field of one of its parts, such as "task.second_window"; or `length`, `learning_rate`, `threshold` and
-    `alpha`, which are short for paths. The axes are applied in order, so that `algorithm` comes before `threshold`.
+    `alpha`, which are short for paths. The axes are applied in order, and a whole comes before its parts: `algorithm`
+    before `threshold`.
 
     Args:
         base: what they share; or what `grid` returned, to which axes are added.
         axes: values by label; or values that are numbers or words, or are called as they are printed.
 
     Raises:
-        ValueError: an axis is empty, holds a value twice, leads nowhere, or has a value that is refused there.
+        ValueError: an axis is empty, holds a value twice, leads nowhere, has a value that is refused there, or would undo
+            one before it.
     """
     specs = base if isinstance(base, xarray.DataArray) else xarray.DataArray(np.array(base, dtype=object))
     if not all(isinstance(spec, Spec) for spec in specs.values.flat):
@@ -71,6 +73,9 @@ def grid(base: Spec | xarray.DataArray, **axes: Axis) -> xarray.DataArray:
     specs = specs.assign_coords({dim: range(n) for dim, n in specs.sizes.items() if dim not in specs.coords})
     for name, axis in cast(dict[str, dict[Any, Any]], axes).items():
         path = SHORT.get(name, name)
+        for before in map(str, specs.dims):
+            if SHORT.get(before, before).startswith(f"{path}."):
+                raise ValueError(f"{name} must come before {before}, a part of it, whose values it would undo")
         cells = [[_changed(spec, path, value, axis=name) for value in axis.values()] for spec in specs.values.flat]
         coords = {**specs.coords, name: (name, list(axis), UNITS.get(name, {}))}
         shape = (*specs.shape, len(axis))
