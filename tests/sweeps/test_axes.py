@@ -2,10 +2,10 @@
 
 import pytest
 
-from rnnlab import NoClip, Norm, Spec
+from rnnlab import Algorithm, NoClip, Norm, Spec
 from rnnlab.sweeps.axes import grid, labelled
 
-TWO = ["MSGD", "MSGD-C"]
+TWO = {name: Algorithm.named(name) for name in ("MSGD", "MSGD-C")}
 
 
 @pytest.mark.parametrize(
