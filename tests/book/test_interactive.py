@@ -144,7 +144,7 @@ def test_the_wall_answers_as_the_package_does_to_keys_and_to_a_pointer(opened, w
 # A file, what stands in it, what stands there instead, and how what is then said begins.
 WALLS_FAULTS = {
     "another surface": ("2 * (y - this.target)", "1.9 * (y - this.target)", "fig-walls-map: from "),
-    "no clipping": ("[Infinity, limit]", "[Infinity, Infinity]", "fig-walls-map: from "),
+    "no clipping": ("Math.min(1, threshold / Math.hypot(...g))", "1", "fig-walls-map: from "),
     "another slider's value": (
         "threshold.show(String(limit))",
         "threshold.show(String(chosen))",
@@ -173,6 +173,32 @@ def test_a_fault_planted_into_the_wall_is_found(opened, walls, tmp_path, fault):
     found = list(interactive.check(page, opened))
     assert found
     assert [said for said in found if not said.startswith(begin)] == []
+
+
+@pytest.fixture(scope="module")
+def turned() -> str:
+    few = {"length": 10, "seeds": 1, "pilot": 20, "batches": 1, "updates": 200, "shown": [0]}
+    return handed_over("4_remedies/clipping.md", few)
+
+
+def test_the_turned_gradient_is_the_packages_by_either_rule(opened, turned, tmp_path):
+    assert list(interactive.check(write_page(tmp_path, turned), opened)) == []
+    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "walls.js", "interactive.css"))
+    assert size + len(turned) < 40_000, "what a reader loads"
+
+
+# What stands in the script, what stands there instead, and how what is then said begins.
+TURNED_FAULTS = {
+    "an entry that is left": ("Math.max(-threshold, ", "Math.max(-2 * threshold, ", "fig-clip-turned: "),
+    "the gradient after the update": ("path[n - 1]", "path[n]", "fig-clip-turned: of update "),
+    "another angle": ("angle(g, left[2])", "angle(g, left[1])", "fig-clip-turned: of update "),
+    "other words": ("turned by ${minus(turned, 1)}", "turned by ${minus(90 - turned, 1)}", "fig-clip-turned: of update "),
+}
+
+
+@pytest.mark.parametrize("fault", TURNED_FAULTS)
+def test_a_fault_planted_into_the_turned_gradient_is_found(opened, turned, tmp_path, fault):
+    assert_found(opened, write_page(tmp_path, turned), tmp_path / "walls.js", *TURNED_FAULTS[fault])
 
 
 @pytest.fixture(scope="module")
