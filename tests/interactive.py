@@ -5,6 +5,7 @@ of the static one, or says anything but what the package's networks give; writin
 the console; a static figure that is not to be seen on paper, or where no script runs.
 """
 
+import base64
 import functools
 import json
 import math
@@ -20,11 +21,12 @@ from playwright.sync_api import Browser, Locator, Page
 from torch import Tensor
 from torch.nn import functional
 
-from rnnlab import BasicTanh, Sigmoid, Sizes, TemporalOrder, bits
+from rnnlab import BasicTanh, Parameters, Sigmoid, Sizes, Tanh, TemporalOrder, bits
 from rnnlab.book import pages
 from rnnlab.descent.clipping import clip_elementwise, clip_norm
 from rnnlab.dynamics.basins import basins
 from rnnlab.dynamics.bifurcations import branch
+from rnnlab.dynamics.jacobians import trajectory
 from rnnlab.dynamics.maps import Network
 from rnnlab.dynamics.surface import Unit
 
@@ -302,7 +304,76 @@ def solved_at(rule: str, rate: float, threshold: float, budget: int) -> list[int
     return sorted(times, key=lambda time: budget + 1 if time is None else time) or None
 
 
-SAYS = {"error_back": error_back, "walls": walls, "one_unit": one_unit, "atlas": atlas}
+def remembered(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with what it says of sequences read by its networks, and with how it plays one."""
+    names = ("network", "order", "length", "number", "step")
+    sliders = dict(zip(names, (figure.locator(f"input[id$=-{name}]") for name in names), strict=True))
+    compared, last = 0, len(data["networks"]) - 1
+    for network, order, length, number, back in (
+        (0, 1, 0, 0, 7),
+        (0, 3, 4, 2, 0),
+        (last, 2, 6, 1, 0),
+        (last, 0, 2, 19, 130),
+    ):
+        for name, value in zip(names, (network, order, length, number), strict=False):
+            sliders[name].fill(str(value))
+        steps = data["lengths"][length]
+        if [sliders["step"].get_attribute("max"), sliders["step"].input_value()] != [str(steps)] * 2:
+            yield f"at {steps} steps its slider ends at {sliders['step'].get_attribute('max')}"
+        sliders["step"].fill(str(steps - back))
+        says = json.loads(box.get_attribute("data-told") or "{}")
+        at, symbols = sequence_of(steps, number, order)
+        wanted, again = (answered(data, network, symbols[: steps - back], near) for near in (0.0, 1e-13))
+        if not np.allclose(wanted, again, atol=1e-6):
+            continue  # where such a change is seen, two machines' last bits are
+        compared += 1
+        where = f"after {steps - back} of {steps} steps of sequence {number} by network {network}"
+        if not np.allclose(says["shares"], wanted[-1], atol=1e-6):
+            yield f"{where} it says {says['shares']} where the package has {wanted[-1]}"
+        right = np.flatnonzero(wanted.argmax(axis=1)[at[1] :] == order) + at[1] + 1
+        if (says["right"], says["last"]) != (len(right), right[-1].item() if len(right) else None):
+            yield f"{where} it says that it was right {says['right']} times, the last {says['last']}"
+        best, words = wanted[-1].argmax().item(), box.locator("output").inner_text()
+        answer = " ".join("AB"[k] for k in (best % 2, best // 2))
+        since = f"right at {len(right):,} of {steps - back - at[1]:,} steps"
+        reads = f"reads {'ABcdef'[symbols[steps - back - 1]]}. Asked now, the network answers {answer} with"
+        for told in (reads, since if steps - back > at[1] else "The second symbol is yet to come"):
+            if told not in words:
+                yield f"{where} it does not say '{told}', but: {words}"
+    if compared < 3:
+        yield f"only {compared} of its sequences could be compared"
+    play = figure.get_by_role("button")
+    play.press("Enter")
+    figure.page.wait_for_timeout(300)
+    play.press("Enter")
+    begun = int(sliders["step"].input_value())
+    figure.page.wait_for_timeout(200)
+    if not 70 < begun == int(sliders["step"].input_value()):
+        yield f"played from step 70 and paused it stands at {sliders['step'].input_value()}"
+
+
+def sequence_of(steps: int, number: int, order: int) -> tuple[list[int], list[int]]:
+    """Where the two symbols stand, from 0, and all symbols, as the task has them, by a generator of 32 bits."""
+    draws, state = [], (number + 1) * 2654435761
+    for count in [steps // 10] * 2 + [4] * steps:
+        state = (1664525 * state + 1013904223) % 2**32
+        draws.append(count * state >> 32)
+    at, symbols = [steps // 10 + draws[0], steps // 2 + draws[1]], [2 + draw for draw in draws[2:]]
+    symbols[at[0]], symbols[at[1]] = order % 2, order // 2
+    return at, symbols
+
+
+def answered(data: dict[str, Any], network: int, symbols: Sequence[int], near: float) -> np.ndarray:
+    """Probabilities of the answers after every step, steps by 4, by the package, of weights changed by `near`."""
+    whole = np.frombuffer(base64.b64decode(data["networks"][network]["bytes"]), dtype="<i2")
+    theta = torch.tensor(data["networks"][network]["scale"] * (1 + near) * whole[None], dtype=torch.float64)
+    given = Parameters(theta, Sizes(6, data["units"], 4))
+    push = given.W_in[:, :, symbols].mT[:, :, None] + given.b[:, None, None]
+    h = trajectory(given.W_rec, torch.zeros(1, 1, data["units"], dtype=torch.float64), push, sigma=Tanh())[0, 1:, 0]
+    return (h @ given.W_out[0].mT + given.b_out[0]).softmax(dim=1).numpy()
+
+
+SAYS = {"error_back": error_back, "walls": walls, "one_unit": one_unit, "atlas": atlas, "remembered": remembered}
 
 
 def alone(shown: Page, page: Path, name: str) -> Iterator[str]:

@@ -23,7 +23,8 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="interactive.css"><script defer src="interactive.js"></script>
 <script defer src="error_back.js"></script><script defer src="walls.js"></script>
-<script defer src="one_unit.js"></script><script defer src="atlas.js"></script></head>
+<script defer src="one_unit.js"></script><script defer src="atlas.js"></script>
+<script defer src="remembered.js"></script></head>
 <body><main class="bd-content"><figure id="FIGURE">
 <picture class="in-light"><img src="fan.svg" alt="A fan."></picture>
 <figcaption>A fan.</figcaption></figure>%s</main></body></html>
@@ -192,7 +193,7 @@ TURNED_FAULTS = {
     "an entry that is left": ("Math.max(-threshold, ", "Math.max(-2 * threshold, ", "fig-clip-turned: "),
     "the gradient after the update": ("path[n - 1]", "path[n]", "fig-clip-turned: of update "),
     "another angle": ("angle(g, left[2])", "angle(g, left[1])", "fig-clip-turned: of update "),
-    "other words": ("turned by ${minus(turned, 1)}", "turned by ${minus(90 - turned, 1)}", "fig-clip-turned: of update "),
+    "other words": ("turned by ${minus(turned, 1)}", "turned by ${minus(90, 1)}", "fig-clip-turned: of update "),
 }
 
 
@@ -271,6 +272,36 @@ ATLAS_FAULTS = {
 @pytest.mark.parametrize("fault", ATLAS_FAULTS)
 def test_a_fault_planted_into_the_atlas_is_found(opened, atlas, tmp_path, fault):
     assert_found(opened, write_page(tmp_path, atlas), tmp_path / "atlas.js", *ATLAS_FAULTS[fault])
+
+
+@pytest.fixture(scope="module")
+def remembered() -> str:
+    return handed_over("5_experiments/longer_sequences.md", {"lengths": [50], "sequences": 20})
+
+
+def test_a_sequence_is_read_as_the_packages_networks_read_it_and_is_played_by_keys(opened, remembered, tmp_path):
+    assert list(interactive.check(write_page(tmp_path, remembered), opened)) == []
+    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "remembered.js", "interactive.css"))
+    assert size + len(remembered) < 40_000, "what a reader loads"
+
+
+# What stands in the script, what stands there instead, and how what is then said begins.
+REMEMBERED_FAULTS = {
+    "another bias": ("+ theta[bias + i]", "+ theta[bias]", "after "),
+    "a state that stays": ("before = state;", "", "after "),
+    "other distractors": ("2 + below(4)", "3 + below(3)", "after "),
+    "right before it is asked": ("let step = second;", "let step = 0;", "after "),
+    "a slider that stays": ("this.sliders.step.max = this.steps;", "", ""),
+    "other words": ("reads ${LETTERS[symbols[t - 1]]}", "reads ${LETTERS[symbols[t]]}", "after "),
+    "a button that does nothing": ("Number(step.value) + stride", "70", "played "),
+}
+
+
+@pytest.mark.parametrize("fault", REMEMBERED_FAULTS)
+def test_a_fault_planted_into_what_is_remembered_is_found(opened, remembered, tmp_path, fault):
+    stands, instead, begin = REMEMBERED_FAULTS[fault]
+    page, script = write_page(tmp_path, remembered), tmp_path / "remembered.js"
+    assert_found(opened, page, script, stands, instead, f"fig-ls-remembered: {begin}")
 
 
 def test_a_line_that_is_off_by_a_hundredth_is_found(opened, written, tmp_path):
