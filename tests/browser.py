@@ -3,9 +3,10 @@
     python -m tests.browser _build/html
 
 Each page is opened on a desktop and on a phone, in light and in dark. Broken is: an error on the console, a request to
-another host, mathematics that is not rendered, a link to a page or an anchor of the site that is not there, a picture
-without alternative text, a page that scrolls sideways, or is heavy, what axe calls serious, a figure that is hard to
-read, or heavy. Interactive figures are asked what they say.
+another host, mathematics that is not rendered, a link to a page or an anchor of the site that is not there, or out of
+the folder in which the site is, a picture without alternative text, a page that scrolls sideways, or is heavy, what axe
+calls serious, a figure that is hard to read, or heavy. Interactive figures are asked what they say; and the site, as
+files, is searched.
 """
 
 import re
@@ -19,9 +20,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Literal, NamedTuple
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, ViewportSize, sync_playwright
 
 from tests import access, figures, interactive
 
@@ -164,10 +165,31 @@ def check(site: Path, browser: str) -> Iterator[str]:
             for what in dict.fromkeys(broken(links, site, address, anchors)):
                 found[page][what].append(view)
         figures = {page: list(interactive.check((site / page).resolve(), opened)) for page in pages}
+        searched = list(search(site, pages, opened))
     for page in pages:
         for what, at in found[page].items():
             yield f"{page}, {said(at, views)}: {what}"
         yield from (f"{page}, as a file: {what}" for what in figures[page])
+    yield from (f"search.html, as a file: {what}" for what in searched)
+
+
+def search(site: Path, pages: list[str], opened: Browser) -> Iterator[str]:
+    """Yield what is wrong where a reader without a server searches for a page, by its title."""
+    written = [page for page in pages if (site / "_sources" / page).with_suffix(".md").is_file()]
+    if not written or "search.html" not in pages:
+        return
+    title = re.search(r"<title>[\s\d.]*([\w ]+)", (site / written[-1]).read_text(encoding="utf8"))[1].strip()
+    page, heard = opened.new_page(), []
+    page.on("console", lambda message: message.type == "error" and heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.goto(f"{(site / 'search.html').resolve().as_uri()}?q={quote(title)}", wait_until="load")
+    found = page.locator(f"#search-results a[href*='{written[-1]}']")
+    try:
+        found.first.wait_for(timeout=10_000)
+    except Error:
+        yield f"a search for '{title}' does not find {written[-1]}"
+    yield from (f"an error on the console: {error}" for error in dict.fromkeys(heard))
+    page.close()
 
 
 def html_pages(site: Path) -> list[str]:
@@ -229,9 +251,11 @@ def broken(links: list[Link], site: Path, address: str, anchors: dict[str, set[s
     """Yield what is wrong with the links that stay on the site."""
     for written, target in links:
         if not target.startswith(address):
+            if urlsplit(target).netloc == urlsplit(address).netloc:
+                yield f"a link leads out of the site: {written}"
             continue
-        url, fragment = urldefrag(target)
-        name = unquote(urlsplit(url).path).lstrip("/")
+        url, fragment = urldefrag(target.removeprefix(address))
+        name = unquote(urlsplit(url).path)
         if (site / name).is_dir():
             name = f"{name.rstrip('/')}/index.html".lstrip("/")
         if not (site / name).is_file():
@@ -249,10 +273,11 @@ class _Silent(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serve(site: Path) -> Iterator[str]:
-    """Serve a folder on a free port of this machine, and give its address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(site))) as server:
+    """Serve a folder, and what lies beside it, on a free port of this machine, and give the folder's address."""
+    place = site.resolve()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(place.parent))) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
+        yield f"http://127.0.0.1:{server.server_port}/{quote(place.name)}/"
         server.shutdown()
 
 
