@@ -344,7 +344,10 @@ def remembered(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[
         yield f"only {compared} of its sequences could be compared"
     play = figure.get_by_role("button")
     play.press("Enter")
-    figure.page.wait_for_timeout(300)
+    for _ in range(20):
+        figure.page.wait_for_timeout(100)
+        if int(sliders["step"].input_value()) > 70:
+            break
     play.press("Enter")
     begun = int(sliders["step"].input_value())
     figure.page.wait_for_timeout(200)
