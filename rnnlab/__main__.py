@@ -169,8 +169,9 @@ def results_status(given: argparse.Namespace) -> None:
     """Print how far each stored result is, and how many hours of a core what is left takes at most."""
     from rnnlab.sweeps import making
 
+    rows = making.status(_results(given), _store(given))
     print("priority  result                    finished  begun    wanted    updates   core hours left")
-    for at in making.status(_results(given), _store(given)):
+    for at in rows:
         made = f"{at.finished:8,}  {at.begun:5,}  {at.wanted:8,}  {at.updates:9,}  {at.hours:16,.1f}"
         print(f"{at.result.priority:8g}  {at.result.name:24}  {made}")
 
@@ -248,9 +249,9 @@ def _limit(given: argparse.Namespace) -> None:
 
 
 def _results(given: argparse.Namespace) -> Path:
-    from rnnlab.book.pages import RESULTS as folder
+    from rnnlab.book import pages
 
-    return given.results or folder
+    return given.results or pages.beside("manifest.yml").parent
 
 
 RESULTS = {"status": results_status, "run": results_run, "verify": results_verify, "pack": pack, "unpack": unpack}

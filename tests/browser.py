@@ -3,9 +3,10 @@
     python -m tests.browser _build/html
 
 Each page is opened on a desktop and on a phone, in light and in dark. Broken is: an error on the console, a request to
-another host, mathematics that is not rendered, a link to a page or an anchor of the site that is not there, a picture
-without alternative text, a page that scrolls sideways, or is heavy, what axe calls serious, a figure that is hard to
-read, or heavy. Interactive figures are asked what they say.
+another host, mathematics that is not rendered, a link to a page or an anchor of the site that is not there, or out of
+the folder in which the site is, a picture without alternative text, a page that scrolls sideways, or is heavy, what axe
+calls serious, a figure that is hard to read, or heavy. Interactive figures are asked what they say; and the site, as
+files, is searched.
 """
 
 import re
@@ -22,9 +23,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
 from typing import Literal, NamedTuple
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, ViewportSize, sync_playwright
 
 from rnnlab.machine import cores
 from tests import access, figures, interactive
@@ -153,7 +154,7 @@ def check(site: Path, browser: str) -> Iterator[str]:
     views = [View(width, mode) for width in WIDTHS for mode in MODES]
     anchors: dict[str, set[str]] = defaultdict(set)
     with serve(site) as address, ProcessPoolExecutor(cores(), get_context("spawn")) as browsers:
-        figures = browsers.submit(ask_figures, site, pages, browser)
+        as_files = browsers.submit(look_at_files, site, pages, browser)
         looks = dict(zip(views, browsers.map(partial(look_at_all, site, address, pages, browser), views), strict=True))
     for page in pages:
         anchors[page] = set().union(*(looks[view][page].anchors for view in views))
@@ -164,7 +165,7 @@ def check(site: Path, browser: str) -> Iterator[str]:
     for page in pages:
         for what, at in found[page].items():
             yield f"{page}, {said(at, views)}: {what}"
-        yield from (f"{page}, as a file: {what}" for what in figures.result()[page])
+        yield from (f"{page}, as a file: {what}" for what in as_files.result()[page])
 
 
 def look_at_all(site: Path, address: str, pages: list[str], browser: str, view: View) -> dict[str, Look]:
@@ -180,10 +181,32 @@ def look_at_all(site: Path, address: str, pages: list[str], browser: str, view: 
     return looks
 
 
-def ask_figures(site: Path, pages: list[str], browser: str) -> dict[str, list[str]]:
-    """What is wrong with the interactive figures of each page, opened as a file."""
+def look_at_files(site: Path, pages: list[str], browser: str) -> dict[str, list[str]]:
+    """What is wrong on each page where it is opened as a file: its interactive figures, and what a search finds."""
     with chromium(browser) as opened:
-        return {page: list(interactive.check((site / page).resolve(), opened)) for page in pages}
+        wrong = {page: list(interactive.check((site / page).resolve(), opened)) for page in pages}
+        if "search.html" in wrong:
+            wrong["search.html"] += search(site, pages, opened)
+    return wrong
+
+
+def search(site: Path, pages: list[str], opened: Browser) -> Iterator[str]:
+    """Yield what is wrong where a reader without a server searches for a page, by its title."""
+    written = [page for page in pages if (site / "_sources" / page).with_suffix(".md").is_file()]
+    if not written:
+        return
+    title = re.search(r"<title>[\s\d.]*([\w ]+)", (site / written[-1]).read_text(encoding="utf8"))[1].strip()
+    page, heard = opened.new_page(), []
+    page.on("console", lambda message: message.type == "error" and heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.goto(f"{(site / 'search.html').resolve().as_uri()}?q={quote(title)}", wait_until="load")
+    found = page.locator(f"#search-results a[href*='{written[-1]}']")
+    try:
+        found.first.wait_for(timeout=10_000)
+    except Error:
+        yield f"a search for '{title}' does not find {written[-1]}"
+    yield from (f"an error on the console: {error}" for error in dict.fromkeys(heard))
+    page.close()
 
 
 def html_pages(site: Path) -> list[str]:
@@ -245,9 +268,11 @@ def broken(links: list[Link], site: Path, address: str, anchors: dict[str, set[s
     """Yield what is wrong with the links that stay on the site."""
     for written, target in links:
         if not target.startswith(address):
+            if urlsplit(target).netloc == urlsplit(address).netloc:
+                yield f"a link leads out of the site: {written}"
             continue
-        url, fragment = urldefrag(target)
-        name = unquote(urlsplit(url).path).lstrip("/")
+        url, fragment = urldefrag(target.removeprefix(address))
+        name = unquote(urlsplit(url).path)
         if (site / name).is_dir():
             name = f"{name.rstrip('/')}/index.html".lstrip("/")
         if not (site / name).is_file():
@@ -265,10 +290,11 @@ class _Silent(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serve(site: Path) -> Iterator[str]:
-    """Serve a folder on a free port of this machine, and give its address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(site))) as server:
+    """Serve a folder, and what lies beside it, on a free port of this machine, and give the folder's address."""
+    place = site.resolve()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(place.parent))) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
+        yield f"http://127.0.0.1:{server.server_port}/{quote(place.name)}/"
         server.shutdown()
 
 

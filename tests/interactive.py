@@ -5,6 +5,7 @@ of the static one, or says anything but what the package's networks give; writin
 the console; a static figure that is not to be seen on paper, or where no script runs.
 """
 
+import base64
 import functools
 import json
 import math
@@ -20,10 +21,12 @@ from playwright.sync_api import Browser, Locator, Page
 from torch import Tensor
 from torch.nn import functional
 
-from rnnlab import BasicTanh, Sigmoid, Sizes, TemporalOrder, bits
+from rnnlab import BasicTanh, Parameters, Sigmoid, Sizes, Tanh, TemporalOrder, bits
 from rnnlab.book import pages
+from rnnlab.descent.clipping import clip_elementwise, clip_norm
 from rnnlab.dynamics.basins import basins
 from rnnlab.dynamics.bifurcations import branch
+from rnnlab.dynamics.jacobians import trajectory
 from rnnlab.dynamics.maps import Network
 from rnnlab.dynamics.surface import Unit
 
@@ -96,7 +99,7 @@ def error_back(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[
 def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong with what it says of descents from some starts, and where its start is dragged to."""
     rate, threshold, w, b = (figure.locator(f"input[id$=-{name}]") for name in ("rate", "threshold", "w", "b"))
-    compared = 0
+    compared, rules = 0, ["plain", "clipped", "entries"][: 3 if "look" in data else 2]
     settings = {(5.2, -2.3): (), (6.0, -2.0): ("ArrowRight",), (4.6, -2.3): ("Home",), (4.2, -2.2): ("End",)}
     for start, keys in settings.items():
         for slider, value in ((w, start[0]), (b, start[1])):
@@ -111,8 +114,9 @@ def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
         words = re.findall(
             r"longest step (?:about )?([\d.e⁰¹²³⁴⁵⁶⁷⁸⁹]+), error ([\d.e-]+)", box.locator("output").inner_text()
         )
-        for said, word, limit in zip(says, words, (None, chosen[1]), strict=True):
-            wanted, again = (descent(data, [x * (1 + near) for x in start], chosen[0], limit) for near in (0, 1e-13))
+        for said, word, rule in zip(says, words, rules, strict=True):
+            near = ([x * (1 + change) for x in start] for change in (0, 1e-13))
+            wanted, again = (told_of(data, descent(data, begin, *chosen, rule)) for begin in near)
             if not np.allclose(wanted, again, rtol=1e-6):
                 continue  # where such a change is seen, two machines' last bits are
             compared += 1
@@ -120,9 +124,12 @@ def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
                 yield f"from {start} at {chosen} it says {said} where the package has {wanted}"
             if wanted[2] < 1e4 and not np.allclose([float(x) for x in word], wanted[2:], rtol=0.06):
                 yield f"from {start} at {chosen} its words are {word} where the package has {wanted[2:]}"
-    if compared < 6:
+        if "look" in data:
+            yield from turned(figure, box, data, descent(data, start, *chosen, "clipped"), chosen[1])
+    if compared < 3 * len(rules):
         yield f"only {compared} of its descents could be compared"
     handle, page = figure.locator(".handle"), figure.page
+    handle.scroll_into_view_if_needed()
     middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2] if (box := handle.bounding_box()) else [0, 0]
     page.mouse.move(*middle)
     page.mouse.down()
@@ -138,12 +145,44 @@ def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
         yield f"its start was dragged to {dragged}"
 
 
-def descent(data: dict[str, Any], start: Sequence[float], rate: float, limit: float | None) -> list[float]:
-    """Where a descent of the package ends, w and b, its longest step, and its error there."""
-    unit = Unit(data["x_0"], data["steps"], data["target"])
-    begin, rates = torch.tensor([start], dtype=torch.float64), torch.tensor([rate], dtype=torch.float64)
-    path = unit.descend(begin, rate=rates, updates=data["updates"], threshold=limit)[:, 0]
-    return [*path[-1].tolist(), path.diff(dim=0).norm(dim=-1).max().item(), unit.slope(path[-1])[0].item()]
+def descent(data: dict[str, Any], start: Sequence[float], rate: float, threshold: float, rule: str) -> Tensor:
+    """The points (w, b) of a descent of the package, in float64."""
+    path = [torch.tensor([start], dtype=torch.float64)]
+    for _ in range(data["updates"]):
+        path.append(path[-1] - rate * LEFT[rule](surface(data).slope(path[-1])[1], threshold))
+    return torch.cat(path)
+
+
+def surface(data: dict[str, Any]) -> Unit:
+    """The package's."""
+    return Unit(data["x_0"], data["steps"], data["target"])
+
+
+LEFT = {"plain": lambda g, _: g, "clipped": clip_norm, "entries": clip_elementwise}  # of a gradient, by rule
+
+
+def told_of(data: dict[str, Any], path: Tensor) -> list[float]:
+    """Where a descent ends, w and b, its longest step, and its error there."""
+    return [*path[-1].tolist(), path.diff(dim=0).norm(dim=-1).max().item(), surface(data).slope(path[-1])[0].item()]
+
+
+def turned(figure: Locator, box: Locator, data: dict[str, Any], path: Tensor, threshold: float) -> Iterator[str]:
+    """Yield what is wrong with what it says of gradients on the way of the clipped descent."""
+    look, gradients = figure.locator("input[id$=-look]"), surface(data).slope(path[:-1])[1]
+    for update in {1, data["look"], int(gradients.norm(dim=1).argmax()) + 1}:
+        look.fill(str(update))
+        g = gradients[update - 1 : update]
+        rescaled, entries = clip_norm(g, threshold), clip_elementwise(g, threshold)
+        angle = torch.rad2deg((entries[0, 1].atan2(entries[0, 0]) - g[0, 1].atan2(g[0, 0])).abs()).item()
+        wanted = [*g[0].tolist(), *rescaled[0].tolist(), *entries[0].tolist(), angle]
+        says = json.loads(box.get_attribute("data-turned") or "[]")
+        # the gradient at a wall multiplies the last bits of where it is taken by some ten million
+        if len(says) != 7 or not np.allclose(says, wanted, rtol=1e-4, atol=1e-5):
+            yield f"of update {update} at threshold {threshold} it says {says} where the package has {wanted}"
+        words, clips = box.locator("output").inner_text(), g.norm().item() > threshold
+        told = f"it would be turned by {angle:.1f}°" if clips else "nothing is clipped"
+        if f"Update {update} of" not in words or told not in words:
+            yield f"of update {update} at threshold {threshold} it does not say '{told}', but: {words}"
 
 
 def one_unit(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
@@ -265,7 +304,79 @@ def solved_at(rule: str, rate: float, threshold: float, budget: int) -> list[int
     return sorted(times, key=lambda time: budget + 1 if time is None else time) or None
 
 
-SAYS = {"error_back": error_back, "walls": walls, "one_unit": one_unit, "atlas": atlas}
+def remembered(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with what it says of sequences read by its networks, and with how it plays one."""
+    names = ("network", "order", "length", "number", "step")
+    sliders = dict(zip(names, (figure.locator(f"input[id$=-{name}]") for name in names), strict=True))
+    compared, last = 0, len(data["networks"]) - 1
+    for network, order, length, number, back in (
+        (0, 1, 0, 0, 7),
+        (0, 3, 4, 2, 0),
+        (last, 2, 6, 1, 0),
+        (last, 0, 2, 19, 130),
+    ):
+        for name, value in zip(names, (network, order, length, number), strict=False):
+            sliders[name].fill(str(value))
+        steps = data["lengths"][length]
+        if [sliders["step"].get_attribute("max"), sliders["step"].input_value()] != [str(steps)] * 2:
+            yield f"at {steps} steps its slider ends at {sliders['step'].get_attribute('max')}"
+        sliders["step"].fill(str(steps - back))
+        says = json.loads(box.get_attribute("data-told") or "{}")
+        at, symbols = sequence_of(steps, number, order)
+        wanted, again = (answered(data, network, symbols[: steps - back], near) for near in (0.0, 1e-13))
+        if not np.allclose(wanted, again, atol=1e-6):
+            continue  # where such a change is seen, two machines' last bits are
+        compared += 1
+        where = f"after {steps - back} of {steps} steps of sequence {number} by network {network}"
+        if not np.allclose(says["shares"], wanted[-1], atol=1e-6):
+            yield f"{where} it says {says['shares']} where the package has {wanted[-1]}"
+        right = np.flatnonzero(wanted.argmax(axis=1)[at[1] :] == order) + at[1] + 1
+        if (says["right"], says["last"]) != (len(right), right[-1].item() if len(right) else None):
+            yield f"{where} it says that it was right {says['right']} times, the last {says['last']}"
+        best, words = wanted[-1].argmax().item(), box.locator("output").inner_text()
+        answer = " ".join("AB"[k] for k in (best % 2, best // 2))
+        since = f"right at {len(right):,} of {steps - back - at[1]:,} steps"
+        reads = f"reads {'ABcdef'[symbols[steps - back - 1]]}. Asked now, the network answers {answer} with"
+        for told in (reads, since if steps - back > at[1] else "The second symbol is yet to come"):
+            if told not in words:
+                yield f"{where} it does not say '{told}', but: {words}"
+    if compared < 3:
+        yield f"only {compared} of its sequences could be compared"
+    play = figure.get_by_role("button")
+    play.press("Enter")
+    for _ in range(20):
+        figure.page.wait_for_timeout(100)
+        if int(sliders["step"].input_value()) > 70:
+            break
+    play.press("Enter")
+    begun = int(sliders["step"].input_value())
+    figure.page.wait_for_timeout(200)
+    if not 70 < begun == int(sliders["step"].input_value()):
+        yield f"played from step 70 and paused it stands at {sliders['step'].input_value()}"
+
+
+def sequence_of(steps: int, number: int, order: int) -> tuple[list[int], list[int]]:
+    """Where the two symbols stand, from 0, and all symbols, as the task has them, by a generator of 32 bits."""
+    draws, state = [], (number + 1) * 2654435761
+    for count in [steps // 10] * 2 + [4] * steps:
+        state = (1664525 * state + 1013904223) % 2**32
+        draws.append(count * state >> 32)
+    at, symbols = [steps // 10 + draws[0], steps // 2 + draws[1]], [2 + draw for draw in draws[2:]]
+    symbols[at[0]], symbols[at[1]] = order % 2, order // 2
+    return at, symbols
+
+
+def answered(data: dict[str, Any], network: int, symbols: Sequence[int], near: float) -> np.ndarray:
+    """Probabilities of the answers after every step, steps by 4, by the package, of weights changed by `near`."""
+    whole = np.frombuffer(base64.b64decode(data["networks"][network]["bytes"]), dtype="<i2")
+    theta = torch.tensor(data["networks"][network]["scale"] * (1 + near) * whole[None], dtype=torch.float64)
+    given = Parameters(theta, Sizes(6, data["units"], 4))
+    push = given.W_in[:, :, symbols].mT[:, :, None] + given.b[:, None, None]
+    h = trajectory(given.W_rec, torch.zeros(1, 1, data["units"], dtype=torch.float64), push, sigma=Tanh())[0, 1:, 0]
+    return (h @ given.W_out[0].mT + given.b_out[0]).softmax(dim=1).numpy()
+
+
+SAYS = {"error_back": error_back, "walls": walls, "one_unit": one_unit, "atlas": atlas, "remembered": remembered}
 
 
 def alone(shown: Page, page: Path, name: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The files that say what rnnlab needs ask for the same, and the package's imports run one way."""
 
 import ast
+import os
 import re
 import shutil
 import socket
@@ -117,6 +118,31 @@ def test_the_source_distribution_is_the_checkout_and_the_wheel_made_of_it_the_pa
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert packed == {name for name in files if name.startswith("rnnlab/")}
+
+
+def test_the_installed_package_says_in_a_sentence_what_needs_a_checkout(tmp_path):
+    shutil.copytree(ROOT / "rnnlab", tmp_path / "installed" / "rnnlab", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "empty").mkdir()
+    commands = ["results status", "results run", "results verify", "rebuild params/quick", "script book/intro.md"]
+    program = f"from rnnlab import __main__; print([__main__.main(given.split()) for given in {commands}])"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path / "empty",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed"), "RNNLAB_STORE": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    stored = (
+        "rnnlab: no manifest.yml: stored results belong to the book, and the installed package has none; "
+        "install that of a checkout: pip install -e '.[book]' in its top folder"
+    )
+    here = tmp_path / "empty"
+    no_book = f"rnnlab: {here} holds no book (there is no book/_toc.yml); run this in the top folder of a checkout"
+    no_page = f"rnnlab: no page 'book/intro.md' in {here}; from elsewhere than a checkout, write myst://PATH"
+    assert done.stderr.splitlines() == [stored, stored, stored, no_book, no_page]
+    assert done.stdout == "[2, 2, 2, 2, 2]\n"
+    assert list(here.iterdir()) == []
 
 
 def test_serving_on_a_port_that_is_taken_is_refused_in_a_sentence(tmp_path):

@@ -52,6 +52,12 @@ function nameSections() {
     summary.ariaLabel = `Sections of ${summary.closest("li").querySelector("a").textContent.trim()}`;
 }
 
+/* A page opened as a file may not fetch the pages that a search has found, to show a line of each. */
+function searchFiles() {
+  if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+}
+
+searchFiles();
 document.addEventListener("DOMContentLoaded", () => {
   nameSections();
   const article = document.querySelector("article.bd-article");

@@ -79,11 +79,11 @@ def profile(root: Path, folder: Path) -> dict[str, dict[str, Any]]:
         ValueError: there is no book or no such folder; a file belongs to no page, holds a parameter that its page does
             not have, or a value of another kind than the page's own. All that is wrong is named at once.
     """
-    from sphinx_external_toc.parsing import parse_toc_yaml
-
     book = root / "book"
     if not (book / "_toc.yml").is_file():
         raise ValueError(f"{root} holds no book (there is no book/_toc.yml); run this in the top folder of a checkout")
+    from sphinx_external_toc.parsing import parse_toc_yaml
+
     if not folder.is_dir():
         raise ValueError(f"the profile must be a folder of parameters, such as params/quick, got {folder}")
     contents = parse_toc_yaml(book / "_toc.yml")

@@ -144,7 +144,7 @@ def stored(name: str) -> xarray.Dataset:
     """
     from rnnlab.sweeps import read_summary, results  # imports torch
 
-    path = _result(f"{name}.summary")
+    path = beside(f"{name}.summary")
     return results.stored(RESULTS, name) if name in results.asked(RESULTS) else read_summary(path)
 
 
@@ -196,7 +196,7 @@ def measured(name: str) -> Any:
     Raises:
         FileNotFoundError: there is none, as beside an installed package.
     """
-    return json.loads(_result(f"{name}.json").read_text(encoding="utf8"))
+    return json.loads(beside(f"{name}.json").read_text(encoding="utf8"))
 
 
 def claim(id: str, *, ours: Any, interval: Any = None, runs: Any = None, verdict: str, note: str = "") -> None:
@@ -225,7 +225,12 @@ def claim(id: str, *, ours: Any, interval: Any = None, runs: Any = None, verdict
         display(claims.outputs(found), raw=True)
 
 
-def _result(file: str) -> Path:
+def beside(file: str) -> Path:
+    """Where the book's results have a file.
+
+    Raises:
+        FileNotFoundError: the package is an installed one, which has no book beside it.
+    """
     if not RESULTS.is_dir():
         raise FileNotFoundError(
             f"no {file}: stored results belong to the book, and the installed package has none; "

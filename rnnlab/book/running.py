@@ -288,9 +288,10 @@ def rebuild(root: Path, folder: Path, *, jobs: int = 0) -> NoReturn:
     """
     import fcntl
 
+    given = notebooks.profile(root, folder)  # the first to say what lacks
+
     import yaml
 
-    given = notebooks.profile(root, folder)
     place = root / "_build" / "rebuild" / folder.resolve().name
     place.mkdir(parents=True, exist_ok=True)
     lock = os.open(place / "lock", os.O_CREAT | os.O_RDWR)

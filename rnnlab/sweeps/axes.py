@@ -64,8 +64,8 @@ def grid(base: Spec | xarray.DataArray, **axes: Axis) -> xarray.DataArray:
         axes: values by label; or values that are numbers or words, or are called as they are printed.
 
     Raises:
-        ValueError: an axis is empty, holds a value twice, leads nowhere, has a value that is refused there, or would undo
-            one before it.
+        ValueError: an axis is empty, holds a value twice, leads nowhere, would undo one before it, or has a value that
+            is refused there.
     """
     specs = base if isinstance(base, xarray.DataArray) else xarray.DataArray(np.array(base, dtype=object))
     if not all(isinstance(spec, Spec) for spec in specs.values.flat):

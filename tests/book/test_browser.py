@@ -112,6 +112,10 @@ FAULTS = {
         "<a href='three.html#part'>further</a>",
         f"{EVERYWHERE}: a link leads nowhere: three.html#part",
     ),
+    "a link to the server instead of the site": (
+        "<a href='/two.html#part'>further</a>",
+        f"{EVERYWHERE}: a link leads out of the site: /two.html#part",
+    ),
     "a link to an anchor that is not there": (
         "<a href='two.html#whole'>further</a>",
         f"{EVERYWHERE}: a link leads to an anchor that is not there: two.html#whole",

@@ -23,7 +23,8 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="interactive.css"><script defer src="interactive.js"></script>
 <script defer src="error_back.js"></script><script defer src="walls.js"></script>
-<script defer src="one_unit.js"></script><script defer src="atlas.js"></script></head>
+<script defer src="one_unit.js"></script><script defer src="atlas.js"></script>
+<script defer src="remembered.js"></script></head>
 <body><main class="bd-content"><figure id="FIGURE">
 <picture class="in-light"><img src="fan.svg" alt="A fan."></picture>
 <figcaption>A fan.</figcaption></figure>%s</main></body></html>
@@ -144,7 +145,7 @@ def test_the_wall_answers_as_the_package_does_to_keys_and_to_a_pointer(opened, w
 # A file, what stands in it, what stands there instead, and how what is then said begins.
 WALLS_FAULTS = {
     "another surface": ("2 * (y - this.target)", "1.9 * (y - this.target)", "fig-walls-map: from "),
-    "no clipping": ("[Infinity, limit]", "[Infinity, Infinity]", "fig-walls-map: from "),
+    "no clipping": ("Math.min(1, threshold / Math.hypot(...g))", "1", "fig-walls-map: from "),
     "another slider's value": (
         "threshold.show(String(limit))",
         "threshold.show(String(chosen))",
@@ -173,6 +174,32 @@ def test_a_fault_planted_into_the_wall_is_found(opened, walls, tmp_path, fault):
     found = list(interactive.check(page, opened))
     assert found
     assert [said for said in found if not said.startswith(begin)] == []
+
+
+@pytest.fixture(scope="module")
+def turned() -> str:
+    few = {"length": 10, "seeds": 1, "pilot": 20, "batches": 1, "updates": 200, "shown": [0]}
+    return handed_over("4_remedies/clipping.md", few)
+
+
+def test_the_turned_gradient_is_the_packages_by_either_rule(opened, turned, tmp_path):
+    assert list(interactive.check(write_page(tmp_path, turned), opened)) == []
+    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "walls.js", "interactive.css"))
+    assert size + len(turned) < 40_000, "what a reader loads"
+
+
+# What stands in the script, what stands there instead, and how what is then said begins.
+TURNED_FAULTS = {
+    "an entry that is left": ("Math.max(-threshold, ", "Math.max(-2 * threshold, ", "fig-clip-turned: "),
+    "the gradient after the update": ("path[n - 1]", "path[n]", "fig-clip-turned: of update "),
+    "another angle": ("angle(g, left[2])", "angle(g, left[1])", "fig-clip-turned: of update "),
+    "other words": ("turned by ${minus(turned, 1)}", "turned by ${minus(90, 1)}", "fig-clip-turned: of update "),
+}
+
+
+@pytest.mark.parametrize("fault", TURNED_FAULTS)
+def test_a_fault_planted_into_the_turned_gradient_is_found(opened, turned, tmp_path, fault):
+    assert_found(opened, write_page(tmp_path, turned), tmp_path / "walls.js", *TURNED_FAULTS[fault])
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +272,36 @@ ATLAS_FAULTS = {
 @pytest.mark.parametrize("fault", ATLAS_FAULTS)
 def test_a_fault_planted_into_the_atlas_is_found(opened, atlas, tmp_path, fault):
     assert_found(opened, write_page(tmp_path, atlas), tmp_path / "atlas.js", *ATLAS_FAULTS[fault])
+
+
+@pytest.fixture(scope="module")
+def remembered() -> str:
+    return handed_over("5_experiments/longer_sequences.md", {"lengths": [50], "sequences": 20})
+
+
+def test_a_sequence_is_read_as_the_packages_networks_read_it_and_is_played_by_keys(opened, remembered, tmp_path):
+    assert list(interactive.check(write_page(tmp_path, remembered), opened)) == []
+    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "remembered.js", "interactive.css"))
+    assert size + len(remembered) < 40_000, "what a reader loads"
+
+
+# What stands in the script, what stands there instead, and how what is then said begins.
+REMEMBERED_FAULTS = {
+    "another bias": ("+ theta[bias + i]", "+ theta[bias]", "after "),
+    "a state that stays": ("before = state;", "", "after "),
+    "other distractors": ("2 + below(4)", "3 + below(3)", "after "),
+    "right before it is asked": ("let step = second;", "let step = 0;", "after "),
+    "a slider that stays": ("this.sliders.step.max = this.steps;", "", ""),
+    "other words": ("reads ${LETTERS[symbols[t - 1]]}", "reads ${LETTERS[symbols[t]]}", "after "),
+    "a button that does nothing": ("Number(step.value) + stride", "70", "played "),
+}
+
+
+@pytest.mark.parametrize("fault", REMEMBERED_FAULTS)
+def test_a_fault_planted_into_what_is_remembered_is_found(opened, remembered, tmp_path, fault):
+    stands, instead, begin = REMEMBERED_FAULTS[fault]
+    page, script = write_page(tmp_path, remembered), tmp_path / "remembered.js"
+    assert_found(opened, page, script, stands, instead, f"fig-ls-remembered: {begin}")
 
 
 def test_a_line_that_is_off_by_a_hundredth_is_found(opened, written, tmp_path):

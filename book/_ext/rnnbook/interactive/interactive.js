@@ -66,7 +66,7 @@ const interactive = (() => {
 
     /* A group whose lines end at the edges of this rectangle. */
     clipped(x, y, width, height) {
-      const clip = drawn(this.svg, "clipPath", { id: `${this.figure.id}-clip` });
+      const clip = drawn(this.svg, "clipPath", { id: `${this.figure.id}-clip-${x}-${y}` });
       drawn(clip, "rect", { x, y, width, height });
       return drawn(this.svg, "g", { class: "lines", "clip-path": `url(#${clip.id})` });
     }
