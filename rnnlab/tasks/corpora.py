@@ -151,8 +151,14 @@ class Characters(_Corpus):
     outputs: ClassVar[int] = SYMBOLS
 
     def split(self, name: str) -> Split:
-        """A split's text, the last symbols of which are only foretold."""
+        """A split's text, the last symbols of which are only foretold.
+
+        Raises:
+            ValueError: it is not longer than `ahead`.
+        """
         (text,) = pieces("Penn Treebank")[name]
+        if len(text) <= self.ahead:
+            raise ValueError(f"ahead must be below {len(text):,}, the symbols of the {name} split, got {self.ahead}")
         return Split(text, numbered([0]), numbered([len(text) - self.ahead]), self.ahead)
 
     def _reads(self, name: str) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
@@ -129,18 +130,24 @@ def read_rolls(path: Path) -> dict[str, list[UInt8[Tensor, "T keys"]]]:
     """Rolls as a .mat file has them: of each split a row of arrays `T 88` of 0 and 1.
 
     Raises:
-        ValueError: a split is missing or empty, or an array is something else; names it.
+        ValueError: the file is no such, or not whole; a split is missing or empty; or an array is something else.
     """
     from scipy.io import loadmat
 
-    held = loadmat(path)
+    stream = BytesIO(path.read_bytes())
+    try:
+        held = loadmat(stream)
+    except Exception as reason:  # scipy has one for each way in which bytes end too soon, or are others
+        raise ValueError(f"{path} must be a whole .mat file: {reason}") from reason
     if lacking := [key for key in SPLITS.values() if key not in held or not held[key].size]:
         raise ValueError(f"{path} must hold {', '.join(SPLITS.values())}, got none of {lacking[0]}")
     for key in SPLITS.values():
         for i, roll in enumerate(held[key].flat):
             shape: tuple[int, ...] = getattr(roll, "shape", ())
             if len(shape) != 2 or not shape[0] or shape[1] != KEYS or not ((roll == 0) | (roll == 1)).all():
-                said = f"got in place {i} of {key} an array of shape {shape}, from {roll.min()} to {roll.max()}"
+                numbers = roll.size and roll.dtype.kind in "biuf"
+                values = f"from {roll.min()} to {roll.max()}" if numbers else f"of {roll.dtype}"
+                said = f"got in place {i} of {key} an array of shape {shape}, {values}"
                 raise ValueError(f"{path} must hold rolls, arrays of 0 and 1 of shape (steps, {KEYS}), {said}")
     as_rolls = functools.partial(torch.tensor, dtype=torch.uint8, device="cpu")
     return {split: [*map(as_rolls, held[key].flat)] for split, key in SPLITS.items()}
@@ -150,9 +157,17 @@ def read_text(paths: list[Path]) -> dict[str, list[UInt8[Tensor, "T"]]]:
     """Texts by their symbols, one of each split: lines without the spaces around them, and a symbol for a line's end.
 
     Raises:
-        ValueError: the training text has other than 50 symbols, or another text has one that is not among them.
+        ValueError: a text is empty, or no UTF-8; the training text has other than 50 symbols, or another text has one
+            that is not among them.
     """
-    texts = [path.read_text(encoding="utf8") for path in paths]
+    texts = []
+    for path in paths:
+        try:
+            texts.append(path.read_text(encoding="utf8"))
+        except UnicodeDecodeError as reason:
+            raise ValueError(f"{path} must be UTF-8: {reason}") from reason
+        if not texts[-1]:
+            raise ValueError(f"{path} must hold a text, got an empty file")
     texts = ["".join(f"{line.strip(' ')}\n" for line in text.removesuffix("\n").split("\n")) for text in texts]
     number = {symbol: i for i, symbol in enumerate(sorted(set(texts[0])))}
     if len(number) != SYMBOLS:

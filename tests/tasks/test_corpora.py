@@ -124,6 +124,8 @@ def test_a_file_that_is_cut_short_or_another_is_named(folder, changed):
         (lambda held: held["traindata"].__setitem__(1, np.zeros((4, 87))), r"place 1 of traindata .*\(4, 87\)"),
         (lambda held: held["testdata"].__setitem__(2, np.full((4, 88), 2)), "place 2 of testdata .* from 2 to 2"),
         (lambda held: held["testdata"].__setitem__(0, np.full((4, 88), 0.5)), r"place 0 of testdata .* from 0\.5 to"),
+        (lambda held: held["traindata"].__setitem__(0, np.full((4, 88), "x")), r"place 0 .*\(4, 88\), of <U1"),
+        (lambda held: held["traindata"].__setitem__(3, np.zeros((0, 88))), r"place 3 .*\(0, 88\), of float64"),
     ],
 )
 def test_rolls_that_are_none_are_named(tmp_path, change, said):
@@ -131,6 +133,35 @@ def test_rolls_that_are_none_are_named(tmp_path, change, said):
     change(held)
     with pytest.raises(ValueError, match=said):
         sources.read_rolls(saved(tmp_path / "some.mat", held))
+
+
+@pytest.mark.parametrize("changed", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"text" * 40])
+def test_a_file_that_holds_no_rolls_or_a_part_of_them_is_named(folder, changed):
+    path = folder / "Nottingham.mat"
+    path.write_bytes(changed(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"Nottingham\.mat must be a whole \.mat file: "):
+        sources.read_rolls(path)
+
+
+def test_texts_that_are_none_are_named(folder):
+    paths = [folder / f"ptb.{name}.txt" for name in ("train", "valid", "test")]
+    paths[2].write_bytes(b"ab\xff")
+    with pytest.raises(ValueError, match=r"ptb\.test\.txt must be UTF-8: .*0xff"):
+        sources.read_text(paths)
+    paths[2].write_bytes(b"")
+    with pytest.raises(ValueError, match=r"ptb\.test\.txt must hold a text, got an empty file"):
+        sources.read_text(paths)
+
+
+def test_a_split_of_a_text_that_is_missing_is_asked_for(folder):
+    (folder / "ptb.valid.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"ptb\.valid\.txt is not there: .*ptb\.valid\.txt has it"):
+        sources.pieces("Penn Treebank")
+
+
+def test_a_text_is_to_be_longer_than_one_foretells(folder):
+    with pytest.raises(ValueError, match="ahead must be below 10, the symbols of the test split, got 10"):
+        Characters(ahead=10).split("test")
 
 
 def test_texts_of_other_symbols_are_named(folder):

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,10 @@ from rnnlab import (
     Lowest,
     NoiselessMemorization,
     Norm,
+    Rolls,
+    SigmoidInit,
     Spec,
+    SplitLoss,
     Store,
     train,
 )
@@ -56,6 +60,12 @@ SPECS["an LSTM that learns where to begin"] = PIECES.with_(cell=LSTM(learned_sta
 OWN = Algorithm(0.05, Quantile(), LogRatio(), WarmUp())
 SPECS["all parts of one's own"] = BATCHED.with_(task=RobustAddition(10), init=Orthogonal(), algorithm=OWN)
 SPECS["a method of one's own"] = PIECES.with_(algorithm=SignDescent())
+# Made-up music, of 46 chunks an epoch: every check but the last stands within one, and for some seeds within a piece.
+MUSIC = FUSED.with_(task=Rolls("chords", 100), init=SigmoidInit(0.1), batch=1, updates=84, check_every=12, stop="never")
+MUSIC = MUSIC.with_(algorithm=Algorithm(1.0, Norm(8.0)), check_sequences=2, confirm_sequences=2)
+SPECS["music in the middle of an epoch"] = MUSIC.with_(
+    measures=(SplitLoss(),), rate=Halving("validation_loss"), choose=Lowest("validation_loss")
+)
 
 
 @functools.cache
@@ -116,6 +126,14 @@ def test_the_members_of_these_trainings_end_at_different_checks():
     assert whole("fused").engine.startswith("cpu ")
     assert whole("batched").engine == "batched"
     assert whole("diverging").diverged_at.notnull().any()
+
+
+def test_music_is_interrupted_within_epochs_and_within_pieces():
+    every, stops = MUSIC.task.epoch(), range(12, 84, 12)
+    assert whole("music in the middle of an epoch").engine.startswith("cpu ")
+    assert all(stop % every for stop in stops)
+    begins = MUSIC.task.chunk(torch.tensor(SEEDS), torch.tensor(stops), batch=1).begins
+    assert not begins.all()
 
 
 @pytest.mark.parametrize("name", SPECS)
