@@ -16,7 +16,6 @@ SOLUTION = re.compile(r"^`{3,}\{solution(?:-start)?\} (\S+)\n(?::label: \S+\n)?:
 COMMAND = re.compile(r"`(papermill [^`]+)`")
 ALONE = {  # pages that need not have them
     "book/intro.md": "is the way in, and has a reader run another page",
-    "book/5_experiments/music.md": "is written anew, and gets its exercises then",
 }
 
 
