@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab import L1, L2, Algorithm, BasicTanh, LargestSingularValue, Norm, Sizes, Tanh, TemporalOrder
+from rnnlab import L1, L2, LSTM, Algorithm, BasicTanh, LargestSingularValue, Norm, Sizes, Tanh, TemporalOrder
 from rnnlab.book import myst
 from rnnlab.engine import batched
 from rnnlab.methods.method import Networks
@@ -100,3 +100,21 @@ def test_the_target_of_a_flip_flop_is_the_sign_of_the_last_pulse():
             last = u[0, t, b, 0].item() or last
             assert d[0, t, b, 0].item() == pytest.approx(0.8 * last)
         assert 3 <= int((u[0, :, b] != 0).sum()) <= 15
+
+
+def test_what_comes_back_to_an_lstms_two_states_is_torchs_own():
+    task, sizes = TemporalOrder(10), Sizes(6, 5, 4, LSTM())
+    networks, names = BasicTanh(0.5).parameters(sizes, range(2), dtype=torch.float64), page("lstm")
+    d = names["back"](networks, task, [0, 1], B=3)  # 2 M T+1 B
+    batch = task.chunk(torch.arange(2), torch.arange(1), batch=3, stream=names["bits"].TEST)[0]
+    for m in range(2):
+        (lstm, read), begun = networks.to_torch(m), torch.zeros(2, 1, 3, 5, dtype=torch.float64, requires_grad=True)
+        u = torch.nn.functional.one_hot(batch.inputs[m].long(), 6).double()
+        h = lstm(u, (begun[0], begun[1]))[0][-1]
+        h.retain_grad()
+        torch.nn.functional.cross_entropy(read(h), batch.targets[m, 0].long()).backward()
+        torch.testing.assert_close(d[:, m, 0], begun.grad[:, 0].norm(dim=-1), rtol=1e-9, atol=1e-15)
+        torch.testing.assert_close(d[0, m, -1], h.grad.norm(dim=-1), rtol=1e-9, atol=1e-15)
+        rates = names["flow"](d)
+        want = (begun.grad[1, 0].norm(dim=-1) / h.grad.norm(dim=-1)).log().median() / 10
+        torch.testing.assert_close(rates[1][m], want, rtol=1e-9, atol=1e-12)
