@@ -7,7 +7,8 @@ import pytest
 import xarray
 
 from rnnlab.sweeps import summaries
-from rnnlab.sweeps.summaries import due, read_summary, write_summary
+from rnnlab.sweeps.summaries import due, read_summary, write_summary, write_table
+from rnnlab.training.store import File, decode, encode
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,14 @@ def test_what_no_thinning_makes_small_enough_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="runs must have a dimension check"):
         write_summary(drawn(2).isel(check=0), tmp_path / "x.summary", command="")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_summary_whose_arrays_lie_one_by_one_as_they_used_to_is_read_as_ever(tmp_path):
+    table = xarray.Dataset({"x": ("row", [0.5, np.nan]), "what": ("row", ["a", "b"])}, attrs={"command": "make it"})
+    write_table(table, tmp_path / "now.summary")
+    now = decode((tmp_path / "now.summary").read_bytes())
+    assert list(now.arrays) == [summaries.SOLID]
+    arrays = {name: table[name].values for name in ("x", "what")}
+    (tmp_path / "before.summary").write_bytes(encode(File(now.name, now.header, arrays)))
+    assert read_summary(tmp_path / "before.summary").identical(table)
+    assert read_summary(tmp_path / "now.summary").identical(table)
