@@ -76,6 +76,7 @@ SEEN = r"""(width) => {
   for (const text of blocks.values()) {
     const raw = text.match(/\$\$|\$[^\s$](?:[^$]*[^\s$])?\$|\\[(\[]|\\[A-Za-z]{2,}/);
     if (raw) wrong.push(`mathematics is not rendered: ${shown(text.slice(raw.index))}`);
+    if (/\|\s*:?[-\u2013\u2014]+:?\s*\|/.test(text)) wrong.push(`a table is not rendered: ${shown(text)}`);
   }
   for (const error of document.querySelectorAll("merror"))
     wrong.push(`mathematics is not understood: ${shown(error.textContent)}`);

@@ -6,6 +6,7 @@ each with one of the checks of `rnnlab.book.checks`, before it computes anything
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,13 +79,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, align: str = ""
 
     Args:
         head: names of the columns.
-        rows: entries, in the order of `head`; shown as `written`.
+        rows: entries, in the order of `head`; shown as `written`, bars in them too.
         align: a letter for each column, l, c or r; words on the left and numbers on the right unless told: the first
             column left, all others right.
     """
     rules = {"l": ":--", "c": ":-:", "r": "--:"}
     line = [rules[letter] for letter in align or "l" + "r" * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(written(str(entry)) for entry in row) + " |" for row in (head, line, *rows))
+    told = ([re.sub(r"(?<!\\)\|", r"\\|", written(str(entry))) for entry in row] for row in (head, line, *rows))
+    return "\n".join("| " + " | ".join(row) + " |" for row in told)
 
 
 @contextmanager

@@ -148,6 +148,10 @@ FAULTS = {
         "<figure><img src='heavy.svg' alt='Much ink' style='width: 340px'></figure>",
         f"{EVERYWHERE}: a figure has 150 kB",
     ),
+    "a table that is not rendered": (
+        "<p>| seed | norm |M| | | --: | --: | | 1 | 2 |</p>",
+        f"{EVERYWHERE}: a table is not rendered: | seed | norm |M| | | --: | --: | | 1 | 2 |",
+    ),
     "a page that scrolls sideways on a phone": (
         "<div class='wide' style='width: 772px'>x</div>",
         f"{ON_PHONES}: the page scrolls sideways: it is 780 px wide, by div.wide",

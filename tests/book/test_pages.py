@@ -19,6 +19,7 @@ import xarray
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from matplotlib import pyplot as plt
 
 from rnnlab import Progress
@@ -449,3 +450,10 @@ def test_a_part_of_ones_own_takes_no_more_lines_than_the_page_says():
     for node in classes:
         lines = ast.unparse(node).splitlines()
         assert len([line for line in lines if line.strip()]) <= 15, node.name
+
+
+def test_a_bar_in_a_table_is_a_bar_and_begins_no_column():
+    text = pages.table(["seed", "median $|M'|$"], [[1, "a|b"], [2, r"a\|b"]])
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    cells = [token.content for token in tokens if token.type == "inline"]
+    assert cells == ["seed", "median $|M'|$", "1", "a|b", "2", "a|b"]
