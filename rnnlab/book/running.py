@@ -286,9 +286,8 @@ def rebuild(root: Path, folder: Path, *, jobs: int = 0) -> NoReturn:
     Raises:
         ValueError: the book cannot take the parameters, or another process builds the same.
     """
-    import fcntl
-
     given = notebooks.profile(root, folder)  # the first to say what lacks
+    import fcntl
 
     import yaml
 
