@@ -1,10 +1,12 @@
 """What the fused engines know; anything else is for `batched`."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from rnnlab.descent.algorithm import AdamW, Algorithm
-from rnnlab.descent.clipping import Elementwise, NoClip, Norm, Shrink, Skip
+from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code, Eq9, Eq10AsPrinted
 from rnnlab.engine.contract import Rules
 from rnnlab.network.cells import Linear, Sigmoid, Simple, Tanh
@@ -18,7 +20,7 @@ KNOWN: dict[str, tuple[type, ...]] = {
     "loss": (Softmax, SquaredError, Bernoulli),
     "method": (Algorithm, AdamW),
     "omega": (type(None), Code, Eq9, Eq10AsPrinted),
-    "clip": (NoClip, Norm, Elementwise),
+    "clip": (NoClip, Norm, Elementwise, ElementwiseSignal),
     "guard": (type(None), Shrink, Skip),
 }
 _LEAST = 2.0**-149  # of float32: what is positive stays so
@@ -53,6 +55,7 @@ def settings(rules: Rules) -> dict[str, float]:
         "bound": getattr(algorithm.omega, "bound", 0.0),
         **{name: getattr(algorithm, name, 0.0) for name in ("beta1", "beta2", "eps", "decay")},
         "noise": algorithm.noise,
+        "signal": math.inf if rules.signal_threshold is None else max(rules.signal_threshold, _LEAST),
     }
 
 
@@ -70,7 +73,5 @@ def require(parameters: Parameters, rules: Rules, *, place: str, there: bool) ->
     theta = parameters.theta
     if theta.dtype != torch.float32 or not there or not theta.is_contiguous():
         raise ValueError(f"theta must be contiguous, in float32, on {place}, got {theta.dtype} on {theta.device}")
-    if rules.signal_threshold is not None:
-        raise ValueError("signal_threshold must be None here: the batched engine clips signals")
     if not fits(rules):
         raise ValueError(f"sigma, loss and algorithm must be of the package's own parts, got {rules.parts}")

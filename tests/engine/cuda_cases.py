@@ -18,7 +18,7 @@ import triton.language as tl
 import rnnlab
 from rnnlab import bits, words
 from rnnlab.descent.algorithm import AdamW, Algorithm
-from rnnlab.descent.clipping import Elementwise, Event, NoClip, Norm, Shrink, Skip
+from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code
 from rnnlab.descent.penalties import L2
 from rnnlab.descent.schedules import InverseTime
@@ -102,7 +102,8 @@ def test_gradients_agree_with_the_reference_to_rounding(shape, loss, sigma, omeg
     network, batch = random_case(M, T, B, N, loss=loss, symbols=symbols, mixed=mixed)
     h_0 = torch.full((M, B, N), 0.25) if mixed else None
     bound = EPSILON * (N + 6) * (T + 1)
-    agree(network, batch, bound=bound, h_0=h_0, sigma=sigma, loss=loss, omega=omega, alpha=0.7)
+    given = {"omega": omega, "alpha": 0.7, "signal_threshold": 0.01 if all(kind) else None}
+    agree(network, batch, bound=bound, h_0=h_0, sigma=sigma, loss=loss, **given)
 
 
 @pytest.mark.parametrize("loss", [Softmax(), Softmax(every_step=True)], ids=named)
@@ -112,7 +113,7 @@ def test_the_largest_networks_agree_too(loss):
 
 
 TASKS = [TemporalOrder((10, 13)), Addition(10), NoiselessMemorization((3, 5), 2, 2)]
-CLIPS = [NoClip(), Norm(0.1), Norm(0.1, Skip()), Elementwise(0.01), Elementwise(0.01, None)]
+CLIPS = [NoClip(), Norm(0.1), Norm(0.1, Skip()), Elementwise(0.01), Elementwise(0.01, None), ElementwiseSignal(0.003)]
 
 
 TRAININGS = [*zip(itertools.cycle(TASKS), CLIPS)] if INTERPRETED else [*itertools.product(TASKS, CLIPS)]
@@ -152,7 +153,8 @@ def test_sequences_with_lengths_of_their_own_of_which_some_go_on_agree_too(kind,
     batch = drawn_chunk(1, M, T, B, loss=loss, symbols=every_step, own=True, carried=True)[0]
     h_0 = torch.randn(M, B, N, generator=torch.Generator().manual_seed(1)) / 2
     given = {"sigma": Sigmoid() if every_step else Tanh(), "loss": loss}
-    agree(network, batch, bound=bound, h_0=h_0, omega=Code(), alpha=0.7, **given)
+    for signal in (None, 0.01):
+        agree(network, batch, bound=bound, h_0=h_0, omega=Code(), alpha=0.7, signal_threshold=signal, **given)
     network, sent, start = network.to(DEVICE, torch.float32), there(batch), h_0.to(DEVICE)
     g, (y, h) = cuda.gradients(network, sent, h_0=start, **given), cuda.outputs(network, sent, h_0=start, **given)
     torch.testing.assert_close(y, g.outputs, rtol=0, atol=bound)  # cut into other blocks
@@ -162,6 +164,7 @@ def test_sequences_with_lengths_of_their_own_of_which_some_go_on_agree_too(kind,
 # symbols, lengths of their own, carried, read at every step, over steps, kind of loss, frozen, noise, method, clip
 MORE = [[False, True]] * 4 + [["mean", "sum"], [Softmax, SquaredError, Bernoulli], [(), ("W_rec", "b_out")], [0.0, 0.3]]
 MORE += [[Algorithm, AdamW], [NoClip(), Norm(0.1), Norm(0.1, Shrink(0.5, limit=1e-3)), Elementwise(0.01)]]
+MORE[-1] += [ElementwiseSignal(0.003)]
 FEW = covering([*itertools.product(*(range(len(values)) for values in MORE))])
 FEW = [[values[i] for values, i in zip(MORE, case, strict=True)] for case in FEW]
 
@@ -363,8 +366,6 @@ def test_what_the_kernel_does_not_know_is_refused_by_name():
     with pytest.raises(ValueError, match="theta must be contiguous, in float32, on"):
         cuda.gradients(network.to(DEVICE), there(batch), **given)
     network = network.to(DEVICE, torch.float32)
-    with pytest.raises(ValueError, match="signal_threshold must be None here"):
-        cuda.gradients(network, there(batch), signal_threshold=1.0, **given)
     wide, batch = random_case(1, 2, 2, 129, loss=Softmax())
     with pytest.raises(ValueError, match=r"sizes must be at most 128 here, got .*units=129"):
         cuda.gradients(wide.to(DEVICE, torch.float32), there(batch), **given)

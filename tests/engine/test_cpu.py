@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rnnlab import bits
+from rnnlab.descent.adaptive import Percentile
 from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Elementwise, ElementwiseSignal, Event, NoClip, Norm, Shrink, Skip
 from rnnlab.descent.omega import Code
@@ -52,17 +53,18 @@ def test_the_kernel_agrees_with_the_reference_to_rounding(shape, loss, sigma):
     EPSILON times the number of terms, times the largest entry, with a factor for the conditioning of omega's quotient.
     """
     M, T, B, N = {**SHAPES, "wide": (2, 4, 7, 33)}[shape]  # 33: one over two or four vectors
-    for omega, (symbols, mixed) in itertools.product(OMEGAS, [(True, False), (False, True), (True, True)]):
+    kinds = [(True, False, None), (False, True, None), (True, True, 0.01), (True, False, 0.01)]
+    for omega, (symbols, mixed, signal) in itertools.product(OMEGAS, kinds):
         case = random_case(M, T, B, N, loss=loss, symbols=symbols, mixed=mixed)
         network, exact, batch = in_float32(*case)
         h_0 = torch.full((M, B, N), 0.25) if mixed else None
-        given = {"sigma": sigma, "loss": loss, "omega": omega, "alpha": 0.7}
+        given = {"sigma": sigma, "loss": loss, "omega": omega, "alpha": 0.7, "signal_threshold": signal}
         want = reference.gradients(exact, batch, h_0=None if h_0 is None else h_0.double(), **given)
         got = cpu.gradients(network, batch, h_0=h_0, **given)
         for name in ("theta", "states", "delta", "loss", "omega", "outputs"):
             right, ours = getattr(want, name), getattr(got, name).double()
             bound = EPSILON * (N + 6) * (T + 1) * max(1.0, right.abs().max().item())
-            assert (ours - right).abs().max().item() <= bound, (name, omega, symbols, mixed)
+            assert (ours - right).abs().max().item() <= bound, (name, omega, symbols, mixed, signal)
 
 
 READ = [{}, {"every_step": True}, {"every_step": True, "over_steps": "sum"}]
@@ -104,7 +106,7 @@ def test_sequences_of_their_own_lengths_that_go_on_agree_with_the_reference_to_r
         network, chunk = some(1, M, T, B, N, loss=loss, symbols=symbols)
         batch = Batch(**{name: x[0] for name, x in chunk.parts.items()})
         h_0, given = torch.full((M, B, N), 0.25), {"sigma": sigma, "loss": loss}
-        more = {"omega": omega, "alpha": 0.7}
+        more = {"omega": omega, "alpha": 0.7, "signal_threshold": 0.01 if sigma != Tanh() else None}
         want = reference.gradients(network.to(torch.float64), in_float64(batch), h_0=h_0.double(), **given, **more)
         if not symbols:
             batch.inputs[torch.arange(T)[:, None] >= batch.lengths[:, None]] = math.inf
@@ -198,8 +200,11 @@ def test_where_all_units_are_saturated_no_gradient_is_left_to_be_amplified(omega
     torch.testing.assert_close(got.omega.double(), want.omega, rtol=1e-6, atol=0)
 
 
+CLIPS = [NoClip(), Norm(0.1), Norm(0.1, Skip()), Elementwise(0.01), Elementwise(0.01, None), ElementwiseSignal(0.003)]
+
+
 @pytest.mark.parametrize("task", [TemporalOrder((10, 15)), Addition(12), NoiselessMemorization((3, 6), 2, 2)])
-@pytest.mark.parametrize("clip", [NoClip(), Norm(0.1), Norm(0.1, Skip()), Elementwise(0.01), Elementwise(0.01, None)])
+@pytest.mark.parametrize("clip", CLIPS)
 def test_its_updates_are_those_of_the_batched_engine(task, clip):
     algorithm = Algorithm(learning_rate=0.1, clip=clip, omega=Code(), alpha=InverseTime(0.5, period=2))
     sizes = Sizes(task.inputs, 6, task.outputs)
@@ -542,15 +547,13 @@ def test_the_engine_is_chosen_by_what_fits():
     where = torch.device("cpu")
     given = {"sigma": Tanh(), "loss": Softmax(), "sizes": Sizes(6, 50, 4)}
     assert choose(algorithm=Algorithm.named("MSGD-CR"), device=where, **given) is cpu
-    assert choose(algorithm=Algorithm(clip=ElementwiseSignal(1.0)), device=where, **given) is batched
+    assert choose(algorithm=Algorithm(clip=Percentile()), device=where, **given) is batched
 
 
 def test_what_the_kernel_does_not_know_is_refused_by_name():
     network, batch = random_case(1, 3, 2, 4, loss=Softmax())
     with pytest.raises(ValueError, match="theta must be contiguous, in float32, on the CPU"):
         cpu.gradients(network, batch, sigma=Tanh(), loss=Softmax())
-    with pytest.raises(ValueError, match="signal_threshold must be None here"):
-        cpu.gradients(network.to(torch.float32), batch, sigma=Tanh(), loss=Softmax(), signal_threshold=1.0)
 
 
 # What needs a process of its own

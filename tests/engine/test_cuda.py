@@ -11,8 +11,9 @@ import torch
 from packaging.version import Version
 
 from rnnlab import TASKS
+from rnnlab.descent.adaptive import Percentile
 from rnnlab.descent.algorithm import Algorithm
-from rnnlab.descent.clipping import ElementwiseSignal, Norm, Skip
+from rnnlab.descent.clipping import Norm, Skip
 from rnnlab.descent.omega import Code
 from rnnlab.descent.schedules import InverseTime
 from rnnlab.engine import batched, graphs
@@ -63,7 +64,7 @@ GIVEN = {"sigma": Tanh(), "loss": Softmax(), "sizes": Sizes(6, 50, 4), "device":
 @needs_gpu
 def test_on_a_gpu_the_engine_is_chosen_by_what_fits():
     assert choose(algorithm=Algorithm.named("MSGD-CR"), **GIVEN) is cuda
-    assert choose(algorithm=Algorithm(clip=ElementwiseSignal(1.0)), **GIVEN) is batched
+    assert choose(algorithm=Algorithm(clip=Percentile()), **GIVEN) is batched
     assert choose(algorithm=Algorithm(), **GIVEN | {"sizes": Sizes(6, 129, 4)}) is batched
 
 

@@ -13,9 +13,9 @@ from rnnlab import (
     LSTM,
     Algorithm,
     BasicTanh,
-    ElementwiseSignal,
     Norm,
     Parameters,
+    Percentile,
     Simple,
     Sizes,
     Softmax,
@@ -60,6 +60,8 @@ def test_the_gpus_kernels_ask_for_no_part_by_a_name_that_is_not_in_the_list():
             match node:
                 case ast.Compare(left=ast.Attribute(attr=kind), comparators=[ast.Constant(value=str(name))]):
                     asked[kind].add(name)
+                case ast.Attribute(value=ast.Name(id="plan"), attr="signal"):
+                    asked["clip"].add("ElementwiseSignal")
     assert all(asked[kind] <= set(NAMES[kind]) for kind in KNOWN)
     for kind, names in asked.items():  # one may be what is left when all others were asked for
         assert len(names) >= len(NAMES[kind]) - 1, kind
@@ -69,7 +71,7 @@ def test_what_is_not_known_is_said_as_it_is_written_and_once(capsys, monkeypatch
     monkeypatch.delenv("RNNLAB_BAR", raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     given = {"loss": Softmax(), "device": torch.device("cpu")}
-    unknown = Algorithm(clip=ElementwiseSignal(2.0), penalties=(L2(0.125),))
+    unknown = Algorithm(clip=Percentile(0.25), penalties=(L2(0.125),))
     for _ in range(2):
         assert choose(sigma=Tanh(), algorithm=unknown, sizes=Sizes(2, 3, 4), **given) is batched
         assert (
@@ -80,7 +82,7 @@ def test_what_is_not_known_is_said_as_it_is_written_and_once(capsys, monkeypatch
         assert choose(sigma=None, algorithm=Algorithm(), sizes=start, **given) is batched
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3
-    assert "ElementwiseSignal(threshold=2.0" in said[0]
+    assert "Percentile(share=0.25" in said[0]
     assert "L2(strength=0.125" in said[0]
     assert said[1].endswith("does not know LSTM(forget=True, forget_bias=1.0, learned_start=True)")
     assert said[2].endswith("does not know Simple(sigma=Tanh(), learned_start=True)")

@@ -19,11 +19,11 @@ from rnnlab import (
     AdamW,
     Algorithm,
     BasicTanh,
-    ElementwiseSignal,
     Halving,
     Lowest,
     NoiselessMemorization,
     Norm,
+    PerMatrix,
     Rolls,
     SigmoidInit,
     Spec,
@@ -49,7 +49,7 @@ FUSED = Spec(
     stop="no error",
 )
 SEEDS = [4, 1, 2, 0]
-BATCHED = FUSED.with_(algorithm=Algorithm(learning_rate=0.05, clip=ElementwiseSignal(1.0)), updates=150, check_every=60)
+BATCHED = FUSED.with_(algorithm=Algorithm(learning_rate=0.05, clip=PerMatrix(1.0)), updates=150, check_every=60)
 WILD = FUSED.with_(algorithm=Algorithm.named("MSGD", learning_rate=1e38))
 SPECS = {"fused": FUSED, "batched": BATCHED, "diverging": WILD, "never": FUSED.with_(stop="never")}
 SPECS["Adam with noise"] = FUSED.with_(algorithm=AdamW(clip=Norm(1.0), noise=0.1), updates=300)

@@ -24,7 +24,7 @@ enum Sigma { TANH, SIGMOID, LINEAR };
 enum Loss { SOFTMAX, SQUARED_ERROR, BERNOULLI };
 enum Method { ALGORITHM, ADAM_W };
 enum Omega { NO_OMEGA, CODE, EQ9, EQ10_AS_PRINTED };
-enum Clip { NO_CLIP, NORM, ELEMENTWISE };
+enum Clip { NO_CLIP, NORM, ELEMENTWISE, ELEMENTWISE_SIGNAL };
 enum Guard { NO_GUARD, SHRINK, SKIP };
 enum Event { NONE, CLIPPED, GUARDED, DIVERGED };
 
@@ -35,7 +35,7 @@ struct Job {
     int32_t sigma, loss, method, omega, clip, guard;
     int32_t every_step, over_steps;  // whether every step has outputs, and whether their losses are summed
     int32_t each_length, frozen;     // whether each sequence has a length of its own; a bit for each of theta's arrays
-    float threshold, guard_factor, guard_limit, rate, bound, noise, eps, decay;
+    float threshold, guard_factor, guard_limit, rate, bound, noise, eps, decay, signal;
     double beta1, beta2;
     int64_t input_stride, target_stride, length_stride, begin_stride, trace_stride, first_update;
     float* theta;            // W_rec N N, W_in N I, b N, W_out O N, b_out O
@@ -244,7 +244,8 @@ struct Space {
     long size;
     Space(const Job& j, float* p) : NP(WIDTH ? WIDTH : padded(j.N)), OP(padded(j.O)) {
         const long step = (long)j.B * NP, S = j.every_step ? j.T : 1, pairs = (long)j.T * j.B;
-        const bool apart = S > 1 || j.each_length;  // with one loss, at the same end, n_t is delta_{t-1} itself
+        // With one loss, at the same end, and nothing cut off, n_t is delta_{t-1} itself.
+        const bool apart = S > 1 || j.each_length || j.signal < INFINITY;
         float* start = p;
         const auto take = [&](long count) { float* q = p; p += (count + 15) / 16 * 16; return q; };
         W = take((long)j.N * NP), W_T = take((long)j.N * NP), table = take((long)j.I * NP), b = take(NP);
@@ -451,6 +452,8 @@ template <int S> static void backward(const Job& j, const Space& s, const Length
     for (int t = T; t > 0; t--) {
         const float* h = s.h + t * step;
         float *d = s.delta + t * step, *past = d - step, *n = s.n + (t - 1) * step;
+        if (j.signal < INFINITY)
+            for (long i = 0; i < step; i += LANES) store(d + i, at_most(j.signal, at_least(-j.signal, load(d + i))));
         for (long i = 0; i < step; i += LANES) store(s.v + i, load(d + i) * slope<S>(load(h + i)));
         norms(d, s.d2 + (long)t * j.B);
         tiles(j.B, vectors, Product{s.v, NP, 1, s.W, NP, n, NP, j.N, false});

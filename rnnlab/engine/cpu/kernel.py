@@ -39,7 +39,7 @@ class Job(ctypes.Structure):
         + [(name, ctypes.c_int32) for name in ("sigma", "loss", "method", "omega", "clip", "guard")]
         + [(name, ctypes.c_int32) for name in ("every_step", "over_steps", "each_length", "frozen")]
         + [(name, ctypes.c_float) for name in ("threshold", "guard_factor", "guard_limit", "rate", "bound")]
-        + [(name, ctypes.c_float) for name in ("noise", "eps", "decay")]
+        + [(name, ctypes.c_float) for name in ("noise", "eps", "decay", "signal")]
         + [(name, ctypes.c_double) for name in ("beta1", "beta2")]
         + [(f"{name}_stride", ctypes.c_int64) for name in ("input", "target", "length", "begin", "trace")]
         + [("first_update", ctypes.c_int64)]

@@ -119,6 +119,7 @@ def _plan(parameters: Parameters, inputs: Tensor, rules: Rules, *, keep: bool = 
     told: dict[str, Any] = {kind: type(part).__name__ for kind, part in parts.items()} | sizes.starts
     told |= {"N": sizes.units, "I": sizes.inputs, "O": sizes.outputs, "P": sizes.P, "B": B, "symbols": symbols}
     told |= {"every": rules.loss.every_step, "noise": rules.algorithm.noise > 0}
+    told["signal"] = rules.signal_threshold is not None
     plan = Plan(**told, keep=keep, precision=PRECISION)
     largest = 2**31 // (B * max(plan.NP, plan.IP, plan.OP)) - 2  # addresses within a member have 32 bits
     if largest < T:

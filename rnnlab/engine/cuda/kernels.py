@@ -155,7 +155,7 @@ def _descend(
 _GIVEN = ["theta", "inputs", "targets", "lengths", "each", "begins", "h_0"]
 _GIVEN += ["outputs", "losses", "norms", "omegas", "events"]
 _TOLD = [*_GIVEN, "pairs", "alphas", "still", "moment1", "moment2", "steps", "adam", "seeds", "updates"]
-_NUMBERS = ["K", "M", "T", "rate", "threshold", "guard_limit", "guard_factor", "bound", "noise"]
+_NUMBERS = ["K", "M", "T", "rate", "threshold", "guard_limit", "guard_factor", "bound", "noise", "signal"]
 
 
 @triton.jit(do_not_specialize=_NUMBERS, do_not_specialize_on_alignment=_TOLD)
@@ -163,7 +163,7 @@ def train(
     theta, inputs, targets, lengths, each, begins, h_0,
     pairs, alphas, still, moment1, moment2, steps, adam, seeds, updates,
     weights, states, delta, n, c, errors, gradient, outputs, losses, norms, omegas, events,
-    K, M, T, rate, threshold, guard_limit, guard_factor, bound, noise, plan: tl.constexpr,
+    K, M, T, rate, threshold, guard_limit, guard_factor, bound, noise, signal, plan: tl.constexpr,
 ):  # fmt: skip
     """K updates of one network; with `plan.keep`, its gradient alone.
 
@@ -178,7 +178,7 @@ def train(
     weights += m * (plan.NP + plan.I) * plan.NP
     states += m * (T + 1) * step
     delta += m * (T + 1) * step
-    n += m * (T if plan.every else T + 1) * step
+    n += m * (T if plan.apart else T + 1) * step
     c += m * T * plan.B
     errors += m * S * plan.B * plan.OP
     outputs += m * S * plan.B * plan.O
@@ -202,7 +202,7 @@ def train(
         score(theta, target, own, tl.load(pairs + i), states, outputs, errors, losses + i, L, plan)
         live, Omega = 0, 0.0
         for first in range(0, plan.B, plan.ROWS):
-            alive, value = backward(theta, own, states, errors, delta, n, c, first, L, bound, plan)
+            alive, value = backward(theta, own, states, errors, delta, n, c, first, L, bound, signal, plan)
             live += alive
             Omega += value
         tl.debug_barrier()

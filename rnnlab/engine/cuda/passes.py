@@ -222,7 +222,7 @@ def _pull(d2, n2, bound, inside, plan: tl.constexpr):
 
 
 @triton.jit
-def backward(theta, each, states, errors, delta, n_out, c_out, first, L, bound, plan: tl.constexpr):
+def backward(theta, each, states, errors, delta, n_out, c_out, first, L, bound, signal, plan: tl.constexpr):
     """delta_L .. delta_0 of ROWS sequences from number `first`; how many live pairs are among them; Omega's sum.
 
     Beyond a sequence's own length delta is 0, and what its last state is due travels on to it.
@@ -243,6 +243,8 @@ def backward(theta, each, states, errors, delta, n_out, c_out, first, L, bound, 
     for back in range(L):
         t = L - back
         before = tl.load(states + (t - 1) * step + at, mask=inside, other=0.0)
+        if plan.signal:
+            d = tl.where(d > signal, signal, tl.where(d < -signal, -signal, d))
         due, past, within = d, d, rows < plan.B
         if each is not None:
             within = within & (t <= own)
@@ -255,9 +257,9 @@ def backward(theta, each, states, errors, delta, n_out, c_out, first, L, bound, 
             Omega += value
             tl.store(c_out + (t - 1) * plan.B + rows, c, mask=rows < plan.B)
         d = n if each is None else tl.where(within[:, None], n, past)
+        if plan.apart and plan.omega != "NoneType":
+            tl.store(n_out + (t - 1) * step + at, n, mask=inside)
         if plan.every:
-            if plan.omega != "NoneType":
-                tl.store(n_out + (t - 1) * step + at, n, mask=inside)
             error = tl.load(errors + (t - 2) * plan.B * plan.OP + output, mask=inside & (t > 1), other=0.0)
             d += dot(error, W_out, plan)
         h = before

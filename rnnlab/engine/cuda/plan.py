@@ -33,6 +33,7 @@ class Plan:
     every: bool
     method: str = "Algorithm"
     noise: bool = False
+    signal: bool = False
     omega: str = "NoneType"
     clip: str = "NoClip"
     guard: str = "NoneType"
@@ -46,6 +47,11 @@ class Plan:
     OP = property(lambda plan: _padded(plan.O), doc="Outputs, padded.")
     ROWS = property(lambda plan: min(32, _padded(plan.B)), doc="Sequences, or pairs of step and sequence, at a time.")
     input_size = property(lambda plan: plan.B * (1 if plan.symbols else plan.I), doc="Numbers in one step's inputs.")
+
+    @property
+    def apart(self) -> bool:
+        """Whether n has memory of its own: with one loss at the end, and nothing cut off, n_t is delta_{t-1}."""
+        return self.every or self.signal
 
     @property
     def target_size(self) -> int:
@@ -70,7 +76,7 @@ def memory(plan: Plan, theta: Tensor, *, K: int, T: int) -> dict[str, Tensor]:
         "weights": take(M, plan.NP + plan.I, plan.NP),
         "states": torch.empty_like(delta),
         "delta": delta,
-        "n": take(M, T, plan.B, plan.NP) if plan.every else delta,  # with one loss at the end n_t is delta_{t-1}
+        "n": take(M, T, plan.B, plan.NP) if plan.apart else delta,
         "c": take(M, T, plan.B),
         "errors": take(M, S, plan.B, plan.OP),
         "gradient": take(M, plan.P),
