@@ -1,6 +1,7 @@
 """Hessian-free optimization: steps that conjugate gradients find on a damped quadratic model of the loss."""
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -20,6 +21,7 @@ from rnnlab.values import Count, Positive, Spread, refusal, value
 
 Flat = Float[Tensor, "P"]
 Product = Callable[[Flat], Flat]
+_FORWARD = threading.Lock()  # PyTorch differentiates forward in one thread of a process at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,8 @@ class Linearized:
         The states' is the mean over sequences of sum_t J_t' diag(sigma') J_t, J_t the Jacobian of the pre-activations.
         """
         changed, dy = self.pushed(v)
-        curved = torch.func.jvp(self.pull, (self.outputs,), (dy,))[1]
+        with _FORWARD:
+            curved = torch.func.jvp(self.pull, (self.outputs,), (dy,))[1]
         pairs = self.pairs(curved, self.swept(curved, changed * self.slope * (damping * structural / dy.shape[1])))
         return damping * v + torch.cat([torch.einsum("tbi,tbj->ij", d, x).flatten() for d, x in pairs])
 
