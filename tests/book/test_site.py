@@ -222,11 +222,10 @@ def test_pages_run_again_exactly_when_what_they_depend_on_has_changed(book):
     (book.folder / "book" / "results").mkdir()
     for n, text in enumerate(("{}", "[]")):
         book.write("book/results/two.json", text)
+        if text == "[]":
+            book.write("book/results/long.json", "{}")  # which no page names
         assert book.build().returncode == 0
         assert book.count() == before + 3 + n, "only the first page names that stored result"
-    book.write("book/results/long.json", "{}")
-    assert book.build().returncode == 0
-    assert book.count() == before + 4, "no page names that"
 
 
 def test_a_page_that_shows_anothers_number_keeps_up_with_it(book):
