@@ -395,7 +395,7 @@ def test_states_in_another_layout_come_back_in_it():
 def test_all_losses_and_both_methods_fit_and_what_is_not_known_does_not():
     for loss, method in itertools.product(NINE, (Algorithm, AdamW)):
         fitting = method(noise=0.1, frozen=("b",))
-        assert known.fits(Rules(Simple(Tanh()), loss, fitting))
+        assert not known.unknown(Rules(Simple(Tanh()), loss, fitting))
 
     class Mine(Bernoulli):
         pass
@@ -403,11 +403,11 @@ def test_all_losses_and_both_methods_fit_and_what_is_not_known_does_not():
     class Own(AdamW):
         pass
 
-    assert not known.fits(Rules(Simple(Tanh()), Mine()))
-    assert not known.fits(Rules(Simple(Tanh()), Softmax(), Own()))
-    assert not known.fits(Rules(Simple(Tanh()), Softmax(), Algorithm(penalties=(L2(0.1),))))
-    assert not known.fits(Rules(Simple(Tanh(), learned_start=True), Softmax()))
-    assert not known.fits(Rules(LSTM(), Softmax()))
+    assert known.unknown(Rules(Simple(Tanh()), Mine()))
+    assert known.unknown(Rules(Simple(Tanh()), Softmax(), Own()))
+    assert known.unknown(Rules(Simple(Tanh()), Softmax(), Algorithm(penalties=(L2(0.1),))))
+    assert known.unknown(Rules(Simple(Tanh(), learned_start=True), Softmax()))
+    assert known.unknown(Rules(LSTM(), Softmax()))
 
 
 MIXED = TemporalOrder((45, 56))
