@@ -74,9 +74,7 @@ def _add_results(commands: Any) -> None:
             one.add_argument("--low-priority", action="store_true", help="compute only when nobody else does")
             one.add_argument("--hours", type=float, default=0.0, help="stop after so many, where it then is")
         if name == "run":
-            one.add_argument(
-                "--processes", type=int, help="each on one core; as many as there are, on a GPU 16 threads"
-            )
+            one.add_argument("--processes", type=int, help="each on one core, all of them; on a GPU threads, 16")
             one.add_argument("--chunk", type=int, help="networks that train side by side, at most: 5, on a GPU 20")
             one.add_argument("--restart", action="store_true", help="start again what another engine has begun")
         elif name == "verify":
@@ -189,7 +187,7 @@ def results_run(given: argparse.Namespace) -> int:
 
     gpu = pick_device(given.device).type != "cpu"
     workers = given.processes or (16 if gpu else machine.cores())
-    if workers > 1:
+    if workers > 1 and not gpu:
         os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, which are started anew
     _limit(given)
 
