@@ -78,11 +78,8 @@ class Linearized:
 
     def swept(self, dy: Float[Tensor, "S B O"], back: Float[Tensor, "T B N"]) -> Float[Tensor, "T B N"]:
         """What comes back to the pre-activations from the outputs, and from the pre-activations' own, `back`."""
-        W, direct, d = (
-            self.network.parameters.W_rec[0],
-            dy @ self.network.parameters.W_out[0],
-            torch.zeros_like(self.slope[0]),
-        )
+        p, d = self.network.parameters, torch.zeros_like(self.slope[0])
+        W, direct = p.W_rec[0], dy @ p.W_out[0]
         for t in range(len(back) - 1, -1, -1):
             at = t - len(back) + len(direct)  # outputs may be those of the last step alone
             d = back[t].addcmul_(d + direct[at] if at >= 0 else d, self.slope[t]) @ W
@@ -108,9 +105,8 @@ class Linearized:
     def squares(self) -> Flat:
         """Mean over sequences of the squared derivative of each one's loss."""
         dy = self.pull(self.outputs)
-        each = (
-            torch.einsum("tbi,tbj->bij", d, x) for d, x in self.pairs(dy, self.swept(dy, torch.zeros_like(self.slope)))
-        )
+        pairs = self.pairs(dy, self.swept(dy, torch.zeros_like(self.slope)))
+        each = (torch.einsum("tbi,tbj->bij", d, x) for d, x in pairs)
         return torch.cat([x.square().sum(dim=0).flatten() for x in each]) * dy.shape[1]
 
 
