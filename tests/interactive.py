@@ -42,6 +42,15 @@ SMALLEST = """(figure) => Math.min(...[...figure.querySelectorAll(".interactive 
 
 def check(page: Path, opened: Browser) -> Iterator[str]:
     """Yield a sentence for everything broken in the interactive figures of the page in the file `page`."""
+    yield from asked(page, opened)
+    for _, name, _ in GIVEN.findall(page.read_text(encoding="utf8")):
+        context = opened.new_context(java_script_enabled=False)
+        yield from alone(context.new_page(), page, name)
+        context.close()
+
+
+def asked(page: Path, opened: Browser) -> Iterator[str]:
+    """Yield what is broken where scripts run."""
     for kind, name, written in GIVEN.findall(page.read_text(encoding="utf8")):
         data, heard = json.loads(written), []
         shown = opened.new_page(viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True)
@@ -50,9 +59,6 @@ def check(page: Path, opened: Browser) -> Iterator[str]:
         yield from told(shown, page, kind, name, data)
         yield from (f"an error on the console: {error}" for error in heard)
         shown.close()
-        context = opened.new_context(java_script_enabled=False)
-        yield from alone(context.new_page(), page, name)
-        context.close()
 
 
 def told(shown: Page, page: Path, kind: str, name: str, data: dict[str, Any]) -> Iterator[str]:

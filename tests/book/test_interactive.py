@@ -122,7 +122,7 @@ def assert_found(opened, folder, written, script, fault):
     text = (folder / script).read_text(encoding="utf8")
     assert text.count(stands) == 1
     (folder / script).write_text(text.replace(stands, instead), encoding="utf8")
-    found = list(interactive.check(page, opened))
+    found = list(interactive.asked(page, opened))
     assert found
     assert [said for said in found if not said.startswith(begin)] == []
 
