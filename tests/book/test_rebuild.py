@@ -15,6 +15,7 @@ import nbformat
 import pytest
 
 from rnnlab.book import myst, notebooks, running
+from tests import builds
 from tests.sites import HEADER, articles, differences, main, pictures
 
 ROOT = Path(__file__).parents[2]
@@ -132,12 +133,16 @@ class Book:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf8")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        known = {"RUNS": str(self.runs), "GATE": str(self.gate), "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+        return {**os.environ, **known}
+
     def start(self, command: str, *arguments: str) -> subprocess.Popen:
-        environment = {"RUNS": str(self.runs), "GATE": str(self.gate), "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
         return subprocess.Popen(
             [sys.executable, *COMMANDS[command], *arguments],
             cwd=self.folder,
-            env={**os.environ, **environment},
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -145,6 +150,9 @@ class Book:
 
     def run(self, command: str, *arguments: str) -> tuple[int, str]:
         """Run a command and return its exit status and all that it said."""
+        if command == "build":
+            built = builds.build(self.folder, self.environment)
+            return built.returncode, built.stdout
         process = self.start(command, *arguments)
         said, _ = process.communicate(timeout=240)
         return process.returncode, said
