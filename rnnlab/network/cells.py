@@ -113,6 +113,7 @@ class Cell(Protocol):
 
     def begin_(self, views: Views) -> None:
         """Set what an initialization leaves at 0 and this cell wants otherwise; nothing, unless told."""
+        return
 
     def step(self, views: Views, state: Tensor, drive: Tensor) -> Tensor:
         """The next state, `M B width`, from the one before and the drive; differentiable by autograd."""
