@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,7 @@ def _add_results(commands: Any) -> None:
             one.add_argument("--low-priority", action="store_true", help="compute only when nobody else does")
             one.add_argument("--hours", type=float, default=0.0, help="stop after so many, where it then is")
         if name == "run":
-            one.add_argument(
-                "--processes", type=int, help="each on one core; as many as there are, on a GPU 16 threads"
-            )
+            one.add_argument("--processes", type=int, help="each on one core, all of them; on a GPU threads, 16")
             one.add_argument("--chunk", type=int, help="networks that train side by side, at most: 5, on a GPU 20")
             one.add_argument("--restart", action="store_true", help="start again what another engine has begun")
         elif name == "verify":
@@ -178,27 +177,13 @@ def results_status(given: argparse.Namespace) -> None:
 
 def results_run(given: argparse.Namespace) -> int:
     """Train or make what is missing, the most urgent first, each finished cell into its summary; 1 if a page failed."""
-    from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
     from itertools import groupby
-    from multiprocessing import get_context
 
-    from rnnlab import machine
     from rnnlab.book import tables
     from rnnlab.sweeps import making, results
-    from rnnlab.training.ensembles import pick_device
 
-    gpu = pick_device(given.device).type != "cpu"
-    workers = given.processes or (16 if gpu else machine.cores())
-    if workers > 1:
-        os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, which are started anew
+    how = _workers(given)
     _limit(given)
-
-    def pool() -> Executor:
-        """On a GPU threads, each with a stream of its own: kernels of several processes would take turns."""
-        return ThreadPoolExecutor(workers) if gpu else ProcessPoolExecutor(workers, get_context("spawn"))
-
-    executor, chunk = pool if workers > 1 else None, given.chunk or (20 if gpu else 5)
-    how = {"device": given.device, "chunk": chunk, "restart": given.restart, "executor": executor}
     folder, store, status = _results(given), _store(given), 0
     wanted = [one for one in results.manifest(folder, only=given.only).values() if tables.lacking(one, folder)]
     for table, some in groupby(wanted, key=lambda one: one.make is not None):
@@ -216,6 +201,24 @@ def results_run(given: argparse.Namespace) -> int:
                     seconds = f"{networks.attrs['wall_s']:,.0f} s"
                     print(f"{job.labels['result']}: {where}, seeds {job.seeds}: {solved} solved, {seconds}", flush=True)
     return status
+
+
+def _workers(given: argparse.Namespace) -> dict[str, Any]:
+    """Who trains, as `making.run` is told: on a GPU threads, as kernels of several processes would take turns there."""
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+    from multiprocessing import get_context
+
+    from rnnlab import machine
+    from rnnlab.training.ensembles import pick_device
+
+    gpu = pick_device(given.device).type != "cpu"
+    workers = given.processes or (16 if gpu else machine.cores())
+    if workers > 1 and not gpu:
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, which are started anew
+    processes = partial(ProcessPoolExecutor, workers, get_context("spawn"))
+    executor = None if workers < 2 else partial(ThreadPoolExecutor, workers) if gpu else processes
+    chunk = given.chunk or (20 if gpu else 5)
+    return {"device": given.device, "chunk": chunk, "restart": given.restart, "executor": executor}
 
 
 def results_verify(given: argparse.Namespace) -> int:

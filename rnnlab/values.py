@@ -7,8 +7,9 @@ value as it is to be, or refuses it by that name.
 import contextlib
 import functools
 import inspect
+import threading
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 UNFIT: Any = object()
 _UNIONS = (Union, types.UnionType)
+_SWITCH, _ASKED = threading.Lock(), list[str]()  # the precision that a process has asked for, once for each call
 _WORDS = {int: "an integer", float: "a number", bool: "True or False", str: "a string", types.NoneType: "None"}
 # What to write where one of these is asked for.
 _SUCH = {
@@ -182,15 +184,29 @@ def plain(name: str, value: object) -> None:
         raise refusal(name, allowed, value, "a tuple" if isinstance(value, list | np.ndarray | Tensor) else remedy)
 
 
+@contextlib.contextmanager
+def _highest() -> Iterator[None]:
+    """Products in float32 are exact meanwhile; of calls in several threads the last to end undoes it."""
+    with _SWITCH:
+        _ASKED.append(asked := _ASKED[0] if _ASKED else torch.get_float32_matmul_precision())
+        if asked != "highest":
+            torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        with _SWITCH:
+            _ASKED.pop()
+            if asked != "highest" and not _ASKED:
+                torch.set_float32_matmul_precision(asked)
+
+
 def exactly(function: F) -> F:
     """Have a function make products in the dtype of what it is given, whatever this process has told PyTorch."""
 
     @functools.wraps(function)
     def call(*args: Any, **given: Any) -> Any:
         with contextlib.ExitStack() as stack:
-            if (precision := torch.get_float32_matmul_precision()) != "highest":
-                stack.callback(torch.set_float32_matmul_precision, precision)
-                torch.set_float32_matmul_precision("highest")
+            stack.enter_context(_highest())
             for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
                 stack.enter_context(torch.autocast(kind, enabled=False))
             return function(*args, **given)

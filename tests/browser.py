@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, ViewportSize, sync_playwright
 
 from rnnlab.machine import cores
-from tests import access, figures, interactive
+from tests import access, figures
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -184,6 +184,8 @@ def look_at_all(site: Path, address: str, pages: list[str], browser: str, view: 
 
 def look_at_files(site: Path, pages: list[str], browser: str) -> dict[str, list[str]]:
     """What is wrong on each page where it is opened as a file: its interactive figures, and what a search finds."""
+    from tests import interactive  # imports torch, which the other processes need not
+
     with chromium(browser) as opened:
         wrong = {page: list(interactive.check((site / page).resolve(), opened)) for page in pages}
         if "search.html" in wrong:

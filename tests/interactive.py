@@ -10,7 +10,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,15 @@ SMALLEST = """(figure) => Math.min(...[...figure.querySelectorAll(".interactive 
 
 def check(page: Path, opened: Browser) -> Iterator[str]:
     """Yield a sentence for everything broken in the interactive figures of the page in the file `page`."""
+    yield from asked(page, opened)
+    for _, name, _ in GIVEN.findall(page.read_text(encoding="utf8")):
+        context = opened.new_context(java_script_enabled=False)
+        yield from alone(context.new_page(), page, name)
+        context.close()
+
+
+def asked(page: Path, opened: Browser) -> Iterator[str]:
+    """Yield what is broken where scripts run."""
     for kind, name, written in GIVEN.findall(page.read_text(encoding="utf8")):
         data, heard = json.loads(written), []
         shown = opened.new_page(viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True)
@@ -50,9 +59,6 @@ def check(page: Path, opened: Browser) -> Iterator[str]:
         yield from told(shown, page, kind, name, data)
         yield from (f"an error on the console: {error}" for error in heard)
         shown.close()
-        context = opened.new_context(java_script_enabled=False)
-        yield from alone(context.new_page(), page, name)
-        context.close()
 
 
 def told(shown: Page, page: Path, kind: str, name: str, data: dict[str, Any]) -> Iterator[str]:
@@ -78,7 +84,7 @@ def error_back(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[
     slider.press("Home")
     for radius, networks in zip(data["radii"], data["back"], strict=True):
         given = np.cumsum(networks, axis=1)[:, ::-1]  # hundredths, networks by steps, without the last
-        wanted, settled = hundredths(data, radius)
+        wanted, settled = hundredths(data["steps"], data["units"], len(networks), radius)
         compared += settled.sum()
         if not (off := np.abs(given - wanted)[settled]).max(initial=0) <= ROUNDED:
             yield f"at radius {radius} its lines are off by up to 10^{off.max() / 100:.2f}"
@@ -115,8 +121,9 @@ def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
             r"longest step (?:about )?([\d.e⁰¹²³⁴⁵⁶⁷⁸⁹]+), error ([\d.e-]+)", box.locator("output").inner_text()
         )
         for said, word, rule in zip(says, words, rules, strict=True):
-            near = ([x * (1 + change) for x in start] for change in (0, 1e-13))
-            wanted, again = (told_of(data, descent(data, begin, *chosen, rule)) for begin in near)
+            near = (tuple(x * (1 + change) for x in start) for change in (0, 1e-13))
+            paths = (descent(surface(data), begin, data["updates"], *chosen, rule) for begin in near)
+            wanted, again = (told_of(data, path) for path in paths)
             if not np.allclose(wanted, again, rtol=1e-6):
                 continue  # where such a change is seen, two machines' last bits are
             compared += 1
@@ -125,7 +132,8 @@ def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
             if wanted[2] < 1e4 and not np.allclose([float(x) for x in word], wanted[2:], rtol=0.06):
                 yield f"from {start} at {chosen} its words are {word} where the package has {wanted[2:]}"
         if "look" in data:
-            yield from turned(figure, box, data, descent(data, start, *chosen, "clipped"), chosen[1])
+            path = descent(surface(data), start, data["updates"], *chosen, "clipped")
+            yield from turned(figure, box, data, path, chosen[1])
     if compared < 3 * len(rules):
         yield f"only {compared} of its descents could be compared"
     handle, page = figure.locator(".handle"), figure.page
@@ -145,11 +153,12 @@ def walls(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[str]:
         yield f"its start was dragged to {dragged}"
 
 
-def descent(data: dict[str, Any], start: Sequence[float], rate: float, threshold: float, rule: str) -> Tensor:
+@functools.cache
+def descent(unit: Unit, start: tuple[float, ...], updates: int, rate: float, threshold: float, rule: str) -> Tensor:
     """The points (w, b) of a descent of the package, in float64."""
     path = [torch.tensor([start], dtype=torch.float64)]
-    for _ in range(data["updates"]):
-        path.append(path[-1] - rate * LEFT[rule](surface(data).slope(path[-1])[1], threshold))
+    for _ in range(updates):
+        path.append(path[-1] - rate * LEFT[rule](unit.slope(path[-1])[1], threshold))
     return torch.cat(path)
 
 
@@ -323,7 +332,10 @@ def remembered(figure: Locator, box: Locator, data: dict[str, Any]) -> Iterator[
         sliders["step"].fill(str(steps - back))
         says = json.loads(box.get_attribute("data-told") or "{}")
         at, symbols = sequence_of(steps, number, order)
-        wanted, again = (answered(data, network, symbols[: steps - back], near) for near in (0.0, 1e-13))
+        coded, read = data["networks"][network], tuple(symbols[: steps - back])
+        wanted, again = (
+            answered(coded["bytes"], coded["scale"] * (1 + near), data["units"], read) for near in (0.0, 1e-13)
+        )
         if not np.allclose(wanted, again, atol=1e-6):
             continue  # where such a change is seen, two machines' last bits are
         compared += 1
@@ -366,13 +378,13 @@ def sequence_of(steps: int, number: int, order: int) -> tuple[list[int], list[in
     return at, symbols
 
 
-def answered(data: dict[str, Any], network: int, symbols: Sequence[int], near: float) -> np.ndarray:
-    """Probabilities of the answers after every step, steps by 4, by the package, of weights changed by `near`."""
-    whole = np.frombuffer(base64.b64decode(data["networks"][network]["bytes"]), dtype="<i2")
-    theta = torch.tensor(data["networks"][network]["scale"] * (1 + near) * whole[None], dtype=torch.float64)
-    given = Parameters(theta, Sizes(6, data["units"], 4))
+@functools.cache
+def answered(coded: str, scale: float, units: int, symbols: tuple[int, ...]) -> np.ndarray:
+    """Probabilities of the answers after every step, steps by 4, by the package, of weights written as bytes."""
+    whole = np.frombuffer(base64.b64decode(coded), dtype="<i2")
+    given = Parameters(torch.tensor(scale * whole[None], dtype=torch.float64), Sizes(6, units, 4))
     push = given.W_in[:, :, symbols].mT[:, :, None] + given.b[:, None, None]
-    h = trajectory(given.W_rec, torch.zeros(1, 1, data["units"], dtype=torch.float64), push, sigma=Tanh())[0, 1:, 0]
+    h = trajectory(given.W_rec, torch.zeros(1, 1, units, dtype=torch.float64), push, sigma=Tanh())[0, 1:, 0]
     return (h @ given.W_out[0].mT + given.b_out[0]).softmax(dim=1).numpy()
 
 
@@ -391,15 +403,11 @@ def picture(figure: Locator) -> Locator:
     return figure.locator("picture.in-light img")
 
 
-def hundredths(data: dict[str, Any], radius: float) -> tuple[np.ndarray, np.ndarray]:
+@functools.cache
+def hundredths(steps: int, units: int, networks: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """What is left of the error, log10 in hundredths, networks by steps but the last; and which are not chaotic."""
-    first, again = (
-        100 * (norms[:, :-1] / norms[:, -1:]).log10().numpy()
-        for norms in (
-            sent_back(data["steps"], data["units"], len(data["back"][0]), near)
-            for near in (radius, radius * (1 + CHAOS))
-        )
-    )
+    both = (sent_back(steps, units, networks, near) for near in (radius, radius * (1 + CHAOS)))
+    first, again = (100 * (norms[:, :-1] / norms[:, -1:]).log10().numpy() for norms in both)
     return first, (np.abs(first - again) < 1e-6).all(axis=1)
 
 

@@ -691,11 +691,6 @@ CASES = [
         {"found": thing, "a": tensors((2,), shape=(1,)), "b": tensors((2,), shape=(1,)), "halvings": update},
     ),
     (
-        basins.separation,
-        {"maps": [latch], "a": torch.ones(1), "b": -torch.ones(1)},
-        {"a": tensors((2,), shape=(1,)), "b": tensors((2,), shape=(1,))},
-    ),
-    (
         lyapunov.spectrum,
         {"maps": [latch] * 20, "x_0": torch.ones(1)},
         {"x_0": tensors((2,), shape=(1,)), "discard": natural},

@@ -131,9 +131,8 @@ def _contents(root: Path, sources: Mapping[str, tuple[str, ...]]) -> dict[Path, 
     paths = [path for source in sources for path in sorted({root / source, *(root / source).rglob("*")})]
     endings = {ending for some in sources.values() for ending in some}
     chosen = [path for path in paths if path.suffix in endings and not notebooks.litter(path.relative_to(root))]
-    return {
-        path.relative_to(root): hashlib.sha256(notebooks.meaning(path)).hexdigest() for path in chosen if path.is_file()
-    }
+    files = [path for path in chosen if path.is_file()]
+    return {path.relative_to(root): hashlib.sha256(notebooks.meaning(path)).hexdigest() for path in files}
 
 
 def stamp(root: Path) -> dict[str, Any]:
@@ -251,7 +250,7 @@ class Executed:
             shown = [output for cell in notebooks.code_cells(page.notebook) for output in cell.outputs]
             for failed in (
                 output for output in shown if output.output_type == "error"
-            ):  # a figure, say, in its drawing
+            ):  # a figure, say, as it is drawn
                 page.failure = f"book/{page.name}.md: could not be shown: {failed.ename}: {failed.evalue}"
         return page
 

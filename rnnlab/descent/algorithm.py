@@ -100,16 +100,9 @@ class Algorithm:
 
     def advance(self, network: "Networks", state: State, batches: "Chunk") -> "tuple[State, Trace]":
         """Make an update by each batch, by the network's engine."""
-        return state, network.engine.sgd(
-            network.parameters,
-            batches,
-            sigma=network.sigma,
-            loss=network.loss,
-            algorithm=self,
-            first_update=network.update,
-            seeds=network.seeds,
-            state=state,
-        )
+        of: dict[str, Any] = {"sigma": network.sigma, "loss": network.loss, "seeds": network.seeds}
+        how = of | {"first_update": network.update, "state": state}
+        return state, network.engine.sgd(network.parameters, batches, algorithm=self, **how)
 
     def state(self, parameters: Parameters) -> State:
         """What goes on from update to update, at the start.
@@ -230,6 +223,5 @@ def check_steady(algorithm: Algorithm, network: Parameters) -> None:
         *answer, _ = apply(clip, some.theta * factor, some, {name: x[:2].clone() for name, x in state.items()})
         first += [tuple(answer)] if k < 4 else []
         if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(answer, first[k % 4], strict=True)):
-            raise ValueError(
-                f"clip must answer equal gradients equally, as it can keep no state but its own, got {clip}"
-            )
+            same = "answer equal gradients equally, as it can keep no state but its own"
+            raise ValueError(f"clip must {same}, got {clip}")

@@ -136,16 +136,8 @@ class Clip(Protocol):
         """
 
 
-class _Forgetful:
-    """A rule that remembers nothing."""
-
-    def init(self, network: Parameters) -> State:
-        """Nothing."""
-        return {}
-
-
 @value
-class NoClip(_Forgetful):
+class NoClip(Clip):
     """Plain MSGD: the gradient as it is; a gradient that is not finite ends the member."""
 
     guard: None = None
@@ -157,7 +149,7 @@ class NoClip(_Forgetful):
 
 
 @value
-class Norm(_Forgetful):
+class Norm(Clip):
     """Algorithm 1: one joint norm over all parameters of a member, omega included.
 
     Args:
@@ -192,7 +184,7 @@ class Norm(_Forgetful):
 
 
 @value
-class Elementwise(_Forgetful):
+class Elementwise(Clip):
     """Every entry of the whole gradient limited to `[-threshold, threshold]`."""
 
     threshold: Positive = 1.0
@@ -210,7 +202,7 @@ class Elementwise(_Forgetful):
 
 
 @value
-class ElementwiseSignal(_Forgetful):
+class ElementwiseSignal(Clip):
     """Every entry of delta limited to `[-threshold, threshold]` at every step of BPTT: Mikolov's rule.
 
     The signal is dE/dh_t of the batch's *mean* loss, so it carries the factor 1/B. The clipped signal is what

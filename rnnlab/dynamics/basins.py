@@ -1,6 +1,5 @@
-"""Where trajectories end: attractors and their basins, the boundary between two, and whether two trajectories part."""
+"""Where trajectories end: attractors and their basins, and the boundary between two."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -122,25 +121,6 @@ def boundary(found: Basins, a: Float[Tensor, "*S N"], b: Float[Tensor, "*S N"], 
     none = (label == other) | (label == UNSETTLED)
     middle, width = (low + high) / 2, (high - low).norm(dim=-1)
     return Boundary(middle.masked_fill(none[..., None], torch.nan), width.masked_fill(none, torch.nan))
-
-
-@checked
-def separation(maps: Iterable[Map], a: Float[Tensor, "*S N"], b: Float[Tensor, "*S N"]) -> Float[Tensor, "_ *S"]:
-    """Distance of two trajectories under the same maps at steps 0 to T, in the states' unit.
-
-    Args:
-        maps: one for each step; for a driven network, `Network.driven`.
-        a: where the one starts.
-        b: where the other does.
-
-    Raises:
-        ValueError: a map is of other states.
-    """
-    x, distances = torch.stack((a.double(), b.double())), [(a.double() - b.double()).norm(dim=-1)]
-    for map in maps:
-        x = fitting("a", x, map).step(x)
-        distances.append((x[0] - x[1]).norm(dim=-1))
-    return torch.stack(distances)
 
 
 def _advanced(name: str, x: Tensor, map: Map, steps: int) -> Tensor:

@@ -95,10 +95,8 @@ def branch(
     if not low <= parameter <= high:
         raise ValueError(f"parameter must be from low = {low} to high = {high}, got {parameter}")
     fitting("x", x, family(parameter))
-    begin, within = (
-        torch.cat((x.double(), torch.tensor([parameter], dtype=torch.float64, device="cpu"))),
-        _Within(family, low, high),
-    )
+    begin = torch.cat((x.double(), torch.tensor([parameter], dtype=torch.float64, device="cpu")))
+    within = _Within(family, low, high)
     start = _place(within, begin, torch.eye(len(begin), dtype=torch.float64, device="cpu")[-1])
     if start is None:
         none = begin.new_empty(0, len(x))

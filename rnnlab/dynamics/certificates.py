@@ -71,10 +71,8 @@ def certify(
         found = [_certified(inside, map, cycle.detach().double(), within) for cycle in cycles]
     finally:
         flint.ctx.prec = before
-    return Certificates(
-        torch.tensor([radius for radius, _ in found], dtype=torch.float64, device="cpu"),
-        torch.tensor([unstable for _, unstable in found], dtype=torch.int64, device="cpu"),
-    )
+    radius = torch.tensor([radius for radius, _ in found], dtype=torch.float64, device="cpu")
+    return Certificates(radius, torch.tensor([unstable for _, unstable in found], dtype=torch.int64, device="cpu"))
 
 
 def _certified(balls: Balls, map: Map, cycle: Tensor, within: float) -> tuple[float, int]:

@@ -14,9 +14,8 @@ _GROWN = 1e-6  # what a set gets beyond its image, so that a sequence of images 
 _ROUNDS = 5_000
 _NARROW = 0.1  # boxes narrower than this are apart by where they are, wider ones by signs alone
 _SAME = 0.05  # the search goes on from one of the states that are this close in all units
-NODE = (
-    2**47
-)  # keys of sets: node times this, and a hash of place or signs and of the symbol below; equal hashes share a hull
+# Keys of sets: node times this, and a hash of place or signs and of the symbol below; equal hashes share a hull.
+NODE = 2**47
 
 
 class Words(NamedTuple):
@@ -128,9 +127,8 @@ class Net:
             row, edge = words.edges(node)
             if windows:
                 rank, to = (words.rank[x] for x in (node[row], words.target[edge]))
-                legal = (to >= sum(w.stop <= t + 1 for w in windows)) & (
-                    (to == rank) | (rank < sum(w.start <= t for w in windows))
-                )
+                over, begun = sum(w.stop <= t + 1 for w in windows), sum(w.start <= t for w in windows)
+                legal = (to >= over) & ((to == rank) | (rank < begun))
                 row, edge = row[legal], edge[legal]
             symbol, node = words.symbol[edge], words.target[edge]
             h = (h[row] @ self.W.T + self.c[symbol]).tanh()

@@ -111,11 +111,8 @@ def fixed_points(
 
 def _newton(map: Map, x: Tensor, period: int, iterations: int) -> tuple[Tensor, Tensor]:
     """The last state from each start, and which of them are as good as rounding allows."""
-    x, found, left = (
-        x.clone(),
-        torch.zeros(len(x), dtype=torch.bool, device="cpu"),
-        torch.arange(len(x), dtype=torch.int64, device="cpu"),
-    )
+    x, found = x.clone(), torch.zeros(len(x), dtype=torch.bool, device="cpu")
+    left = torch.arange(len(x), dtype=torch.int64, device="cpu")
     for _ in range(iterations):
         at = x[left]
         y, J = around(map, at, period)
@@ -132,10 +129,8 @@ def _newton(map: Map, x: Tensor, period: int, iterations: int) -> tuple[Tensor, 
 
 def _share(map: Map, x: Tensor, step: Tensor, off: Tensor, period: int) -> Tensor:
     """How much of each Newton step to take: halved until the residual falls, or as small as halving goes."""
-    share, bad = (
-        torch.ones(len(x), dtype=torch.float64, device="cpu"),
-        torch.arange(len(x), dtype=torch.int64, device="cpu"),
-    )
+    share = torch.ones(len(x), dtype=torch.float64, device="cpu")
+    bad = torch.arange(len(x), dtype=torch.int64, device="cpu")
     for _ in range(_HALVINGS):
         there = x[bad] + share[bad, None] * step[bad]
         left = (orbit([map] * period, there)[-1] - there).norm(dim=-1)

@@ -1,9 +1,12 @@
 """A call of many small CUDA kernels, captured once as a graph and replayed: Python and launches are paid for once."""
 
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+_CAPTURE = threading.Lock()  # PyTorch has one capture at a time in a process; others may train in other threads
 
 
 class Replay:
@@ -26,7 +29,7 @@ class Replay:
         for x, held in zip(changed, before, strict=True):
             x.copy_(held)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # others may train in other threads
+        with _CAPTURE, torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local"):
             self._results = call(*self._arguments)
 
     def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:

@@ -34,11 +34,6 @@ def unknown(rules: Rules) -> list[str]:
     return [repr(part) for part in (*parts, *rules.algorithm.penalties)]
 
 
-def fits(rules: Rules) -> bool:
-    """Whether all of these are known."""
-    return not unknown(rules)
-
-
 def numbers(rules: Rules) -> dict[str, int]:
     """The number of each part, by kind; the cell is always the simple one."""
     return {kind: KNOWN[kind].index(type(part)) for kind, part in rules.parts.items() if kind != "cell"}
@@ -73,5 +68,5 @@ def require(parameters: Parameters, rules: Rules, *, place: str, there: bool) ->
     theta = parameters.theta
     if theta.dtype != torch.float32 or not there or not theta.is_contiguous():
         raise ValueError(f"theta must be contiguous, in float32, on {place}, got {theta.dtype} on {theta.device}")
-    if not fits(rules):
+    if unknown(rules):
         raise ValueError(f"sigma, loss and algorithm must be of the package's own parts, got {rules.parts}")

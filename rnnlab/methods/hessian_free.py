@@ -1,6 +1,7 @@
 """Hessian-free optimization: steps that conjugate gradients find on a damped quadratic model of the loss."""
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -20,6 +21,7 @@ from rnnlab.values import Count, Positive, Spread, refusal, value
 
 Flat = Float[Tensor, "P"]
 Product = Callable[[Flat], Flat]
+_FORWARD = threading.Lock()  # PyTorch differentiates forward in one thread of a process at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +78,8 @@ class Linearized:
 
     def swept(self, dy: Float[Tensor, "S B O"], back: Float[Tensor, "T B N"]) -> Float[Tensor, "T B N"]:
         """What comes back to the pre-activations from the outputs, and from the pre-activations' own, `back`."""
-        W, direct, d = (
-            self.network.parameters.W_rec[0],
-            dy @ self.network.parameters.W_out[0],
-            torch.zeros_like(self.slope[0]),
-        )
+        p, d = self.network.parameters, torch.zeros_like(self.slope[0])
+        W, direct = p.W_rec[0], dy @ p.W_out[0]
         for t in range(len(back) - 1, -1, -1):
             at = t - len(back) + len(direct)  # outputs may be those of the last step alone
             d = back[t].addcmul_(d + direct[at] if at >= 0 else d, self.slope[t]) @ W
@@ -98,16 +97,16 @@ class Linearized:
         The states' is the mean over sequences of sum_t J_t' diag(sigma') J_t, J_t the Jacobian of the pre-activations.
         """
         changed, dy = self.pushed(v)
-        curved = torch.func.jvp(self.pull, (self.outputs,), (dy,))[1]
+        with _FORWARD:
+            curved = torch.func.jvp(self.pull, (self.outputs,), (dy,))[1]
         pairs = self.pairs(curved, self.swept(curved, changed * self.slope * (damping * structural / dy.shape[1])))
         return damping * v + torch.cat([torch.einsum("tbi,tbj->ij", d, x).flatten() for d, x in pairs])
 
     def squares(self) -> Flat:
         """Mean over sequences of the squared derivative of each one's loss."""
         dy = self.pull(self.outputs)
-        each = (
-            torch.einsum("tbi,tbj->bij", d, x) for d, x in self.pairs(dy, self.swept(dy, torch.zeros_like(self.slope)))
-        )
+        pairs = self.pairs(dy, self.swept(dy, torch.zeros_like(self.slope)))
+        each = (torch.einsum("tbi,tbj->bij", d, x) for d, x in pairs)
         return torch.cat([x.square().sum(dim=0).flatten() for x in each]) * dy.shape[1]
 
 

@@ -30,7 +30,8 @@ class SearchMethod(Protocol):
     """
 
     def start(self, theta: Array) -> State:
-        """What it knows before the first step."""
+        """What it knows before the first step; the parameters, unless told."""
+        return {"theta": theta}
 
     def step(self, state: State, problem: Presented, uniform: Uniform) -> State:
         """What it knows after another: for those that work sequence by sequence, an epoch."""
@@ -107,14 +108,10 @@ def epoch(state: State, problem: Presented, order: Array, update: Callable[[Stat
 
 
 @value
-class BackPropagation:
+class BackPropagation(SearchMethod):
     """Plain gradient descent, sequence by sequence, by a learning rate."""
 
     rate: Positive = 0.1
-
-    def start(self, theta: Array) -> State:
-        """The parameters."""
-        return {"theta": theta}
 
     def step(self, state: State, problem: Presented, uniform: Uniform) -> State:
         """An epoch."""
@@ -183,17 +180,13 @@ class PseudoNewton:
 
 
 @value
-class DiscreteError:
+class DiscreteError(SearchMethod):
     """Discrete error propagation through units that have signs, by `rate`; the rest is told to `Presented.signs`."""
 
     rate: Positive = 0.03
     eps: Positive = 0.1
     literal: bool = True
     sharp: ClassVar[bool] = True
-
-    def start(self, theta: Array) -> State:
-        """The parameters."""
-        return {"theta": theta}
 
     def step(self, state: State, problem: Presented, uniform: Uniform) -> State:
         """An epoch."""
@@ -209,7 +202,7 @@ class DiscreteError:
 
 
 @value
-class Guessing:
+class Guessing(SearchMethod):
     """New parameters each time, sequence by sequence, until one is wrong.
 
     Args:
@@ -221,10 +214,6 @@ class Guessing:
 
     reach: Positive = 100.0
     evaluates: ClassVar[bool] = True
-
-    def start(self, theta: Array) -> State:
-        """The parameters."""
-        return {"theta": theta}
 
     def step(self, state: State, problem: Presented, uniform: Uniform) -> State:
         """A guess."""

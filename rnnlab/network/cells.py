@@ -95,7 +95,8 @@ class Cell(Protocol):
     """What happens in one step of a network.
 
     A sequence's state is a row of `width` numbers, the first N of which are h, which the outputs are read from. It is
-    driven by W_in u_t + b, so that a cell's `W_in` and `b` have as many rows as there are pre-activations.
+    driven by W_in u_t + b, so that a cell's `W_in` and `b` have as many rows as there are pre-activations. A class that
+    has `Cell` as its base has one pre-activation for each unit, and h as its state, unless it says otherwise.
     """
 
     @property
@@ -104,38 +105,27 @@ class Cell(Protocol):
 
     def shapes(self, I: int, N: int) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter but the read-out's: `W_rec` first, `W_in` and `b` among them."""
+        return _shapes(self, I, N, 1)
 
     def width(self, N: int) -> int:
-        """Numbers of a sequence's state."""
+        """Numbers of a sequence's state; N, that of h, unless told."""
+        return N
 
     def begin_(self, views: Views) -> None:
-        """Set what an initialization leaves at 0 and this cell wants otherwise."""
+        """Set what an initialization leaves at 0 and this cell wants otherwise; nothing, unless told."""
+        return
 
     def step(self, views: Views, state: Tensor, drive: Tensor) -> Tensor:
         """The next state, `M B width`, from the one before and the drive; differentiable by autograd."""
 
 
-class _Cell:
-    learned_start: bool
-
-    def _shapes(self, I: int, N: int, gates: int) -> dict[str, tuple[int, ...]]:
-        start = {"h_0": (self.width(N),)} if self.learned_start else {}
-        return {"W_rec": (gates * N, N), "W_in": (gates * N, I), "b": (gates * N,)} | start
-
-    def shapes(self, I: int, N: int) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each parameter but the read-out's."""
-        return self._shapes(I, N, 1)
-
-    def width(self, N: int) -> int:
-        """N: the state is h alone."""
-        return N
-
-    def begin_(self, views: Views) -> None:
-        """Nothing."""
+def _shapes(cell: Cell, I: int, N: int, gates: int) -> dict[str, tuple[int, ...]]:
+    start = {"h_0": (cell.width(N),)} if cell.learned_start else {}
+    return {"W_rec": (gates * N, N), "W_in": (gates * N, I), "b": (gates * N,)} | start
 
 
 @value
-class Simple(_Cell):
+class Simple(Cell):
     """h_t = sigma(W_rec h_{t-1} + W_in u_t + b).
 
     Args:
@@ -161,7 +151,7 @@ def _leak(name: str, given: object) -> float:
 
 
 @value
-class Leaky(_Cell):
+class Leaky(Cell):
     """Leaky units: h_t = (1 - leak) h_{t-1} + leak sigma(W_rec h_{t-1} + W_in u_t + b).
 
     Args:
@@ -183,7 +173,7 @@ class Leaky(_Cell):
 
 
 @value
-class LSTM(_Cell):
+class LSTM(Cell):
     """Long short-term memory: c_t = f c_{t-1} + i g and h_t = o tanh(c_t), the state being h and c side by side.
 
     Gates stand in the order i, f, g, o in the rows of `W_rec`, `W_in` and `b`, as in `torch.nn.LSTM`; each is the
@@ -204,7 +194,7 @@ class LSTM(_Cell):
 
     def shapes(self, I: int, N: int) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter but the read-out's."""
-        return self._shapes(I, N, 4 if self.forget else 3)
+        return _shapes(self, I, N, 4 if self.forget else 3)
 
     def width(self, N: int) -> int:
         """2 N: h and c."""

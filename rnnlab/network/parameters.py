@@ -149,11 +149,8 @@ class Parameters:
         if not isinstance(recurrent, nn.RNN | nn.LSTM) or not isinstance(read, nn.Linear):
             raise ValueError(f"modules must be an nn.RNN or nn.LSTM, and an nn.Linear, got {recurrent} and {read}")
         plain = recurrent.num_layers == 1 and not recurrent.bidirectional and not recurrent.proj_size
-        if (
-            not plain
-            or getattr(recurrent, "nonlinearity", "tanh") != "tanh"
-            or read.in_features != recurrent.hidden_size
-        ):
+        plain = plain and getattr(recurrent, "nonlinearity", "tanh") == "tanh"
+        if not plain or read.in_features != recurrent.hidden_size:
             wanted = "of one layer, one direction and tanh, as wide as what the read-out takes"
             raise ValueError(f"recurrent must be {wanted}, got {recurrent} and {read}")
         cell = LSTM() if isinstance(recurrent, nn.LSTM) else None

@@ -74,8 +74,9 @@ def grid(base: Spec | xarray.DataArray, **axes: Axis) -> xarray.DataArray:
     for name, axis in cast(dict[str, dict[Any, Any]], axes).items():
         path = SHORT.get(name, name)
         for before in map(str, specs.dims):
-            if SHORT.get(before, before).startswith(f"{path}."):
-                raise ValueError(f"{name} must come before {before}, a part of it, whose values it would undo")
+            if f"{SHORT.get(before, before)}.".startswith(f"{path}."):
+                where = "be given once, as it is with" if SHORT.get(before, before) == path else "come before"
+                raise ValueError(f"{name} must {where} {before}, whose values it would undo")
         cells = [[_changed(spec, path, value, axis=name) for value in axis.values()] for spec in specs.values.flat]
         coords = {**specs.coords, name: (name, list(axis), UNITS.get(name, {}))}
         shape = (*specs.shape, len(axis))

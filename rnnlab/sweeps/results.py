@@ -180,9 +180,8 @@ def joined(tables: Sequence[xarray.Dataset]) -> xarray.Dataset:
         none = {"run": str, "spec": str, "digest": str, "seed": int, "clipped_share": float, "diverged_at": float}
         return xarray.Dataset({name: ("network", np.array([], dtype=kind)) for name, kind in none.items()})
     along: Any = {"join": "outer", "coords": "minimal", "compat": "override", "combine_attrs": "override"}
-    return xarray.concat([one.swap_dims(check="update") for one in tables], "network", **along).swap_dims(
-        update="check"
-    )
+    by_update = [one.swap_dims(check="update") for one in tables]
+    return xarray.concat(by_update, "network", **along).swap_dims(update="check")
 
 
 @cache

@@ -73,7 +73,7 @@ def _fits(table: xarray.Dataset, path: str | Path) -> bool:
 
 
 def _packed(stream: BytesIO, *, rnnlab: np.ndarray, **arrays: np.ndarray) -> None:
-    """All arrays as one, by LZMA: they repeat each other, and each alone takes a quarter more room in all."""
+    """All arrays as one, by LZMA: they repeat each other, and alone they take more room."""
     inside = BytesIO()
     np.savez(inside, **arrays)  # type: ignore[arg-type]
     solid = np.frombuffer(lzma.compress(inside.getvalue(), preset=9), dtype=np.uint8)

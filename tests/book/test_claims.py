@@ -15,12 +15,11 @@ import torch
 import yaml
 
 from rnnlab.book import claims, pages
-from tests import browser
+from tests import browser, builds
 from tests.sites import HEADER
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
-JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
 def numbered(letter: str, last: int) -> list[str]:
@@ -215,16 +214,7 @@ class Book:
 
     def build(self, *options: str) -> subprocess.CompletedProcess:
         """Build as users do, with no trace of pytest in the environment; strictly unless told otherwise."""
-        return subprocess.run(
-            [sys.executable, "-c", JUPYTER_BOOK, "build", "book/", *(options or ("-W", "--keep-going", "-n"))],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": ""},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=240,
-        )
+        return builds.build(self.folder, {**os.environ, "PYTHONPATH": ""}, *options)
 
     def page(self, name: str) -> str:
         return (self.site / f"{name}.html").read_text(encoding="utf8")

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from nbclient import execute
@@ -17,7 +18,14 @@ from tests import browser, interactive
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "book" / "_ext" / "rnnbook" / "interactive"
 SMALL = {"steps": 10, "units": 6, "networks": 2, "seeds": 1, "slider": [0.5, 1.0, 1.5, 4.0], "each": 3}
-FEW = {"points": 50, "starts": 20, "updates": 40}  # of the page of walls
+PAGES = {  # with parameters of small runs
+    "intro": SMALL,
+    "2_dynamics/walls": {"points": 50, "starts": 20, "updates": 40},
+    "2_dynamics/one_unit": {"biases": 10, "falls": [30], "steps": 100},
+    "4_remedies/clipping": {"length": 10, "seeds": 1, "pilot": 20, "batches": 1, "updates": 200, "shown": [0]},
+    "4_remedies/thresholds": {"thresholds": [1.0], "seeds": 1, "updates": 30},
+    "5_experiments/longer_sequences": {"lengths": [50], "sequences": 20},
+}
 PAGE = """<!DOCTYPE html>
 <html lang="en" data-theme="light"><head><meta charset="utf-8"><title>A page</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -69,24 +77,18 @@ FAULTS = {
 }
 
 
-def handed_over(page: str, parameters: dict) -> str:
-    """What a page hands to its script, as a kernel displays it, with parameters of a small run."""
-    notebook = execute(put_in(open_page(ROOT / "book" / page), parameters), timeout=120, kernel_name="python3")
-    outputs = [
-        out["data"].get("text/html", "") for cell in notebook.cells for out in cell.get("outputs", []) if "data" in out
-    ]
-    (found,) = [html for html in outputs if "data-interactive" in html]
-    return found
-
-
 @pytest.fixture(scope="module")
-def written() -> str:
-    return handed_over("intro.md", SMALL)
-
-
-@pytest.fixture(scope="module")
-def walls() -> str:
-    return handed_over("2_dynamics/walls.md", FEW)
+def handed() -> dict[str, str]:
+    """What pages hand to their scripts, as a kernel displays it; each ends there, and they share one, which is slow."""
+    cells = []
+    for page, parameters in PAGES.items():
+        notebook = put_in(open_page(ROOT / "book" / f"{page}.md"), parameters)
+        (last,) = [i for i, cell in enumerate(notebook.cells) if "interactive(" in cell.source]
+        cells += [nbformat.v4.new_code_cell("%reset -f"), *notebook.cells[: last + 1]]
+    notebook.cells = cells
+    execute(notebook, timeout=120, kernel_name="python3")
+    outputs = [out.get("data", {}).get("text/html", "") for cell in cells for out in cell.get("outputs", [])]
+    return dict(zip(PAGES, [html for html in outputs if "data-interactive" in html], strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +109,26 @@ def write_page(folder: Path, written: str) -> Path:
     return folder / "page.html"
 
 
-def test_the_page_hands_over_what_autograd_gives_of_the_same_networks(written):
-    ((kind, name, found),) = interactive.GIVEN.findall(written)
+def assert_sound(opened, folder, written, script):
+    """Nothing is said of a page, of which a reader loads little."""
+    assert list(interactive.check(write_page(folder, written), opened)) == []
+    size = sum((folder / name).stat().st_size for name in ("interactive.js", script, "interactive.css"))
+    assert size + len(written) < 40_000, "what a reader loads"
+
+
+def assert_found(opened, folder, written, script, fault):
+    """A fault is planted into a script: what stands, what stands there instead; all that is said begins as told."""
+    page, (stands, instead, begin) = write_page(folder, written), fault
+    text = (folder / script).read_text(encoding="utf8")
+    assert text.count(stands) == 1
+    (folder / script).write_text(text.replace(stands, instead), encoding="utf8")
+    found = list(interactive.asked(page, opened))
+    assert found
+    assert [said for said in found if not said.startswith(begin)] == []
+
+
+def test_the_page_hands_over_what_autograd_gives_of_the_same_networks(handed):
+    ((kind, name, found),) = interactive.GIVEN.findall(handed["intro"])
     data = json.loads(found)
     assert kind == "error_back"
     assert (name, data["radii"], data["steps"]) == ("fig-intro-fan", SMALL["slider"], SMALL["steps"])
@@ -119,14 +139,14 @@ def test_the_page_hands_over_what_autograd_gives_of_the_same_networks(written):
 
 
 def test_the_figure_says_what_the_networks_give_and_leaves_the_static_one_where_no_script_runs(
-    opened, written, tmp_path
+    opened, handed, tmp_path
 ):
-    assert list(interactive.check(write_page(tmp_path, written), opened)) == []
+    assert list(interactive.check(write_page(tmp_path, handed["intro"]), opened)) == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_found(opened, written, tmp_path, fault):
-    page = write_page(tmp_path, written)
+def test_a_planted_fault_is_found(opened, handed, tmp_path, fault):
+    page = write_page(tmp_path, handed["intro"])
     file, stands, instead, said = FAULTS[fault]
     text = (tmp_path / file).read_text(encoding="utf8")
     assert text.count(stands) == 1
@@ -136,13 +156,11 @@ def test_a_planted_fault_is_found(opened, written, tmp_path, fault):
     assert [f for f, begin in zip(found, said, strict=True) if not f.startswith(begin)] == []
 
 
-def test_the_wall_answers_as_the_package_does_to_keys_and_to_a_pointer(opened, walls, tmp_path):
-    assert list(interactive.check(write_page(tmp_path, walls), opened)) == []
-    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "walls.js", "interactive.css"))
-    assert size + len(walls) < 40_000, "what a reader loads"
+def test_the_wall_answers_as_the_package_does_to_keys_and_to_a_pointer(opened, handed, tmp_path):
+    assert_sound(opened, tmp_path, handed["2_dynamics/walls"], "walls.js")
 
 
-# A file, what stands in it, what stands there instead, and how what is then said begins.
+# What stands in the script, what stands there instead, and how what is then said begins.
 WALLS_FAULTS = {
     "another surface": ("2 * (y - this.target)", "1.9 * (y - this.target)", "fig-walls-map: from "),
     "no clipping": ("Math.min(1, threshold / Math.hypot(...g))", "1", "fig-walls-map: from "),
@@ -166,26 +184,12 @@ WALLS_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", WALLS_FAULTS)
-def test_a_fault_planted_into_the_wall_is_found(opened, walls, tmp_path, fault):
-    page, (stands, instead, begin) = write_page(tmp_path, walls), WALLS_FAULTS[fault]
-    text = (tmp_path / "walls.js").read_text(encoding="utf8")
-    assert text.count(stands) == 1
-    (tmp_path / "walls.js").write_text(text.replace(stands, instead), encoding="utf8")
-    found = list(interactive.check(page, opened))
-    assert found
-    assert [said for said in found if not said.startswith(begin)] == []
+def test_a_fault_planted_into_the_wall_is_found(opened, handed, tmp_path, fault):
+    assert_found(opened, tmp_path, handed["2_dynamics/walls"], "walls.js", WALLS_FAULTS[fault])
 
 
-@pytest.fixture(scope="module")
-def turned() -> str:
-    few = {"length": 10, "seeds": 1, "pilot": 20, "batches": 1, "updates": 200, "shown": [0]}
-    return handed_over("4_remedies/clipping.md", few)
-
-
-def test_the_turned_gradient_is_the_packages_by_either_rule(opened, turned, tmp_path):
-    assert list(interactive.check(write_page(tmp_path, turned), opened)) == []
-    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "walls.js", "interactive.css"))
-    assert size + len(turned) < 40_000, "what a reader loads"
+def test_the_turned_gradient_is_the_packages_by_either_rule(opened, handed, tmp_path):
+    assert_sound(opened, tmp_path, handed["4_remedies/clipping"], "walls.js")
 
 
 # What stands in the script, what stands there instead, and how what is then said begins.
@@ -198,29 +202,12 @@ TURNED_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", TURNED_FAULTS)
-def test_a_fault_planted_into_the_turned_gradient_is_found(opened, turned, tmp_path, fault):
-    assert_found(opened, write_page(tmp_path, turned), tmp_path / "walls.js", *TURNED_FAULTS[fault])
+def test_a_fault_planted_into_the_turned_gradient_is_found(opened, handed, tmp_path, fault):
+    assert_found(opened, tmp_path, handed["4_remedies/clipping"], "walls.js", TURNED_FAULTS[fault])
 
 
-@pytest.fixture(scope="module")
-def unit() -> str:
-    return handed_over("2_dynamics/one_unit.md", {"biases": 10, "falls": [30], "steps": 100})
-
-
-def test_the_unit_answers_as_the_package_does_on_both_sides_of_its_folds(opened, unit, tmp_path):
-    assert list(interactive.check(write_page(tmp_path, unit), opened)) == []
-    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "one_unit.js", "interactive.css"))
-    assert size + len(unit) < 40_000, "what a reader loads"
-
-
-def assert_found(opened, page, script, stands, instead, begin):
-    """A fault is planted into a script, and all that is then said of its page begins so."""
-    text = script.read_text(encoding="utf8")
-    assert text.count(stands) == 1
-    script.write_text(text.replace(stands, instead), encoding="utf8")
-    found = list(interactive.check(page, opened))
-    assert found
-    assert [said for said in found if not said.startswith(begin)] == []
+def test_the_unit_answers_as_the_package_does_on_both_sides_of_its_folds(opened, handed, tmp_path):
+    assert_sound(opened, tmp_path, handed["2_dynamics/one_unit"], "one_unit.js")
 
 
 # What stands in the script, what stands there instead, and how what is then said begins.
@@ -235,19 +222,12 @@ UNIT_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", UNIT_FAULTS)
-def test_a_fault_planted_into_the_unit_is_found(opened, unit, tmp_path, fault):
-    assert_found(opened, write_page(tmp_path, unit), tmp_path / "one_unit.js", *UNIT_FAULTS[fault])
+def test_a_fault_planted_into_the_unit_is_found(opened, handed, tmp_path, fault):
+    assert_found(opened, tmp_path, handed["2_dynamics/one_unit"], "one_unit.js", UNIT_FAULTS[fault])
 
 
-@pytest.fixture(scope="module")
-def atlas() -> str:
-    return handed_over("4_remedies/thresholds.md", {"thresholds": [1.0], "seeds": 1, "updates": 30})
-
-
-def test_the_atlas_answers_as_the_stored_networks_do_cell_by_cell(opened, atlas, tmp_path):
-    assert list(interactive.check(write_page(tmp_path, atlas), opened)) == []
-    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "atlas.js", "interactive.css"))
-    assert size + len(atlas) < 40_000, "what a reader loads"
+def test_the_atlas_answers_as_the_stored_networks_do_cell_by_cell(opened, handed, tmp_path):
+    assert_sound(opened, tmp_path, handed["4_remedies/thresholds"], "atlas.js")
 
 
 # What stands in the script, what stands there instead, and how what is then said begins.
@@ -270,19 +250,12 @@ ATLAS_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", ATLAS_FAULTS)
-def test_a_fault_planted_into_the_atlas_is_found(opened, atlas, tmp_path, fault):
-    assert_found(opened, write_page(tmp_path, atlas), tmp_path / "atlas.js", *ATLAS_FAULTS[fault])
+def test_a_fault_planted_into_the_atlas_is_found(opened, handed, tmp_path, fault):
+    assert_found(opened, tmp_path, handed["4_remedies/thresholds"], "atlas.js", ATLAS_FAULTS[fault])
 
 
-@pytest.fixture(scope="module")
-def remembered() -> str:
-    return handed_over("5_experiments/longer_sequences.md", {"lengths": [50], "sequences": 20})
-
-
-def test_a_sequence_is_read_as_the_packages_networks_read_it_and_is_played_by_keys(opened, remembered, tmp_path):
-    assert list(interactive.check(write_page(tmp_path, remembered), opened)) == []
-    size = sum((tmp_path / name).stat().st_size for name in ("interactive.js", "remembered.js", "interactive.css"))
-    assert size + len(remembered) < 40_000, "what a reader loads"
+def test_a_sequence_is_read_as_the_packages_networks_read_it_and_is_played_by_keys(opened, handed, tmp_path):
+    assert_sound(opened, tmp_path, handed["5_experiments/longer_sequences"], "remembered.js")
 
 
 # What stands in the script, what stands there instead, and how what is then said begins.
@@ -298,20 +271,20 @@ REMEMBERED_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", REMEMBERED_FAULTS)
-def test_a_fault_planted_into_what_is_remembered_is_found(opened, remembered, tmp_path, fault):
+def test_a_fault_planted_into_what_is_remembered_is_found(opened, handed, tmp_path, fault):
     stands, instead, begin = REMEMBERED_FAULTS[fault]
-    page, script = write_page(tmp_path, remembered), tmp_path / "remembered.js"
-    assert_found(opened, page, script, stands, instead, f"fig-ls-remembered: {begin}")
+    told = stands, instead, f"fig-ls-remembered: {begin}"
+    assert_found(opened, tmp_path, handed["5_experiments/longer_sequences"], "remembered.js", told)
 
 
-def test_a_line_that_is_off_by_a_hundredth_is_found(opened, written, tmp_path):
-    wrong = re.sub(r'"back":\[\[\[(-?\d+)', lambda match: f'"back":[[[{int(match[1]) + 2}', written)
+def test_a_line_that_is_off_by_a_hundredth_is_found(opened, handed, tmp_path):
+    wrong = re.sub(r'"back":\[\[\[(-?\d+)', lambda match: f'"back":[[[{int(match[1]) + 2}', handed["intro"])
     first, *_ = interactive.check(write_page(tmp_path, wrong), opened)
     assert re.fullmatch(r"fig-intro-fan: at radius 0\.5 its lines are off by up to 10\^0\.0[23]", first)
 
 
-def test_a_page_without_its_static_figure_is_found(opened, written, tmp_path):
-    page = write_page(tmp_path, written)
+def test_a_page_without_its_static_figure_is_found(opened, handed, tmp_path):
+    page = write_page(tmp_path, handed["intro"])
     page.write_text(page.read_text(encoding="utf8").replace('data-over="fig-intro-fan"', 'data-over="fig-other"'))
     assert list(interactive.check(page, opened)) == [
         NOT_THERE.replace("intro-fan", "other"),

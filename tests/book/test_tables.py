@@ -4,7 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray
 import yaml
 
 from rnnlab import Store
@@ -52,6 +54,13 @@ def folder(tmp_path, monkeypatch):
     return pages.RESULTS
 
 
+def kept(folder, dim, monkeypatch):
+    """What the page keeps when it is told to make its table, over `dim`; here, where it takes no process."""
+    with monkeypatch.context() as patch:
+        patch.setattr(pages, "tables", folder)
+        pages.keep("powers", xarray.Dataset({"power": (dim, np.arange(3) ** 2)}, attrs={"engine": "numpy"}))
+
+
 def test_one_command_has_the_page_make_its_table_with_the_manifests_parameters(folder, capsys):
     assert main(["results", "status"]) == 0
     assert "powers                           0      0         1          0               0.5" in capsys.readouterr().out
@@ -66,10 +75,10 @@ def test_one_command_has_the_page_make_its_table_with_the_manifests_parameters(f
     assert (folder / "powers.summary").stat().st_mtime_ns == written, "what is there is not made again"
 
 
-def test_verifying_makes_it_again_elsewhere_and_sees_another_number(folder, capsys):
+def test_verifying_makes_it_again_elsewhere_and_sees_another_number(folder, capsys, monkeypatch):
     assert main(["results", "verify", "--only", "powers"]) == 2
     assert "--only powers must be whole to be made again, and holds 0 of 1" in capsys.readouterr().err
-    main(["results", "run", "--processes", "1"])
+    kept(folder, "row", monkeypatch)
     before = (folder / "powers.summary").read_bytes()
     assert main(["results", "verify", "--only", "powers"]) == 0
     assert "powers, 1 of 1 made: the same table\n1 networks and tables, 0 of them" in capsys.readouterr().out
@@ -94,11 +103,9 @@ def test_a_page_that_fails_or_is_in_other_hands_leaves_the_others_to_be_made(fol
     assert not (folder / "powers.summary").exists()
 
 
-def test_a_table_by_cells_is_as_far_as_these_are(folder):
-    page = folder.parent / "page.md"
-    page.write_text(page.read_text().replace('("row",', '("cell",'))
+def test_a_table_by_cells_is_as_far_as_these_are(folder, monkeypatch):
     (folder / "manifest.yml").write_text(yaml.safe_dump({"powers": ENTRY | {"wanted": 4}}))
-    main(["results", "run", "--processes", "1"])
+    kept(folder, "cell", monkeypatch)
     (at,) = making.status(folder, Store())
     assert (at.finished, at.wanted, at.hours) == (3, 4, 0.125)
     assert tables.lacking(at.result, folder)

@@ -4,13 +4,19 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 from packaging.version import Version
 
-from rnnlab import TASKS
+from rnnlab import TASKS, Spec, train
 from rnnlab.descent.adaptive import Percentile
 from rnnlab.descent.algorithm import Algorithm
 from rnnlab.descent.clipping import Norm, Skip
@@ -22,6 +28,7 @@ from rnnlab.engine.cuda import fused as cuda
 from rnnlab.network.cells import Tanh
 from rnnlab.network.losses import Softmax
 from rnnlab.network.parameters import Parameters, Sizes
+from rnnlab.training import ensembles
 
 ROOT = Path(__file__).parents[2]
 CASES = "tests/engine/cuda_cases.py"
@@ -134,3 +141,41 @@ def test_on_a_gpu_a_captured_update_is_the_batched_engines(task, monkeypatch):
     want = batched.sgd(plain, chunk, **given)
     torch.testing.assert_close(captured.theta, plain.theta, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(got.loss, want.loss, rtol=1e-10, atol=1e-12)
+
+
+def test_captures_by_several_threads_follow_each_other_each_on_a_stream_of_its_own(monkeypatch):
+    """As PyTorch asks for: one in a process at a time. Here what stands for a capture looks whether it is alone."""
+    alone, streams = threading.Lock(), []
+
+    @contextmanager
+    def capture(_, *, stream, capture_error_mode):
+        assert alone.acquire(blocking=False), "two captures at once"
+        streams.append(stream)
+        time.sleep(0.01)
+        yield
+        alone.release()
+
+    for name in ("Stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: MagicMock())
+    for name in ("current_stream", "stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    x = torch.zeros(3)
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(graphs.Replay, lambda x: (x + 1,), x, changed=[x]) for _ in range(8)]
+    assert all(isinstance(one.result(), graphs.Replay) for one in made)
+    assert len(set(map(id, streams))) == 8
+
+
+@needs_gpu
+def test_on_a_gpu_trainings_by_graphs_in_several_threads_are_those_of_one(monkeypatch):
+    monkeypatch.setattr(ensembles, "choose", lambda **_: batched)
+    specs = [Spec(task=TASKS["temporal order"](10), units=5 + i, updates=200) for i in range(8)]
+
+    def theta(spec):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            return train(spec, seeds=3, device="cuda", progress=False)["theta"].values
+
+    want = [*map(theta, specs)]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(map(np.array_equal, pool.map(theta, specs), want))

@@ -9,9 +9,9 @@ from pathlib import Path
 from tests.engine.test_cuda import needs_interpreter, needs_triton
 
 ROOT = Path(__file__).parents[2]
-SYMBOLS = [{}, {"algorithm": "MSGD-C"}, {"N": 100, "arch": 80}]  # `book/results` has more
+SYMBOLS = [{}, {"N": 100, "arch": 80}]  # `book/results` has more
 MORE = [{"more": True}, {"more": True, "task": "addition"}]
-CASES = [*SYMBOLS, {"task": "addition"}, *MORE, {"N": 10, "precision": "tf32x3"}]
+CASES = [*SYMBOLS, *MORE, {"N": 10, "precision": "tf32x3"}]
 SHARED = 163 * 1024  # bytes that a block may have on sm_80
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from rnnlab.network.losses import Softmax, SquaredError
 from rnnlab.tasks.pathological import Addition, NoiselessMemorization, RandomPermutation, TemporalOrder
 from rnnlab.training import ensembles
 from rnnlab.training.ensembles import along
+from rnnlab.values import exactly
 from tests.engine.test_gradients import random_case
 
 TASKS = [TemporalOrder((10, 12)), Addition(10), NoiselessMemorization(2, 2, 2), RandomPermutation(4)]
@@ -106,3 +109,29 @@ def default(request, usual):
 
 def test_no_default_of_torchs_changes_a_bit(default, usual):
     assert everything() == usual
+
+
+def test_a_call_that_ends_leaves_those_of_other_threads_exact():
+    """PyTorch has one switch for a process."""
+    begun, end = ([threading.Event() for _ in range(2)] for _ in range(2))
+
+    @exactly
+    def wait(i):
+        begun[i].set()
+        assert end[i].wait(60)
+        return torch.get_float32_matmul_precision()
+
+    torch.set_float32_matmul_precision("high")
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            calls = []
+            for i in range(2):
+                calls.append(pool.submit(wait, i))
+                assert begun[i].wait(60)
+            for i in range(2):
+                assert torch.get_float32_matmul_precision() == "highest"
+                end[i].set()
+                assert calls[i].result() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")

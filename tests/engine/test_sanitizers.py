@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMPILER = shutil.which("c++") or shutil.which("g++")
-JOBS = 150
+JOBS = 75
 
 
 def exercise(jobs):

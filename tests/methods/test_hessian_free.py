@@ -1,5 +1,7 @@
 """Hessian-free : products against torch.func, conjugate gradients against a solver, a step in closed form."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -122,6 +124,21 @@ def test_products_and_squares_are_those_that_torch_func_finds(task, sigma):
     torch.testing.assert_close(near.squares(), torch.stack(each).square().mean(dim=0), rtol=1e-12, atol=1e-14)
 
 
+def test_products_in_several_threads_are_those_of_one():
+    """PyTorch counts the levels of forward derivatives for a process, so that one thread can end another's."""
+    near, theta, *_ = case(TASKS[1], Sigmoid())
+    vectors = torch.randn(4, 100, len(theta), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    want = [torch.stack([near.product(v) for v in some]) for some in vectors]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            got = [*pool.map(lambda some: torch.stack([near.product(v) for v in some]), vectors)]
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(map(torch.equal, got, want))
+
+
 def test_conjugate_gradients_solve_a_system_and_keep_iterates_ever_further_apart():
     g = torch.Generator().manual_seed(0)
     X = torch.randn(30, 30, generator=g, dtype=torch.float64)
@@ -186,7 +203,7 @@ def test_updates_never_raise_the_loss_of_their_batch_and_count_their_passes():
     assert torch.stack(lower).all()
 
 
-def test_a_training_that_was_interrupted_ends_with_the_same_bits_and_so_does_a_member_alone(tmp_path):
+def test_a_training_that_was_interrupted_ends_with_the_same_bits_and_a_member_alone_with_nearly_the_same(tmp_path):
     def interrupt(progress):
         raise KeyboardInterrupt
 

@@ -17,11 +17,17 @@ TWO = {name: Algorithm.named(name) for name in ("MSGD", "MSGD-C")}
     ],
 )
 def test_an_axis_that_would_undo_one_before_it_is_refused(axes, last, undone):
-    with pytest.raises(ValueError, match=rf"^{last} must come before {undone}, a part of it"):
+    with pytest.raises(ValueError, match=rf"^{last} must come before {undone}, whose values it would undo"):
         grid(Spec(), **axes)
     first, *others = axes
     with pytest.raises(ValueError, match=rf"^{last} must come before {undone}"):
         grid(grid(Spec(), **{first: axes[first]}), **{name: axes[name] for name in others})
+
+
+@pytest.mark.parametrize("again", ["length", "task.length"])
+def test_an_axis_that_is_given_twice_is_refused(again):
+    with pytest.raises(ValueError, match=f"^{again} must be given once, as it is with length, whose values"):
+        grid(grid(Spec(), length=[20, 30]), **{again: [40]})
 
 
 def test_a_whole_before_its_parts_gives_each_cell_what_its_labels_say():

@@ -300,12 +300,15 @@ def test_the_command_runs_stops_in_time_says_how_far_it_is_and_verifies(tmp_path
         assert main([*where, "run", "--processes", "1", "--device", "cpu"]) == 0  # what was unpacked is finished
         assert len(results.table([tmp_path / "one.summary"])["run"]) == 4
         forever = ONE | {"base": BASE | {"updates": 10**7, "stop": "never"}}
-        begun = time.monotonic()
-        limited = [*where, "run", "--hours", str(2 / 3600), "--processes", "1", "--device", "cpu"]
         written(tmp_path, one=forever)
-        assert main(limited) == 130
-        assert 2 <= time.monotonic() - begun < 20
-        assert "interrupted; the same command goes on from there" in capsys.readouterr().err
+        for seconds in (2, 20):  # a busy machine may begin nothing within the first
+            begun = time.monotonic()
+            limited = [*where, "run", "--hours", str(seconds / 3600), "--processes", "1", "--device", "cpu"]
+            assert main(limited) == 130
+            assert seconds <= time.monotonic() - begun < seconds + 18
+            assert "interrupted; the same command goes on from there" in capsys.readouterr().err
+            if making.status(tmp_path, Store())[0].begun:
+                break
         assert making.status(tmp_path, Store())[0].begun == 2
         assert main([*where, "run", "--only", "two"]) == 2
         assert "rnnlab: only must be of one, got 'two'" in capsys.readouterr().err

@@ -137,7 +137,7 @@ def test_music_is_interrupted_within_epochs_and_within_pieces():
 
 
 @pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(at=st.sets(st.integers(1, 18), min_size=1, max_size=4))
 def test_a_training_interrupted_after_any_of_its_checkpoints_ends_with_the_bits_of_a_whole_one(name, at):
     with TemporaryDirectory() as folder:

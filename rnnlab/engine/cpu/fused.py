@@ -32,14 +32,6 @@ def _bytes(begins: Tensor | None) -> Tensor | None:
     return None if begins is None else begins.to(torch.uint8).contiguous()
 
 
-def _settings(parameters: Parameters, rules: Rules) -> dict[str, float]:
-    """The numbers of an algorithm that only this kernel has, by the names that `Job` has for them."""
-    algorithm = rules.algorithm
-    adam = {name: getattr(algorithm, name, 0.0) for name in ("beta1", "beta2", "eps", "decay")}
-    frozen = sum(1 << place for place, name in enumerate(parameters.views) if name in algorithm.frozen)
-    return adam | {"frozen": frozen, "noise": algorithm.noise, "first_update": rules.first_update}
-
-
 def _run(
     kind: str, parameters: Parameters, batch: Batch, rules: Rules, strides: dict[str, int], **members: Tensor | None
 ) -> None:
@@ -56,7 +48,8 @@ def _run(
     known.require(parameters, rules, place="the CPU", there=parameters.theta.device.type == "cpu")
     sizes, inputs, (T, B) = parameters.sizes, batch.inputs, batch.inputs.shape[1:3]
     kernel, told = library(sizes.units), known.numbers(rules) | known.settings(rules) | strides
-    told |= _settings(parameters, rules)
+    told["frozen"] = sum(1 << p for p, name in enumerate(parameters.views) if name in rules.algorithm.frozen)
+    told["first_update"] = rules.first_update
     told |= {"N": sizes.units, "I": sizes.inputs, "O": sizes.outputs, "T": T, "B": B}
     told["symbols"] = 0 if inputs.is_floating_point() else inputs.element_size()
     told["classes"] = 0 if rules.loss.real_targets else batch.targets.element_size()
