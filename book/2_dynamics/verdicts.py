@@ -1,11 +1,13 @@
 """Verdicts on networks that are trained for every length: what two pages keep as tables, read again and draw."""
 
+from dataclasses import replace
+
 import check
 import numpy as np
 import torch
 import xarray
 
-from rnnlab import Ensemble, Parameters, Sizes, Start, Store, TemporalOrder, bits, plots, train
+from rnnlab import Ensemble, Parameters, Sizes, Start, Store, bits, plots, train
 from rnnlab.dynamics.backward import signal
 from rnnlab.dynamics.every_length import order, prove
 from rnnlab.naming import digest
@@ -20,9 +22,9 @@ def told(p):
     return {name: x[0].tolist() for name, x in views.items()} | {"disturbance": DISTURBANCE}
 
 
-def checked(p, verdict):
+def checked(p, verdict, task):
     """The margin that check.py proves where `prove` has proved one; NaN where it does not, or there is none."""
-    return check.prove(told(p), check.order([1, 5], verdict.length)) if verdict.boxes else np.nan
+    return check.prove(told(p), check.order(task.starts, verdict.length)) if verdict.boxes else np.nan
 
 
 def rows(spec, seeds):
@@ -30,8 +32,9 @@ def rows(spec, seeds):
     runs = train(spec, seeds=seeds, store=Store(), device="cpu", progress=False)
     theta = runs["theta"].values
     networks = Ensemble(spec, seeds, start=Start(theta, spec.updates), device="cpu")
-    found = prove(networks.parameters, TemporalOrder(50), disturbance=DISTURBANCE)
-    batch = TemporalOrder(30).chunk(networks._seeds, torch.arange(1), batch=200, stream=bits.TEST)[0]
+    task = spec.task
+    found = prove(networks.parameters, task, disturbance=DISTURBANCE)
+    batch = replace(task, length=30).chunk(networks._seeds, torch.arange(1), batch=200, stream=bits.TEST)[0]
     kept = signal(networks.parameters, batch, loss=spec.task.loss, sigma=spec.sigma).kept[:, 1].clamp(min=1e-300)
     method = getattr(spec.algorithm, "methods", [spec.algorithm])[0]
     told = {
@@ -42,14 +45,14 @@ def rows(spec, seeds):
         "outcome": [verdict.outcome for verdict in found],
         "length": [verdict.length for verdict in found],
         "margin": [float(verdict.margin) for verdict in found],
-        "checked": [checked(networks.parameters.select([m]), verdict) for m, verdict in enumerate(found)],
+        "checked": [checked(networks.parameters.select([m]), verdict, task) for m, verdict in enumerate(found)],
         "word": [len(verdict.word) for verdict in found],
         "error": runs["fresh_error"].values,
         "error_longest": runs["fresh_error_longest"].values,
         "log10_kept": kept.log10().mean(dim=1).numpy(),
     }
     for length, count in TESTED.items():
-        told[f"error_{length}"] = networks.errors(count, stream=bits.TEST, task=TemporalOrder(length)).numpy()
+        told[f"error_{length}"] = networks.errors(count, stream=bits.TEST, task=replace(task, length=length)).numpy()
     return told, theta, {name: runs.attrs[name] for name in ("engine", "device")}
 
 
