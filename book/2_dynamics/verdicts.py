@@ -1,78 +1,125 @@
-"""What is proved of the networks of 2_dynamics/every_length: trains what is missing, and writes a table.
+"""Verdicts on networks that are trained for every length: what two pages keep as tables, read again and draw."""
 
-`python book/2_dynamics/verdicts.py NAME ...` does so for some of the results in the manifest; all, unless told.
-Networks come from the store that RNNLAB_STORE names, or are trained into it; with `--stored` those that are not
-there are left out.
-"""
+from dataclasses import replace
 
-import sys
-from datetime import UTC, datetime
-
+import check
 import numpy as np
 import torch
 import xarray
 
-from rnnlab import Ensemble, Start, Store, TemporalOrder, bits, train
-from rnnlab.book import pages
+from rnnlab import Ensemble, Parameters, Sizes, Start, Store, bits, plots, train
 from rnnlab.dynamics.backward import signal
-from rnnlab.dynamics.every_length import prove
+from rnnlab.dynamics.every_length import order, prove
 from rnnlab.naming import digest
-from rnnlab.sweeps.results import manifest
-from rnnlab.sweeps.summaries import write_table
-from rnnlab.training.loop import finished
 
-RESULTS = [f"every_length_{name}" for name in ("8", "16", "50", "alpha", "clock")]
 TESTED = {20: 200, 200: 200, 1000: 100}  # sequences, by length in steps
+DISTURBANCE = 0.001  # what every pre-activation may be off by at every step
 
 
-def columns(result, spec, seeds):
-    """The rows of some networks, as columns, and their parameters."""
+def told(p):
+    """A network as check.py is told of it."""
+    views = {"W": p.W_rec, "W_in": p.W_in, "b": p.b, "W_out": p.W_out, "b_out": p.b_out}
+    return {name: x[0].tolist() for name, x in views.items()} | {"disturbance": DISTURBANCE}
+
+
+def checked(p, verdict, task):
+    """The margin that check.py proves where `prove` has proved one; NaN where it does not, or there is none."""
+    return check.prove(told(p), check.order(task.starts, verdict.length)) if verdict.boxes else np.nan
+
+
+def rows(spec, seeds):
+    """The verdicts on some networks, as columns; their parameters; and how they came about."""
     runs = train(spec, seeds=seeds, store=Store(), device="cpu", progress=False)
     theta = runs["theta"].values
     networks = Ensemble(spec, seeds, start=Start(theta, spec.updates), device="cpu")
-    found = prove(networks.parameters, TemporalOrder(50))
-    batch = TemporalOrder(30).chunk(networks._seeds, torch.arange(1), batch=200, stream=bits.TEST)[0]
+    task = spec.task
+    found = prove(networks.parameters, task, disturbance=DISTURBANCE)
+    batch = replace(task, length=30).chunk(networks._seeds, torch.arange(1), batch=200, stream=bits.TEST)[0]
     kept = signal(networks.parameters, batch, loss=spec.task.loss, sigma=spec.sigma).kept[:, 1].clamp(min=1e-300)
-    outcomes = [verdict.outcome for verdict in found]
     method = getattr(spec.algorithm, "methods", [spec.algorithm])[0]
-    alpha = method.alpha.value if method.omega else np.nan
     told = {
-        "result": [result] * len(seeds),
         "updates": [spec.updates] * len(seeds),
-        "alpha": [alpha] * len(seeds),
+        "alpha": [method.alpha.value if method.omega else np.nan] * len(seeds),
         "seed": seeds,
         "digest": [digest(row.tobytes().hex()) for row in theta],
-        "outcome": outcomes,
+        "outcome": [verdict.outcome for verdict in found],
         "length": [verdict.length for verdict in found],
         "margin": [float(verdict.margin) for verdict in found],
+        "checked": [checked(networks.parameters.select([m]), verdict, task) for m, verdict in enumerate(found)],
         "word": [len(verdict.word) for verdict in found],
         "error": runs["fresh_error"].values,
         "error_longest": runs["fresh_error_longest"].values,
         "log10_kept": kept.log10().mean(dim=1).numpy(),
     }
     for length, count in TESTED.items():
-        told[f"error_{length}"] = networks.errors(count, stream=bits.TEST, task=TemporalOrder(length)).numpy()
-    said = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in ("proved", "refuted", "open"))
-    print(f"{result}, {spec.updates:,} updates, alpha {alpha}: {said}", flush=True)
-    return told, theta, runs.attrs
+        told[f"error_{length}"] = networks.errors(count, stream=bits.TEST, task=replace(task, length=length)).numpy()
+    return told, theta, {name: runs.attrs[name] for name in ("engine", "device")}
 
 
-def main(names, *, stored):
-    """Write a table of each result."""
-    for result in manifest(pages.RESULTS, only=names).values():
-        specs = [spec.with_(updates=n) for spec in result.specs.values.flat for n in sorted({60_000, spec.updates})]
-        seeds, store = list(result.seeds), Store()
-        specs = [spec for spec in specs if not stored or finished(spec, seeds, store) is not None]
-        parts = [columns(result.name, spec, seeds) for spec in specs]
-        told = {name: ("network", np.concatenate([part[0][name] for part in parts])) for name in parts[0][0]}
-        attrs = {name: parts[-1][2][name] for name in ("engine", "device", "torch")}
-        attrs |= {"date": datetime.now(UTC).isoformat(timespec="seconds")}
-        attrs |= {"command": f"python book/2_dynamics/verdicts.py {result.name}"}
-        theta, proved = np.concatenate([part[1] for part in parts]), np.flatnonzero(told["outcome"][1] == "proved")
-        kept = proved if theta.shape[1] < 1_000 else proved[-2:]  # of large ones no more than there is room for
-        told |= {"theta": (("kept", "parameter"), theta[kept]), "kept_network": ("kept", kept)}
-        write_table(xarray.Dataset(told, attrs=attrs), pages.RESULTS / f"{result.name}_verdicts.summary")
+def table(specs, seeds):
+    """The verdicts on the networks of each specification, and the parameters of those that are proved."""
+    parts = [rows(spec, list(seeds)) for spec in specs]
+    told = {name: ("network", np.concatenate([part[0][name] for part in parts])) for name in parts[0][0]}
+    theta, proved = np.concatenate([part[1] for part in parts]), np.flatnonzero(told["outcome"][1] == "proved")
+    kept = proved if theta.shape[1] < 1_000 else proved[-2:]  # of large ones no more than there is room for
+    told |= {"theta": (("kept", "parameter"), theta[kept]), "kept_network": ("kept", kept)}
+    return xarray.Dataset(told, attrs=parts[-1][2])
 
 
-if __name__ == "__main__":
-    main([name for name in sys.argv[1:] if name != "--stored"] or RESULTS, stored="--stored" in sys.argv)
+def last_proved(table, units):
+    """The seed and the parameters of the last network that is proved at the end of its training; in a list, or none."""
+    at = table["kept_network"].values
+    good = np.flatnonzero(table["updates"].values[at] == table["updates"].values.max())[-1:]
+    chosen = [(int(table["seed"][int(at[i])]), torch.from_numpy(table["theta"].values[i])) for i in good]
+    return [(seed, Parameters(theta[None], Sizes(6, units, 4))) for seed, theta in chosen]
+
+
+def draw(axes, p, verdict, task):
+    """Draw the boxes of a proof on two principal components: all, and those of one class with their images.
+
+    Returns:
+        How many steps after the last symbol those of the right-hand side are, at least.
+    """
+    p, (low, high, phase, waited), phases = p.to(torch.float64), verdict.boxes, order(task, verdict.length)
+    middle, answers = (low + high) / 2, [-1 if one.answer is None else one.answer for one in phases]
+    answer, most = torch.tensor(answers)[phase], torch.tensor([waited[phase == k].max() for k in range(len(phases))])
+    ends = (waited == most[phase]) & (answer >= 0)
+    plane = torch.linalg.svd(middle[ends] - middle[ends].mean(0), full_matrices=False).Vh[:2].T
+    wide = max(range(4), key=lambda k: float((high - low)[ends & (answer == k)].sum()))
+    colors = [*plots.OTHERS[:4], "0.5"]  # the last is that of no class
+    for j, k in enumerate(answer.tolist()):
+        how = {"alpha": 0.5} if k >= 0 else {"alpha": 0.15} if phase[j] == 0 else {"fill": False, "ls": ":"}
+        corners = shadow(low[j], high[j], plane)
+        if (corners.amax(0) - corners.amin(0)).max() > 0.1:  # else its dot is larger
+            axes[0].fill(*corners.T, fc=colors[k], ec=colors[k], lw=0.8, **how)
+    for k, name in enumerate(("AA", "BA", "AB", "BB", "")):
+        some = answer == (k if name else -1)
+        axes[0].plot(*(middle[some] @ plane).T, "o", color=colors[k], mfc=None if name else "none", ms=2.5)
+        if name:
+            at = middle[ends & some].mean(0) @ plane
+            axes[0].annotate(name, at, xytext=(7, 7), textcoords="offset points")
+    inner = (ends & (answer == wide)).nonzero()[:, 0].tolist()
+    for symbol in range(2, 6):
+        push, around = p.W_in[0, :, symbol] + p.b[0], set()
+        for j in inner:
+            a, r = p.W_rec[0] @ middle[j] + push, p.W_rec[0].abs() @ (high[j] - low[j]) / 2 + DISTURBANCE
+            image = (a - r).tanh(), (a + r).tanh()
+            around |= {i for i in inner if (image[0] >= low[i]).all() and (image[1] <= high[i]).all()}
+            axes[1].fill(*shadow(*image, plane).T, fc=colors[wide], alpha=0.3, lw=0)
+        for corners in (shadow(low[i], high[i], plane) for i in around):
+            axes[1].fill(*corners.T, fill=False, ec=colors[wide], lw=1.2)
+            at = corners[corners[:, 1].argmax()]
+            axes[1].annotate("cdef"[symbol - 2], at, xytext=(0, 3), textcoords="offset points", ha="center")
+    for ax in axes:
+        ax.set(xlabel="component 1", xmargin=0.12, ymargin=0.15)
+    axes[0].set_ylabel("component 2")
+    return int(waited[ends].max())
+
+
+def shadow(low, high, plane):
+    """The corners of a box's shadow on a plane, around."""
+    edges = (high - low)[:, None] * plane / 2
+    edges = edges * torch.where(edges[:, 1:] < 0, -1.0, 1.0)
+    edges = edges[torch.atan2(edges[:, 1], edges[:, 0]).argsort()]
+    half = 2 * torch.cat((edges[:1] * 0, edges.cumsum(0))) - edges.sum(0)
+    return (low + high) / 2 @ plane + torch.cat((half, -half))

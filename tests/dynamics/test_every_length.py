@@ -11,6 +11,7 @@ import torch
 
 from rnnlab.dynamics.every_length import Phase, order, prove
 from rnnlab.network.parameters import Parameters, Sizes
+from rnnlab.sweeps.summaries import read_summary
 from rnnlab.tasks.pathological import TemporalOrder, ThreeBitTemporalOrder
 
 CHECKER = Path(__file__).parents[2] / "book" / "2_dynamics" / "check.py"
@@ -195,6 +196,18 @@ def test_the_checker_follows_a_word_as_exactly_as_it_is_asked_and_refuses_one_th
         assert abs(mpmath.mpf(str(ball.mid().str(40, radius=False))) - 2 * h) < 1e-30
     with pytest.raises(ValueError, match="unpack"):
         check.follow(told(latch(1.03)), written(LAST), (0, 0))
+
+
+@pytest.mark.parametrize("units", [6, 8, 16])
+def test_the_checker_proves_a_stored_network_and_not_what_is_left_of_it_when_its_weights_are_halved(units):
+    check, table = checker(), read_summary(CHECKER.parents[1] / "results" / f"every_length_{units}.summary")
+    theta, proved = torch.from_numpy(table["theta"].values[-1:]), table.isel(network=int(table["kept_network"][-1]))
+    network, phases = Parameters(theta, Sizes(6, units, 4)), check.order([1, 5], int(proved["length"]))
+    assert proved["outcome"] == "proved"
+    assert check.prove(told(network), phases) == pytest.approx(float(proved["margin"]), abs=1e-5)
+    check.MOST = 1000
+    network.W_rec.mul_(0.5)
+    assert not check.prove(told(network), phases) > 0
 
 
 def test_the_checkers_lines_are_few_and_know_nothing_of_the_package():
