@@ -73,8 +73,10 @@ def mathml(latex: str, block: bool) -> str:
 
 
 def simplify(element: ElementTree.Element) -> None:
-    """Say in what browsers know what MathJax says of an element; leave out spaces between elements."""
-    element.text, element.tail = (element.text or "").strip(), None
+    """Say in what browsers know what MathJax says of an element; leave out spaces, but those of words."""
+    element.text, element.tail = element.text or "", None
+    if element.tag != "mtext":
+        element.text = element.text.strip()
     kind = element.attrib.pop("mathvariant", "").upper().replace("BOLD-", "BOLD ")
     if kind == "NORMAL":
         element.set("mathvariant", "normal")
