@@ -106,7 +106,7 @@ def _rows(ax: Axes) -> int:
 
 def _make_room(ax: Axes) -> None:
     """Have fewer ticks where their labels would touch, or turn labels that are words."""
-    for bins in (4, 3, 2):
+    for bins in (4, 3, 2, 1):
         boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
         if all(left.x1 + SIZE / 2 <= right.x0 for left, right in itertools.pairwise(boxes)):
             break
