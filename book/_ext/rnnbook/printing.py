@@ -54,11 +54,12 @@ figure img { max-height: 135mm; width: auto; }
   break-inside: auto; display: block; overflow: visible;
 }
 .bd-content div.highlight pre { font-size: 6.6pt; orphans: 4; padding: 1.5mm 2mm; white-space: pre-wrap; widows: 4; }
-.next-question { break-before: avoid; margin-top: 4mm; }
+.kept { break-inside: avoid; }
+.next-question { margin-top: 4mm; }
 table.ledger { font-size: 8.5pt; }
-table.ledger col { width: 27% !important; }
+table.ledger col { width: 26% !important; }
 table.ledger col:nth-child(1) { width: 6% !important; }
-table.ledger col:nth-child(3) { width: 13% !important; }
+table.ledger col:nth-child(3) { width: 16% !important; }
 """
 
 
@@ -135,9 +136,13 @@ def article(site: Path, address: str, chapters: set[str]) -> str:
     soup = BeautifulSoup((site / address).read_text(encoding="utf8"), "html.parser")
     text = soup.select_one("article.bd-article")
     assert text is not None, address
-    text.extend(soup.select("p.next-question"))  # which stands below
     for tag in text.select(LEFT_OUT):
         tag.decompose()
+    last = text
+    while last.name in ("article", "section") and last.find(True, recursive=False):
+        last = last.find_all(True, recursive=False)[-1]
+    for question in soup.select("p.next-question"):  # which stands below the article, and is not to stand alone
+        last.wrap(soup.new_tag("div", attrs={"class": "kept"})).append(question)
     for tag in text.select("audio"):
         tag.replace_with("(To be heard on the site.)")
     for tag in text.select("[id]"):
