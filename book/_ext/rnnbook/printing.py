@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 from pypdf import PdfReader
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -68,7 +68,7 @@ FIT = """() => document.querySelectorAll("table, div.math > math").forEach((wide
   const room = wide.parentElement.clientWidth, needed = Math.max(wide.scrollWidth, wide.getBoundingClientRect().width);
   if (needed > room + 1) wide.style.zoom = room / needed;
 })"""
-PAPER = {"width": 658, "height": 971}  # CSS pixels of a sheet within its margins
+PAPER = ViewportSize(width=658, height=971)  # CSS pixels of a sheet within its margins
 
 
 def main(arguments: list[str]) -> int:
