@@ -10,7 +10,8 @@ MARK = """() => {
   const seen = new Set();
   for (const part of document.querySelectorAll("math :is(mi, mn, mo, mtext)")) {
     const letter = [part.tagName, part.getAttribute("mathvariant"), part.textContent].join();
-    if (part.textContent.trim() && !seen.has(letter)) part.setAttribute("data-letter", part.textContent);
+    if (!part.textContent.trim() || seen.has(letter) || part.closest("merror")) continue;
+    part.setAttribute("data-letter", part.textContent);
     seen.add(letter);
   }
 }"""
