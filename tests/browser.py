@@ -3,10 +3,10 @@
     python -m tests.browser _build/html
 
 Each page is opened on a desktop and on a phone, in light and in dark. Broken is: an error on the console, a request to
-another host, mathematics that is not rendered, a link to a page or an anchor of the site that is not there, or out of
-the folder in which the site is, a picture without alternative text, a page that scrolls sideways, or is heavy, what axe
-calls serious, a figure that is hard to read, or heavy. Interactive figures are asked what they say; and the site, as
-files, is searched.
+another host, mathematics that is not rendered, or in two fonts, a link to a page or an anchor of the site that is not
+there, or out of the folder in which the site is, a picture without alternative text, a page that scrolls sideways, or
+is heavy, what axe calls serious, a figure that is hard to read, or heavy. Interactive figures are asked what they say;
+and the site, as files, is searched.
 """
 
 import re
@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, ViewportSize, sync_playwright
 
 from rnnlab.machine import cores
-from tests import access, figures
+from tests import access, figures, letters
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -236,7 +236,7 @@ def look(context: BrowserContext, address: str, name: str, width: int) -> Look:
     if loaded > HEAVIEST:
         heard.append(f"the page weighs {loaded / 1e6:.1f} MB")
     barred = list(access.check(page))
-    drawn = list(figures.measure(page, context, phone=width <= PHONE))
+    drawn = [*figures.measure(page, context, phone=width <= PHONE), *letters.check(page)]
     page.close()
     return Look(
         [*heard, *seen["wrong"], *barred, *drawn], [Link(*link) for link in seen["links"]], set(seen["anchors"])

@@ -27,13 +27,13 @@ def recurrent(ax: Axes) -> Axes:
     _canvas(ax, across=(-1.0, 2.9), up=(-2.4, 2.4))
     for height, label in ((-1.8, "$u_t$"), (0.0, "$x_t$"), (1.8, "$E_t$")):
         _node(ax, (0, height), label)
-    for height, label in ((-1.8, "$W_{in}$"), (0.0, "$L$")):
+    for height, label in ((-1.8, r"$W_{\mathrm{in}}$"), (0.0, "$L$")):
         _arrow(ax, (0, height + _RADIUS), (0, height + 1.8 - _RADIUS - _GAP))
         ax.text(-0.2, height + 0.85, label, ha="right", va="center")
     leave, enter = (0.8 * _RADIUS, -0.6 * _RADIUS), (0.8 * _RADIUS + _GAP, 0.6 * _RADIUS + _GAP)
     loop = Path([leave, (1.7, -1.4), (1.7, 1.4), enter], [Path.MOVETO, *3 * [Path.CURVE4]])
     _add_arrow(ax, FancyArrowPatch(path=loop), color=rcParams["text.color"], width=1.2)
-    ax.text(1.5, 0, "$W_{rec}$,\none step\nlater", ha="left", va="center")
+    ax.text(1.5, 0, "$W_{\\mathrm{rec}}$,\none step\nlater", ha="left", va="center")
     return ax
 
 
@@ -69,10 +69,10 @@ def forward(ax: Axes) -> Axes:
     for name in ("h_1", "h_2", "h_T"):
         _node(ax, (places[name], -1.8), f"$u{name[1:]}$")
         _arrow(ax, (places[name], -1.8 + _RADIUS), (places[name], -_RADIUS - _GAP))
-        ax.text(places[name] + 0.15, -0.9, "$W_{in}$", ha="left", va="center")
-    for early, late, label in ((0, 1.8, "$W_{rec}$"), (1.8, 3.6, "$W_{rec}$"), (6.6, 8.8, "$W_{out}$")):
+        ax.text(places[name] + 0.15, -0.9, r"$W_{\mathrm{in}}$", ha="left", va="center")
+    for early, late, word in ((0, 1.8, "rec"), (1.8, 3.6, "rec"), (6.6, 8.8, "out")):
         _arrow(ax, (early + _RADIUS, 0), (late - _RADIUS - _GAP, 0))
-        ax.text((early + late) / 2, _RADIUS, label, ha="center", va="bottom")
+        ax.text((early + late) / 2, _RADIUS, rf"$W_{{\mathrm{{{word}}}}}$", ha="center", va="bottom")
     for early, late in ((3.6 + _RADIUS, 4.8), (5.4, 6.6 - _RADIUS - _GAP)):
         _arrow(ax, (early, 0), (late, 0))
     ax.text(5.1, 0, "…", ha="center", va="center")

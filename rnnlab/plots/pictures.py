@@ -22,12 +22,13 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 GROUNDS = {"light": "#ffffff", "dark": "#121212"}  # of the book's pages
 TEXT, LINE = 4.5, 3.0  # least contrasts, of WCAG 2.1
 WIDTH = 3.25  # inches of a narrow drawing: shown on 374 px, an exponent of 7 points is 11 px high
 SIZE = 10.0  # points, of which exponents have 0.7
+ROW = 0.25  # inches for each of the rows that a narrow panel names
 UNSEEN = 0.1  # points that a line may move
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -68,11 +69,14 @@ def stacked(figure: Figure) -> Figure:
     for text in copy.findobj(Text):
         text.set_fontsize(max(SIZE, text.get_fontsize()))
     (height, width), each = copy.get_size_inches()[::-1] / shape, WIDTH / columns
-    high = min(height, max(height * each / width, 0.8 * each))
+    high = min(height, max(height * each / width, 0.8 * each, ROW * max(map(_rows, panels))))
     copy.set_size_inches(WIDTH, grid.nrows * high + 0.3 * len(copy.legends))
     copy.draw_without_rendering()
     for ax in panels:
         _make_room(ax)
+    boxes, wide = [box for ax in panels if (box := ax.get_tightbbox())], copy.bbox.width
+    left, right = max(0, *(-box.x0 for box in boxes)) / wide, max(0, *(box.x1 - wide for box in boxes)) / wide
+    copy.set_layout_engine("constrained", rect=(left, 0, 1 - left - right, 1))  # it lets labels stand out
     return copy
 
 
@@ -95,14 +99,21 @@ def _label(panels: dict[Axes, SubplotSpec]) -> None:
             text.set_wrap(True)
 
 
+def _rows(ax: Axes) -> int:
+    """How many heights a panel names one by one."""
+    return len(ax.get_yticks()) if isinstance(ax.yaxis.get_major_locator(), FixedLocator) else 0
+
+
 def _make_room(ax: Axes) -> None:
     """Have fewer ticks where their labels would touch, or turn labels that are words."""
-    boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
-    if any(left.x1 + SIZE / 2 > right.x0 for left, right in itertools.pairwise(boxes)):
-        if isinstance(ax.xaxis.get_major_locator(), MaxNLocator):
-            ax.locator_params(axis="x", nbins=4)
-        else:
+    for bins in (4, 3, 2, 1):
+        boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+        if all(left.x1 + SIZE / 2 <= right.x0 for left, right in itertools.pairwise(boxes)):
+            break
+        if not isinstance(ax.xaxis.get_major_locator(), MaxNLocator):
             ax.tick_params(axis="x", labelrotation=90)
+            break
+        ax.locator_params(axis="x", nbins=bins)
 
 
 def svg(figure: Figure, **how: Any) -> str:

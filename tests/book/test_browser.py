@@ -70,6 +70,10 @@ PAGES = {
             "<p>It falls with $e^{-<em>t</em>}$ steps.</p>",
             f"{EVERYWHERE}: mathematics is not rendered: $e^{{-t}}$ steps.",
         ),
+        "a letter of a formula in another font": (
+            "<p><math><mi mathvariant='normal' style='font-family: monospace'>h</mi></math></p>",
+            f"{EVERYWHERE}: a formula's letter has another font than the rest: h",
+        ),
         "displayed mathematics": (
             r"<div>\[ h_t = W h_{t-1} \]</div>",
             rf"{EVERYWHERE}: mathematics is not rendered: \[ h_t = W h_{{t-1}} \]",

@@ -25,6 +25,8 @@ WRITTEN = {
     r"\ln x": '<mi>ln</mi><mo rspace="0.167em">\u2061</mo><mi>x</mi>',
     r"\tanh(x)": '<mi>tanh</mi><mo>\u2061</mo><mo stretchy="false">(</mo><mi>x</mi><mo stretchy="false">)</mo>',
     r"= -1": '<mo>=</mo><mo form="prefix">−</mo><mn>1</mn>',
+    r"W_{rec,i}": "<msub><mi>W</mi><mrow><mrow><mi>rec</mi></mrow><mo>,</mo><mi>i</mi></mrow></msub>",
+    r"\text{if } a": "<mtext>if\u00a0</mtext><mi>a</mi>",
     r"a - 1": "<mi>a</mi><mo>−</mo><mn>1</mn>",
 }
 

@@ -23,7 +23,8 @@ def arrows(axes, **properties):
 def test_the_recurrent_network_names_its_variables_and_its_three_connections():
     _, axes = plt.subplots()
     assert drawings.recurrent(axes) is axes
-    assert labels(axes) == sorted(["$u_t$", "$x_t$", "$E_t$", "$W_{in}$", "$L$", "$W_{rec}$,\none step\nlater"])
+    loop = "$W_{\\mathrm{rec}}$,\none step\nlater"
+    assert labels(axes) == sorted(["$u_t$", "$x_t$", "$E_t$", r"$W_{\mathrm{in}}$", "$L$", loop])
     assert len(arrows(axes)) == 3
 
 
@@ -44,7 +45,9 @@ def test_the_network_forward_has_an_arrow_into_every_state_and_one_out_of_the_la
     _, axes = plt.subplots()
     assert drawings.forward(axes) is axes
     variables = ["$h_0$", "$h_1$", "$h_2$", "…", "$h_T$", "$y$", "$u_1$", "$u_2$", "$u_T$"]
-    assert labels(axes) == sorted([*variables, *3 * ["$W_{in}$"], *2 * ["$W_{rec}$"], "$W_{out}$"])
+    assert labels(axes) == sorted(
+        [*variables, *3 * [r"$W_{\mathrm{in}}$"], *2 * [r"$W_{\mathrm{rec}}$"], r"$W_{\mathrm{out}}$"]
+    )
     assert len(arrows(axes)) == 8  # from inputs, between states with the gap before h_T, and to the outputs
 
 

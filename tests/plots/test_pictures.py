@@ -179,6 +179,35 @@ def test_labels_that_would_stand_over_each_other_are_turned():
     plt.close("all")
 
 
+@pytest.mark.parametrize("ends", [(-2, -0.8), (3.97795, 3.97809), (0, 1e6)])
+def test_numbers_below_an_axis_stand_apart_and_within_a_narrow_figure(ends):
+    with matplotlib.rc_context():
+        plots.style()
+        drawn, ax = plt.subplots(figsize=(6, 2.8))
+        ax.plot(ends, [0, 1])
+        ax.set(xlabel="place", ylabel="share")
+        narrow = pictures.stacked(drawn)
+        narrow.draw_without_rendering()
+    ax = narrow.axes[0]
+    seen = [label for label in ax.get_xticklabels() if ax.get_xlim()[0] <= label.get_position()[0] <= ax.get_xlim()[1]]
+    boxes = [label.get_window_extent() for label in seen]
+    assert len(boxes) > 1
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert boxes[0].x0 >= 0
+    assert boxes[-1].x1 <= narrow.bbox.width
+    plt.close("all")
+
+
+def test_rows_that_are_named_keep_a_line_each_when_a_figure_is_narrow():
+    drawn, ax = plt.subplots(figsize=(7, 5), layout="constrained")
+    ax.set_yticks(range(18), [f"row {k}" for k in range(18)])
+    narrow = pictures.stacked(drawn)
+    narrow.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in narrow.axes[0].get_yticklabels()]
+    assert all(low.y1 <= high.y0 for low, high in itertools.pairwise(boxes))
+    plt.close("all")
+
+
 def test_the_data_are_a_row_for_each_point_by_panel_and_series(figure):
     table = pictures.bundle(figure)[1]["figure"]["data"].splitlines()
     assert table[:5] == [

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 PARTS = ("startup.js", "core.js", "adaptors/liteDOM.js", "input/tex-full.js")
 PACKAGES = ["base", "ams", "boldsymbol", "newcommand"]
 BEFORE = f"var self = globalThis, MathJax = {{startup: {{typeset: false}}, tex: {{packages: {json.dumps(PACKAGES)}}}}};"
+WORDS = re.compile(r"_\{(rec|in|out)\b")  # indices that are words, not products of letters
 START = """
 MathJax.loader.preLoad("loader", "startup", "core", "adaptors/liteDOM", "input/tex-full");
 MathJax.config.startup.ready();
@@ -58,6 +59,7 @@ def mathml(latex: str, block: bool) -> str:
     Raises:
         ValueError: MathJax does not understand it.
     """
+    latex = WORDS.sub(r"_{\\mathrm{\1}", latex)
     written = mathjax().eval(f"MathJax.tex2mml({json.dumps(latex)}, {{display: {json.dumps(block)}}})")
     root = ElementTree.fromstring(written.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "", 1))
     for element in root.iter():
@@ -73,8 +75,10 @@ def mathml(latex: str, block: bool) -> str:
 
 
 def simplify(element: ElementTree.Element) -> None:
-    """Say in what browsers know what MathJax says of an element; leave out spaces between elements."""
-    element.text, element.tail = (element.text or "").strip(), None
+    """Say in what browsers know what MathJax says of an element; leave out spaces, but those of words."""
+    element.text, element.tail = element.text or "", None
+    if element.tag != "mtext":
+        element.text = element.text.strip()
     kind = element.attrib.pop("mathvariant", "").upper().replace("BOLD-", "BOLD ")
     if kind == "NORMAL":
         element.set("mathvariant", "normal")

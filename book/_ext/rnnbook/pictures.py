@@ -1,8 +1,10 @@
 """Figures as `rnnlab.plots` has notebooks keep them: one drawing for desks, one for phones, each for light and dark.
 
 Below stand links to the drawing, and to its data.
+What a caption calls black is white on a dark page, and is called so there.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -10,11 +12,30 @@ from docutils import nodes
 from myst_nb.core.render import NbElementRenderer
 
 NARROW = "screen and (max-width: 640px)"
+DARK = {"black": "white", "Black": "White", "white": "black", "White": "Black"}
 
 
 def setup(app):
     app.add_node(picture, html=(write, None))
     NbElementRenderer.render_image = render_image
+    app.connect("doctree-read", call_inks)
+
+
+def call_inks(app, doctree):
+    """Have captions call black and white by what they are on a light page, and on a dark one."""
+    for caption in doctree.findall(nodes.caption):
+        for text in list(caption.findall(nodes.Text)):
+            words = re.split(rf"\b({'|'.join(DARK)})\b", text)
+            if len(words) > 1 and not isinstance(text.parent, nodes.literal):
+                text.parent.replace(text, [part for word in words for part in inks(word)])
+
+
+def inks(word: str) -> list[nodes.Node]:
+    """Return a text, or, of what is called otherwise on a dark page, both names."""
+    if word not in DARK:
+        return [nodes.Text(word)]
+    both = (("in-light", word), ("in-dark", DARK[word]))
+    return [nodes.inline("", name, classes=[mode]) for mode, name in both]
 
 
 class picture(nodes.image):

@@ -2,43 +2,73 @@
 
     PYTHONPATH=book/_ext python -m rnnbook.printing _build/html
 
-All articles become one page, which headless Chromium prints twice: the first time tells where chapters begin.
+All articles become one page, which headless Chromium prints twice: the first time tells where chapters begin. Tables
+and formulas that are wider than the sheet are made smaller.
 """
 
 import posixpath
 import re
 import shutil
 import sys
+from datetime import date
 from html import escape
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 from pypdf import PdfReader
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PRINTED = "rnnlab.pdf"
-REFERENCE = re.compile(r"6_lab/api\b")  # which is looked up, not read
-# What is for screens: buttons, folded code, how a page was made, what interactive figures read.
-LEFT_OUT = ".headerlink, .figure-files, .prev-next-area, details.provenance, details.hide, script, source, .in-dark"
+REFERENCE = re.compile(r"6_lab/api/")  # which is looked up, not read
+# What is for screens: buttons, boxes to tick, folded code, how a page was made, what interactive figures read.
+LEFT_OUT = (
+    ".headerlink, .figure-files, .ledger-json, .prev-next-area, details.provenance, details.hide, input, script, "
+    "source, .in-dark"
+)
 STYLE = """
 @page { size: A4; margin: 20mm 18mm; @bottom-center { content: counter(page); font: 9pt sans-serif; } }
 @page :first { @bottom-center { content: none; } }
 body { font-size: 10pt; margin: 0; }
+.bd-content { display: block; }
 article, .contents { break-before: page; max-width: none; padding: 0; }
-.book-title { margin-top: 40vh; text-align: center; }
+.book-title { padding-top: 70mm; text-align: center; }
+.book-title p { margin: 0 auto 8mm; max-width: 120mm; text-wrap: balance; }
 .contents li { display: flex; gap: 1em; list-style: none; }
 .contents li b { flex: 1; font-weight: 400; }
-.contents li.part { font-weight: 700; margin-top: 1em; }
+.contents li.part { font-weight: 700; margin-top: 1em; break-after: avoid; }
 .contents a { color: inherit; text-decoration: none; }
+h1, h2, h3 { text-wrap: balance; break-inside: avoid; }
 h1 { font-size: 22pt !important; }
 h2 { font-size: 15pt !important; margin-top: 1.2em !important; }
+h3 { font-size: 12pt !important; }
 h1, h2, h3, h4, dt, .rubric, figcaption, .admonition-title { break-after: avoid; }
-figure, tr, .claim, .admonition, .math, .sd-card, .highlight, .cell_input { break-inside: avoid; }
-.sd-row { display: block !important; }
-.sd-col { max-width: none !important; }
-div.highlight pre { font-size: 7.5pt !important; white-space: pre-wrap; }
+figure, tr, .claim, .admonition, .math, .sd-card { break-inside: avoid; }
+.admonition.solution, .cell, .cell_input { break-inside: auto; }
+figure img { max-height: 135mm; width: auto; }
+.sd-row { display: grid !important; gap: 3mm; grid-template-columns: 1fr 1fr; margin: 4mm 0; }
+.sd-col { margin: 0; max-width: none !important; padding: 0; width: auto !important; }
+.sd-col-12 { grid-column: 1 / -1; }
+/* What may scroll, or is a flexible box, is not torn: code is neither. */
+.bd-content :is(.cell, .cell_input, div[class*="highlight"], pre) {
+  break-inside: auto; display: block; overflow: visible;
+}
+.bd-content div.highlight pre { font-size: 6.6pt; orphans: 4; padding: 1.5mm 2mm; white-space: pre-wrap; widows: 4; }
+.kept { break-inside: avoid; }
+.next-question { margin-top: 4mm; }
+table.ledger { font-size: 8.5pt; }
+table.ledger col { width: 26% !important; }
+table.ledger col:nth-child(1) { width: 6% !important; }
+table.ledger col:nth-child(3) { width: 16% !important; }
 """
+
+
+# What is wider than where it stands is made as wide as that.
+FIT = """() => document.querySelectorAll("table, div.math > math").forEach((wide) => {
+  const room = wide.parentElement.clientWidth, needed = Math.max(wide.scrollWidth, wide.getBoundingClientRect().width);
+  if (needed > room + 1) wide.style.zoom = room / needed;
+})"""
+PAPER = ViewportSize(width=658, height=971)  # CSS pixels of a sheet within its margins
 
 
 def main(arguments: list[str]) -> int:
@@ -84,11 +114,21 @@ def whole(site: Path, chapters: list[tuple[str, str]], begin: dict[str, int]) ->
         listed.append(f'<li><b><a href="#{name}">{escape(title)}</a></b>{begin.get(name, "")}</li>')
         articles.append(article(site, address, {chapter for chapter, _ in chapters}))
     links = "".join(f'<link rel="stylesheet" href="{style}">' for style in styles)
-    head = f'<head><meta charset="utf-8"><title>rnnlab</title>{links}<style>{STYLE}</style></head>'
-    cover = f'<div class="book-title"><h1>{escape(chapters[0][1])}</h1><p>rnnlab</p></div>'
+    title = escape(chapters[0][1])
+    head = f'<head><meta charset="utf-8"><title>{title}</title>{links}<style>{STYLE}</style></head>'
+    cover = f'<div class="book-title"><h1>{title}</h1>{"".join(f"<p>{said}</p>" for said in about(site))}</div>'
     contents = f'<div class="contents"><h1>Contents</h1><ul>{"".join(listed)}</ul></div>'
     inside = f'<div class="bd-content">{contents}{"".join(articles)}</div>'
     return f'<!DOCTYPE html><html lang="en" data-theme="light">{head}<body>{cover}{inside}</body></html>'
+
+
+def about(site: Path) -> list[str]:
+    """Return what the title page says below the title: what the book is about, by whom, and when it was printed."""
+    soup = BeautifulSoup((site / "intro.html").read_text(encoding="utf8"), "html.parser")
+    described = soup.select_one("meta[name=description]")
+    told = [str(described["content"])] if described else []
+    told += [tag.get_text(" ", strip=True).removeprefix("By ") for tag in soup.select(".component-author")]
+    return [escape(text) for text in (*told, f"rnnlab, {date.today():%Y-%m-%d}")]
 
 
 def article(site: Path, address: str, chapters: set[str]) -> str:
@@ -98,6 +138,13 @@ def article(site: Path, address: str, chapters: set[str]) -> str:
     assert text is not None, address
     for tag in text.select(LEFT_OUT):
         tag.decompose()
+    last = text
+    while last.name in ("article", "section") and last.find(True, recursive=False):
+        last = last.find_all(True, recursive=False)[-1]
+    for question in soup.select("p.next-question"):  # which stands below the article, and is not to stand alone
+        last.wrap(soup.new_tag("div", attrs={"class": "kept"})).append(question)
+    for tag in text.select("audio"):
+        tag.replace_with("(To be heard on the site.)")
     for tag in text.select("[id]"):
         tag["id"] = anchor(address, str(tag["id"]))
     for tag in text.select("[href], [src]"):
@@ -130,9 +177,11 @@ def render(site: Path, browser: str, text: str) -> PdfReader:
     page.write_text(text, encoding="utf8")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
-        shown = opened.new_page()
+        shown = opened.new_page(viewport=PAPER)
+        shown.emulate_media(media="print")
         shown.goto(page.resolve().as_uri(), wait_until="load", timeout=600_000)
         shown.set_default_timeout(600_000)
+        shown.evaluate(FIT)
         shown.pdf(path=str(site / PRINTED), prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
         opened.close()
     page.unlink()

@@ -48,7 +48,7 @@
       const text = (x, y, said, how = {}) => drawn(this.svg, "text", { x, y, "text-anchor": "middle", ...how }, said);
       this.cells = this.rates.map((rate, i) => this.thresholds.map((threshold, j) => {
         const [x, y] = [x0 + j * width, y0 + (rows - 1 - i) * height];
-        const cell = drawn(this.clippedOnce(), "rect", { x, y, width, height, class: "cell" });
+        const cell = drawn(this.svg, "rect", { x, y, width, height, class: "cell" });
         const count = text(x + width / 2, y + height / 2 + 4, "");
         for (const part of [cell, count]) part.onclick = () => {
           [this.sliders.rate.value, this.sliders.threshold.value] = [i, j];
@@ -76,7 +76,7 @@
         text(this.x(part * this.budget), top + down + 16, thousands(part * this.budget), { "text-anchor": anchor });
       text(left + across / 2, top + down + 34, "updates");
       text(left - 24, top - 8, "share solved", { "text-anchor": "start" });
-      this.others = this.thresholds.map(() => drawn(this.ground, "path", { class: "quietly" }));
+      this.others = this.thresholds.map(() => drawn(this.clippedOnce(), "path", { class: "quietly" }));
       this.curve = drawn(this.ground, "path", { class: "clipped" });
     }
 

@@ -163,7 +163,7 @@
       this.paths.forEach((path, i) => path.setAttribute("d", this.line(descents[i].path)));
       const told = ({ longest, error }, i) =>
         `${SAID[this.rules[i]]}: longest step ${said(longest)}, error ${said(error)} at the end. `;
-      this.words.textContent = `${this.updates} updates. ${descents.map(told).join("")}Black: the wall.`;
+      this.words.textContent = `${this.updates} updates. ${descents.map(told).join("")}Straight line: the wall.`;
       this.box.dataset.told = JSON.stringify(descents.map((d) => [...d.path[this.updates], d.longest, d.error]));
       if (this.both) this.turn(descents[1].path, limit);
     }
