@@ -1,7 +1,5 @@
 """Counter-based random numbers: a pure function of (seed, stream, update, position), the same on every device."""
 
-import functools
-import importlib.util
 import math
 from collections.abc import Sequence
 
@@ -9,6 +7,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
+from rnnlab import machine
 from rnnlab.values import whole
 
 Seeds = Int64[Tensor, "M"]
@@ -65,12 +64,6 @@ def _tile(words: Tensor) -> int:
     return max(1, _TILE // max(1, each) if words.device.type == "cpu" else words.shape[2])
 
 
-@functools.cache
-def _has_kernel() -> bool:
-    """Whether Triton is there, by which a GPU draws in one launch."""
-    return importlib.util.find_spec("triton") is not None
-
-
 def bits(seeds: Seeds, updates: Updates, *, stream: int, start: int, count: int) -> Drawn:
     """32-bit words number `start` to `start + count` of every (seed, update), as int64 in [0, 2^32).
 
@@ -89,7 +82,7 @@ def bits(seeds: Seeds, updates: Updates, *, stream: int, start: int, count: int)
     low, high = map(int, updates.aminmax()) if updates.numel() else (0, 0)
     if not 0 <= low <= high < 2**56:
         raise ValueError(f"updates must be from 0 to 2**56 - 1, got {low} to {high}")
-    if seeds.is_cuda and _has_kernel():
+    if seeds.is_cuda and machine.triton_lacks() is None:
         from rnnlab.words import draw
 
         return draw(seeds, updates.to(seeds.device), stream=stream, start=start, count=count)

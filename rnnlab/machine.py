@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +16,15 @@ def processor() -> dict[str, str]:
     first = told.read_text(encoding="utf8").split("\n\n")[0] if told.exists() else ""
     lines = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in lines}
+
+
+@functools.cache
+def triton_lacks() -> str | None:
+    """What is not here that Triton needs to compile for a GPU, or None."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    found = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return None if found else "Triton finds no C compiler, by CC, gcc or clang"
 
 
 def in_notebook() -> bool:

@@ -89,10 +89,11 @@ for name in ("MSGD", "MSGD-CR"):
     ("before", "reason"),
     [
         ("sys.modules['triton'] = None", "Triton is not installed"),
+        ("import os; os.environ.update(PATH='', CC='')", "Triton finds no C compiler"),
         ("import torch; torch.cuda.is_available = lambda: False", "PyTorch reaches no GPU"),
     ],
 )
-def test_without_triton_or_a_gpu_one_warning_names_it_and_the_batched_engine_is_chosen(before, reason):
+def test_without_triton_a_compiler_or_a_gpu_one_warning_names_it_and_the_batched_engine_is_chosen(before, reason):
     code = SAID.format(before=before)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["batched", "batched"]
