@@ -2,6 +2,8 @@
 
 import re
 
+import numpy as np
+
 _VERBATIM = re.compile(r"(`[^`]*`|\$[^$]*\$)")
 _NUMBER = re.compile(r"(?<![\w.,−-])(-?)((?:\d[\d,]*)?\.?\d+)(?:e([+-]?\d+))?(?!\w)")
 _PERCENT = re.compile(r"(?<=\d) ?%(?!\w)")
@@ -16,6 +18,15 @@ def written(shown: str) -> str:
     parts = _VERBATIM.split(_PERCENT.sub("\u00a0%", shown))
     parts[::2] = [_NUMBER.sub(_number, part) for part in parts[::2]]
     return "".join(parts)
+
+
+def mean(values: np.ndarray) -> str:
+    """Return the mean of what there is (NaN is not) to two digits, with Student's 95 % interval from three on."""
+    from scipy import stats  # takes a while, and few pages ask
+
+    x = values[np.isfinite(values)]
+    wide = f" ± {stats.t.ppf(0.975, len(x) - 1) * stats.sem(x):.2f}" if len(x) > 2 else ""
+    return f"{round(x.mean(), 2) + 0:.2f}{wide}".replace("-", "−") if len(x) else "\u2013"
 
 
 def _number(found: re.Match[str]) -> str:

@@ -279,6 +279,20 @@ def test_a_number_keeps_its_value_when_it_is_written(value, spec):
     assert float(back) == float(shown)
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1, 2, 3], "2.00 ± 2.48"),  # Student's t of two degrees, 4.3027, over the root of 3
+        ([-1, np.nan, -2, -3], "−2.00 ± 2.48"),
+        ([7.514, np.nan], "7.51"),
+        ([-0.001], "0.00"),
+        ([np.nan], "\u2013"),
+    ],
+)
+def test_a_mean_has_an_interval_from_three_values_on(values, said):
+    assert pages.mean(np.array(values, dtype=float)) == said
+
+
 def test_many_numbers_cannot_be_glued_as_one():
     with pytest.raises((ValueError, RuntimeError)):
         pages.glue("shares", np.array([0.25, 0.5]))
