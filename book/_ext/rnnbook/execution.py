@@ -102,12 +102,12 @@ def execute(app, env, docnames) -> None:
             if page.failure:
                 _failures(env)[page.name] = page.failure
                 app.rnnbook_failed[page.name] = page.notebook
-        read = [page for page in pages if kept(app).read(page)] if not app.config.rnnbook_given else []
-        seconds = {page.name: page.notebook.metadata.get(running.STAMP, {}).get("seconds", 0) for page in read}
-        most = longest(seconds.values())
-        for name, took in seconds.items():
-            if took > most:
-                _failures(env)[name] = f"book/{name}.md took {took} s of a core, and may take {most:.4g}"
+        if pages and not app.config.rnnbook_given:
+            read = {name: notebook for name in env.found_docs if (notebook := executed(app, name))}
+            seconds = {name: one.metadata.get(running.STAMP, {}).get("seconds", 0) for name, one in read.items()}
+            most = longest(seconds.values())
+            for name in (page.name for page in pages if seconds.get(page.name, 0) > most):
+                _failures(env)[name] = f"book/{name}.md took {seconds[name]} s of a core, and may take {most:.4g}"
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the pages that are finished", file=sys.stderr, flush=True)
         os._exit(130)  # kernels end with this process; waiting for them would be waiting for their pages
