@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def longest(seconds: Collection[float]) -> float:
-    """Seconds of a core that a page may take, of those of all pages: 40, or an eighth of all on a slow machine."""
-    return max(LONGEST, sum(seconds) / 8)
+    """Seconds of a core that a page may take, of those of all pages: 40, or a twelfth of all on a slow machine."""
+    return max(LONGEST, sum(seconds) / 12)
 
 
 def setup(app):
