@@ -30,9 +30,8 @@ def holds(rules: Rules, sizes: Sizes) -> bool:
 
 def missing(units: int) -> str | None:
     """What this machine lacks to run the kernels, or None."""
-    if _interpreted():
-        return None
-    return machine.triton_lacks() or (None if torch.cuda.is_available() else "PyTorch reaches no GPU")
+    reached = _interpreted() or torch.cuda.is_available()
+    return machine.triton_lacks() or (None if reached else "PyTorch reaches no GPU")
 
 
 def _interpreted() -> bool:
