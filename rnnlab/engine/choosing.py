@@ -72,7 +72,7 @@ def gradients(
 @functools.cache
 def _works(fused: ModuleType, units: int) -> bool:
     """Whether this engine can be used here for so many units; says once why it cannot."""
-    reason = fused.missing(units)
+    reason = (machine.triton_lacks() if fused is cuda else None) or fused.missing(units)
     return reason is None or _without(reason)
 
 

@@ -1,5 +1,6 @@
 """Fused training on a GPU: whole updates of one member per thread block, by kernels compiled on first use."""
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnlab import machine
 from rnnlab.descent.algorithm import AdamW
 from rnnlab.descent.clipping import State
 from rnnlab.engine import contract, known
@@ -30,8 +30,9 @@ def holds(rules: Rules, sizes: Sizes) -> bool:
 
 def missing(units: int) -> str | None:
     """What this machine lacks to run the kernels, or None."""
-    reached = _interpreted() or torch.cuda.is_available()
-    return machine.triton_lacks() or (None if reached else "PyTorch reaches no GPU")
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    return None if _interpreted() or torch.cuda.is_available() else "PyTorch reaches no GPU"
 
 
 def _interpreted() -> bool:
