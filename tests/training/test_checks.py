@@ -65,7 +65,7 @@ def test_networks_side_by_side_hold_when_and_as_each_did_alone_in_a_loop_of_its_
     spec = SPEC.with_(check_sequences=40, confirm_sequences=sequences)
     runs = further(seeds=tuple(GOLDEN[test]), lengths=lengths, sequences=sequences, spec=spec)
     if not runs.engine.startswith("cpu avx512 "):
-        pytest.skip("needs AVX-512, by which the numbers were made")
+        pytest.skip("needs a processor with AVX-512, by which the numbers were made")
     for seed, want in GOLDEN[test].items():
         run = runs.sel(seed=seed)
         digest = hashlib.sha256(run["theta"].values.tobytes()).hexdigest()[:16]
