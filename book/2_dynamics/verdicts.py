@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import xarray
 
-from rnnlab import Ensemble, Parameters, Sizes, Start, Store, bits, plots, train
+from rnnlab import BoxTraining, Ensemble, Parameters, Sizes, Start, Store, bits, plots, train
 from rnnlab.dynamics.backward import signal
 from rnnlab.dynamics.every_length import order, prove
 from rnnlab.naming import digest
@@ -27,9 +27,9 @@ def checked(p, verdict, task):
     return check.prove(told(p), check.order(task.starts, verdict.length)) if verdict.boxes else np.nan
 
 
-def rows(spec, seeds):
+def rows(spec, seeds, start=None):
     """The verdicts on some networks, as columns; their parameters; and how they came about."""
-    runs = train(spec, seeds=seeds, store=Store(), device="cpu", progress=False)
+    runs = train(spec, seeds=seeds, store=Store(), start=start, device="cpu", progress=False)
     theta = runs["theta"].values
     networks = Ensemble(spec, seeds, start=Start(theta, spec.updates), device="cpu")
     task = spec.task
@@ -37,8 +37,11 @@ def rows(spec, seeds):
     batch = replace(task, length=30).chunk(networks._seeds, torch.arange(1), batch=200, stream=bits.TEST)[0]
     kept = signal(networks.parameters, batch, loss=spec.task.loss, sigma=spec.sigma).kept[:, 1].clamp(min=1e-300)
     method = getattr(spec.algorithm, "methods", [spec.algorithm])[0]
+    boxes = isinstance(method, BoxTraining)
+    method = method.descent if boxes else method
     told = {
         "updates": [spec.updates] * len(seeds),
+        "boxes": [method.learning_rate * boxes] * len(seeds),
         "alpha": [method.alpha.value if method.omega else np.nan] * len(seeds),
         "seed": seeds,
         "digest": [digest(row.tobytes().hex()) for row in theta],
@@ -56,9 +59,13 @@ def rows(spec, seeds):
     return told, theta, {name: runs.attrs[name] for name in ("engine", "device")}
 
 
-def table(specs, seeds):
-    """The verdicts on the networks of each specification, and the parameters of those that are proved."""
+def table(specs, seeds, then=()):
+    """The verdicts on the networks of each specification, and the parameters of those that are proved.
+
+    What each in `then` says is done to the networks of the last, apart from the others.
+    """
     parts = [rows(spec, list(seeds)) for spec in specs]
+    parts += [rows(spec, list(seeds), Start(parts[len(specs) - 1][1], specs[-1].updates)) for spec in then]
     told = {name: ("network", np.concatenate([part[0][name] for part in parts])) for name in parts[0][0]}
     theta, proved = np.concatenate([part[1] for part in parts]), np.flatnonzero(told["outcome"][1] == "proved")
     kept = proved if theta.shape[1] < 1_000 else proved[-2:]  # of large ones no more than there is room for

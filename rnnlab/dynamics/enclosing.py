@@ -116,13 +116,17 @@ class Net:
             new = torch.isin(sets.key, fresh)
         return None, torch.nan
 
-    def search(self, words: Words, steps: int, windows: Sequence[range], *, most: int) -> tuple[int, ...]:
+    def search(
+        self, words: Words, steps: int, windows: Sequence[range], *, most: int, apart: bool = True
+    ) -> tuple[int, ...]:
         """A word that is answered wrong, of those whose states are followed; or nothing.
 
-        In temporal order a symbol comes in each window, and the answer is asked for at the last step.
+        In temporal order a symbol comes in each window, and the answer is asked for at the last step. All words are
+        followed whose states are apart, as far as there are not too many; or else so many random ones, alike or not.
         """
         random, before = torch.Generator("cpu").manual_seed(0), list[tuple[Tensor, Tensor]]()
-        h, node = self.W.new_zeros(1, len(self.W)), torch.zeros(1, dtype=torch.int64, device="cpu")
+        begun_with = 1 if apart else most
+        h, node = self.W.new_zeros(begun_with, len(self.W)), torch.zeros(begun_with, dtype=torch.int64, device="cpu")
         for t in range(steps):
             row, edge = words.edges(node)
             if windows:
@@ -130,13 +134,19 @@ class Net:
                 over, begun = sum(w.stop <= t + 1 for w in windows), sum(w.start <= t for w in windows)
                 legal = (to >= over) & ((to == rank) | (rank < begun))
                 row, edge = row[legal], edge[legal]
+            if not apart:  # one edge of each
+                at = (row + torch.rand(len(row), generator=random, dtype=torch.float64, device="cpu")).argsort()
+                at = at[torch.cat((row[:1] == row[:1], row[1:] != row[:-1]))]  # rows are in order, before and after
+                row, edge = row[at], edge[at]
             symbol, node = words.symbol[edge], words.target[edge]
             h = (h[row] @ self.W.T + self.c[symbol]).tanh()
             answer = words.answer[node] if t + 1 == steps or not windows else torch.full_like(node, -1)
             asked = (answer >= 0).nonzero()[:, 0]
             wrong = asked[self.margin(h[asked], h[asked], answer[asked]) < -_GROWN]
-            key, at = self.key((h / _SAME).round().long(), node, symbol).sort(stable=True)
-            kept = at[torch.cat((key[:1] == key[:1], key[1:] != key[:-1]))]
+            kept = torch.arange(len(h), dtype=torch.int64, device="cpu")
+            if apart:
+                key, at = self.key((h / _SAME).round().long(), node, symbol).sort(stable=True)
+                kept = at[torch.cat((key[:1] == key[:1], key[1:] != key[:-1]))]
             order = torch.randperm(len(kept), generator=random, dtype=torch.int64, device="cpu")
             kept = wrong[:1] if len(wrong) else kept[order[:most]]
             before.append((row[kept], symbol[kept]))

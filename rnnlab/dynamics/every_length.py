@@ -189,8 +189,9 @@ def _unrolled(phases: Sequence[Phase], networks: Parameters) -> Words:
 def _verdict(net: Net, task: Order | Sequence[Phase], proofs: list[tuple[int, Words]], boxes: int) -> Verdict:
     (last, longest), found = proofs[-1], Verdict("open")
 
-    def word(steps: int, most: int) -> tuple[int, ...]:
-        return net.search(longest, steps, _windows(task, steps) if isinstance(task, Order) else (), most=most)
+    def word(steps: int, most: int, *, apart: bool = True) -> tuple[int, ...]:
+        windows = _windows(task, steps) if isinstance(task, Order) else ()
+        return net.search(longest, steps, windows, most=most, apart=apart)
 
     if hit := word(last or 100, 32):
         return Verdict("refuted", word=hit)
@@ -201,6 +202,6 @@ def _verdict(net: Net, task: Order | Sequence[Phase], proofs: list[tuple[int, Wo
         node = sets.key // NODE
         found = Verdict("proved", length, margin, Boxes(*sets[1:], words.phase[node], words.waited[node]))
     for steps in (last or 100, 10 * (last or 100)):
-        if found.outcome == "open" and (hit := word(steps, 500)):
+        if found.outcome == "open" and (hit := word(steps, 500) or word(steps, 500, apart=False)):
             return Verdict("refuted", word=hit)
     return found
