@@ -60,7 +60,7 @@ def rows(spec, seeds, start=None):
 
 
 def table(specs, seeds, then=()):
-    """The verdicts on the networks of each specification, and the parameters of those that are proved.
+    """The verdicts on the networks of each specification, and the parameters of one that is proved of each seed.
 
     What each in `then` says is done to the networks of the last, apart from the others.
     """
@@ -68,7 +68,8 @@ def table(specs, seeds, then=()):
     parts += [rows(spec, list(seeds), Start(parts[len(specs) - 1][1], specs[-1].updates)) for spec in then]
     told = {name: ("network", np.concatenate([part[0][name] for part in parts])) for name in parts[0][0]}
     theta, proved = np.concatenate([part[1] for part in parts]), np.flatnonzero(told["outcome"][1] == "proved")
-    kept = proved if theta.shape[1] < 1_000 else proved[-2:]  # of large ones no more than there is room for
+    last = {told["seed"][1][i]: i for i in proved}  # of each seed the last that is proved
+    kept = np.array(sorted(last.values()), dtype=int)[-2 if theta.shape[1] > 1_000 else 0 :]  # as there is room for
     told |= {"theta": (("kept", "parameter"), theta[kept]), "kept_network": ("kept", kept)}
     return xarray.Dataset(told, attrs=parts[-1][2])
 
