@@ -9,7 +9,8 @@ import mpmath
 import pytest
 import torch
 
-from rnnlab.dynamics.every_length import Phase, order, prove
+from rnnlab.dynamics.enclosing import nets
+from rnnlab.dynamics.every_length import Phase, _unrolled, order, prove
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.sweeps.summaries import read_summary
 from rnnlab.tasks.pathological import TemporalOrder, ThreeBitTemporalOrder
@@ -172,6 +173,18 @@ def test_a_network_that_is_damaged_is_refuted_by_a_word_of_the_task_and_the_chec
     given = told(network)
     assert check.follow(given, check.order([1, 5], 10), found.word) < 0
     assert not check.prove(given, check.order([1, 5], 10)) > 0
+
+
+def test_random_words_are_words_of_the_task_and_refute_what_errs_on_many_and_not_what_errs_on_none():
+    task, good, bad = TemporalOrder(), flags(), flags()
+    bad.W_out[0] = bad.W_out[0][[1, 0, 2, 3]]
+    windows, words = [range(10, 20), range(50, 60)], _unrolled(order(task, 100), good)
+    found = [next(nets(one, 0.0)).search(words, 100, windows, most=200, apart=False) for one in (good, bad)]
+    assert found[0] == ()
+    assert [next(k for k, s in enumerate(found[1]) if s < 2 and k >= w.start) in w for w in windows] == [True, True]
+    assert (len(found[1]), sum(s < 2 for s in found[1]), len(set(found[1]) - {0, 1}) > 1) == (100, 2, True)
+    a, b = (s for s in found[1] if s < 2)
+    assert float(margins(bad, torch.tensor([found[1]]), torch.tensor([a + 2 * b]))) < 0
 
 
 def test_the_checker_finds_the_same_margin_from_the_weights_alone():
