@@ -102,7 +102,8 @@ def draw(axes, p, verdict, task):
             axes[0].fill(*corners.T, fc=colors[k], ec=colors[k], lw=0.8, **how)
     for k, name in enumerate(("AA", "BA", "AB", "BB", "")):
         some = answer == (k if name else -1)
-        axes[0].plot(*(middle[some] @ plane).T, "o", color=colors[k], mfc=None if name else "none", ms=2.5)
+        how = {"zorder": 3} if name else {"mfc": "none"}
+        axes[0].plot(*(middle[some] @ plane).T, "o", color=colors[k], ms=2.5, **how)
         if name:
             at = middle[ends & some].mean(0) @ plane
             axes[0].annotate(name, at, xytext=(7, 7), textcoords="offset points")
@@ -120,6 +121,7 @@ def draw(axes, p, verdict, task):
             axes[1].annotate("cdef"[symbol - 2], at, xytext=(0, 3), textcoords="offset points", ha="center")
     for ax in axes:
         ax.set(xlabel="component 1", xmargin=0.12, ymargin=0.15)
+    axes[1].locator_params(axis="x", nbins=3)
     axes[0].set_ylabel("component 2")
     return int(waited[ends].max())
 
