@@ -134,9 +134,8 @@ class Net:
                 over, begun = sum(w.stop <= t + 1 for w in windows), sum(w.start <= t for w in windows)
                 legal = (to >= over) & ((to == rank) | (rank < begun))
                 row, edge = row[legal], edge[legal]
-            if not apart:  # one edge of each
-                at = (row + torch.rand(len(row), generator=random, dtype=torch.float64, device="cpu")).argsort()
-                at = at[torch.cat((row[:1] == row[:1], row[1:] != row[:-1]))]  # rows are in order, before and after
+            if not apart:
+                at = one_each(row, random)
                 row, edge = row[at], edge[at]
             symbol, node = words.symbol[edge], words.target[edge]
             h = (h[row] @ self.W.T + self.c[symbol]).tanh()
@@ -163,6 +162,12 @@ def nets(networks: Parameters, disturbance: float) -> Iterator[Net]:
     for W, c, W_out, b_out in zip(p.W_rec, p.W_in.mT + p.b[:, None], p.W_out, p.b_out, strict=True):
         error = disturbance + _SLACK * (1 + W.abs().sum(1) + c.abs().amax(0))
         yield Net(W, c, W_out, b_out, error, random)
+
+
+def one_each(row: Tensor, random: torch.Generator) -> Tensor:
+    """Where one of each row is, any of them with the same chance; rows are in order, and stay so."""
+    at = (row + torch.rand(len(row), generator=random, dtype=torch.float64, device="cpu")).argsort()
+    return at[torch.cat((row[:1] == row[:1], row[1:] != row[:-1]))]
 
 
 def _merged(key: Tensor, low: Tensor, high: Tensor) -> Sets:

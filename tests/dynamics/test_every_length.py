@@ -9,7 +9,7 @@ import mpmath
 import pytest
 import torch
 
-from rnnlab.dynamics.enclosing import nets
+from rnnlab.dynamics.enclosing import nets, one_each
 from rnnlab.dynamics.every_length import Phase, _unrolled, order, prove
 from rnnlab.network.parameters import Parameters, Sizes
 from rnnlab.sweeps.summaries import read_summary
@@ -185,6 +185,14 @@ def test_random_words_are_words_of_the_task_and_refute_what_errs_on_many_and_not
     assert (len(found[1]), sum(s < 2 for s in found[1]), len(set(found[1]) - {0, 1}) > 1) == (100, 2, True)
     a, b = (s for s in found[1] if s < 2)
     assert float(margins(bad, torch.tensor([found[1]]), torch.tensor([a + 2 * b]))) < 0
+
+
+def test_a_random_word_goes_on_by_one_symbol_of_those_that_may_come_each_as_often():
+    row, random = torch.tensor([0, 0, 0, 1, 2, 2, 2, 2]), torch.Generator("cpu").manual_seed(1)
+    drawn = torch.stack([one_each(row, random) for _ in range(4000)])
+    assert torch.equal(row[drawn], torch.tensor([0, 1, 2]).expand(4000, 3))
+    share = torch.bincount(drawn.flatten(), minlength=8) / 4000
+    assert share.tolist() == pytest.approx([1 / 3] * 3 + [1] + [1 / 4] * 4, abs=5 * 0.5 / 4000**0.5)
 
 
 def test_the_checker_finds_the_same_margin_from_the_weights_alone():
