@@ -246,6 +246,35 @@ class HoldsAt:
 
 
 @value
+class LargestError:
+    """The largest share of wrong sequences at any of some lengths, each tested alone.
+
+    By `Lowest("largest_error")` it chooses the networks that are good at each length: of a task of mixed lengths the
+    shortest and the longest are rare, and the error of them all says little about them.
+
+    Args:
+        lengths: in steps.
+        sequences: for each test, those of `HoldsAt`; at most 1,000, or a multiple of 1,000.
+
+    Raises:
+        ValueError: a length comes twice, or a number makes no sense.
+    """
+
+    lengths: Annotated[tuple[int, ...], _lengths]
+    sequences: Sequences = PIECE
+
+    name: ClassVar[str] = "largest_error"
+    long_name: ClassVar[str] = "largest share of wrong sequences at any of some lengths"
+    units: ClassVar[str] = "1"
+
+    def __call__(self, ensemble: "Ensemble") -> Tensor:
+        """The shares."""
+        tasks = [at(ensemble.spec.task, length) for length in self.lengths]
+        errors = [ensemble.errors(self.sequences, stream=bits.TEST, task=task) for task in tasks]
+        return torch.stack(errors).amax(dim=0)
+
+
+@value
 class Halving:
     """Halve a member's learning rate at each check at which a series is higher than at the one before.
 
