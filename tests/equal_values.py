@@ -58,7 +58,10 @@ CASES = [
     (rnnlab.Rolls, {"length": count}),
     (rnnlab.Characters, {"length": count, "ahead": count}),
     (rnnlab.NoiselessMemorization, {"length": length, "values": st.integers(2, 128), "positions": count}),
-    (rnnlab.HoldsAt, {"lengths": st.tuples(count), "sequences": st.integers(1, 1000)}),
+    *(
+        (kind, {"lengths": st.tuples(count), "sequences": st.integers(1, 1000)})
+        for kind in (rnnlab.HoldsAt, rnnlab.LargestError)
+    ),
     *((kind, {"series": st.sampled_from(["error", "rho"])}) for kind in (rnnlab.Halving, rnnlab.Lowest)),
     (rnnlab.Sizes, dict.fromkeys(("inputs", "units", "outputs"), count) | {"cell": st.none() | some_cell}),
     (

@@ -298,10 +298,13 @@ CASES = [
         },
     ),
     (rnnlab.networks, {"runs": runs}, {"runs": thing | st.just(xarray.Dataset())}),
-    (
-        rnnlab.HoldsAt,
-        {"lengths": (10,)},
-        {"lengths": but(thing, "", b"", (), []) | st.sampled_from([(0,), (10, 10), (10.5,)]), "sequences": update},
+    *(
+        (
+            kind,
+            {"lengths": (10,)},
+            {"lengths": but(thing, "", b"", (), []) | st.sampled_from([(0,), (10, 10), (10.5,)]), "sequences": update},
+        )
+        for kind in (rnnlab.HoldsAt, rnnlab.LargestError)
     ),
     *((kind, {}, {"series": but(THINGS | NUMBERS, "two")}) for kind in (rnnlab.Halving, rnnlab.Lowest)),
     (

@@ -13,7 +13,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnnlab import Algorithm, Ensemble, Halving, HoldsAt, Norm, Spec, Start, Store, TemporalOrder, bits, train
+from rnnlab import (
+    Algorithm,
+    Ensemble,
+    Halving,
+    HoldsAt,
+    LargestError,
+    Lowest,
+    Norm,
+    Spec,
+    Start,
+    Store,
+    TemporalOrder,
+    bits,
+    train,
+)
 from rnnlab.__main__ import main
 from rnnlab.engine import batched
 from rnnlab.training import ensembles
@@ -161,6 +175,26 @@ def test_a_test_of_holding_draws_its_own_task_as_a_check_the_lengths_as_a_test_a
     assert holds.tolist() == [False, False, True]
     every = [([7, 8, 9], 30, 16, (10, 14)), ([8, 9], 30, 32, 10), ([8, 9], 30, 32, 16), ([9], 30, 32, 20)]
     assert drawn == every
+
+
+def test_the_largest_error_is_that_of_the_length_at_which_a_network_errs_most():
+    ensemble = Ensemble(SPEC, [7, 8, 9], start=begun(7, 8, 9), device="cpu")
+    each = [ensemble.errors(200, stream=32, task=replace(SPEC.task, length=length)) for length in LENGTHS]
+    worst = LargestError(LENGTHS, 200)(ensemble)
+    assert worst.tolist() == [max(errors) for errors in zip(*(one.tolist() for one in each), strict=True)]
+    assert len(set(worst.tolist()) | set(each[0].tolist())) > 3  # they differ, between networks and lengths
+
+
+def test_by_the_largest_error_it_keeps_the_networks_that_are_good_at_each_length():
+    best = Lowest("largest_error")
+    spec = SPEC.with_(measures=(LargestError(LENGTHS, 100),), choose=best, check_every=100, updates=1_200)
+    runs = train(spec, seeds=[1, 6], start=begun(1, 6), device="cpu")
+    worst, at = runs["largest_error"].transpose("seed", "check"), runs["chosen_at"]
+    assert (worst.sel(check=worst["check"]).min("check") == worst.isel(check=(at.astype(int) - 200) // 100)).all()
+    for seed in (1, 6):
+        run, shorter = runs.sel(seed=seed), int(at.sel(seed=seed))
+        then = train(spec.with_(updates=shorter, choose=None), seeds=[seed], start=begun(seed), device="cpu")
+        assert then["theta"].values.tobytes() == run["theta"].values.tobytes()
 
 
 def test_another_start_or_stop_is_another_training(tmp_path):
