@@ -175,7 +175,8 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
     elif isinstance(error, yaml.YAMLError):
         said = f"papermill: the parameters (-f, -y) are not YAML: {' '.join(str(error).split())}"
     elif isinstance(error, NotJSONError):
-        said = f"papermill: a page outside of book/ is opened as {SCHEME}PATH, such as {SCHEME}chapter/page.md"
+        page = next(word for word in sys.argv if word.endswith(".md"))
+        said = f"papermill: a page whose path does not begin with book/ is opened as {SCHEME}{page}"
     elif isinstance(error, TypeError | ValueError) and Path(place).parts[-2:] == ("papermill", "cli.py"):
         said = "papermill: parameters (-f, -y, -b) must be lines such as `seeds: 5`"
     elif isinstance(error, PapermillException | OSError | ValueError):

@@ -293,14 +293,15 @@ def test_a_page_run_by_hand_shows_its_figures_in_the_books_style_whatever_the_re
         (["./book/../book/part/page.md", "none/o.ipynb"], "output folder none doesn't exist."),
         (
             ["other/page.md", "o.ipynb"],
-            "a page outside of book/ is opened as myst://PATH, such as myst://chapter/page.md",
+            "a page whose path does not begin with book/ is opened as myst://other/page.md",
         ),
         (["book/{x}.md", "o.ipynb"], "Missing parameter 'x'"),
         (["book/prose.md", "o.ipynb"], "book/prose.md has no code cell, so there is nothing to run"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The specified file")
-def test_what_papermill_cannot_open_is_one_line(checkout, arguments, said, capsys):
+def test_what_papermill_cannot_open_is_one_line(checkout, arguments, said, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["papermill", *arguments])
     (checkout / "bad.yaml").write_text("a: [\n")
     (checkout / "other").mkdir()
     (checkout / "other" / "page.md").write_text(PAGE)
