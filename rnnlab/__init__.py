@@ -38,7 +38,7 @@ methods.hessian_free HessianFree
 methods.readout Readout
 methods.stages Stages
 methods.boxes BoxTraining
-training.checks Halving HoldsAt LargestError Lowest SplitLoss
+training.criteria Halving HoldsAt LargestError Lowest SplitLoss
 training.specs Spec Start
 training.ensembles Ensemble
 training.store Store
