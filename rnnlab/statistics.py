@@ -177,7 +177,8 @@ def trend(won: xarray.DataArray, *, draws: Count = 10_000) -> xarray.Dataset:
     """Whether something is won more often at longer sequences, by comparisons within seeds.
 
     Conditional logistic regression: each seed has odds of its own, of which one unit of length changes the logarithm by
-    the slope. Its p is that of as many wins at long sequences if lengths were exchanged within seeds, one-sided.
+    the slope. Its p is that of as many wins at long sequences if lengths were exchanged within seeds, one-sided, of
+    those lengths at which somebody won.
 
     Args:
         won: 1 or 0, NaN where nobody won, over `length` (units of the slope), `seed` and more.
@@ -194,7 +195,7 @@ def trend(won: xarray.DataArray, *, draws: Count = 10_000) -> xarray.Dataset:
     said, lengths, rng = ~np.isnan(table), won["length"].values.astype(float), np.random.default_rng(0)
     at = np.broadcast_to(lengths[:, None], table.shape[1:])
     pairs = [(at[there], wins[there].astype(bool)) for wins, there in zip(table, said, strict=True)]
-    pairs = [(where, wins) for where, wins in pairs if 0 < wins.sum() < len(wins)]
+    pairs = [(where, wins) for where, wins in pairs if 0 < wins.sum() < len(wins) and np.ptp(where) > 0]
     if not pairs:
         return xarray.Dataset({"slope": np.nan, "p": np.nan})
     sums = [np.array([sum(some) for some in itertools.combinations(where, wins.sum())]) for where, wins in pairs]
@@ -207,7 +208,9 @@ def trend(won: xarray.DataArray, *, draws: Count = 10_000) -> xarray.Dataset:
         spread = sum(np.average((x - m) ** 2, weights=w) for x, m, w in zip(sums, means, odds, strict=True))
         slope += np.clip((seen - sum(means)) / spread, -1 / np.ptp(lengths), 1 / np.ptp(lengths))
     above = np.where(said, table - np.nanmean(table, axis=(1, 2), keepdims=True), 0.0).sum(axis=2)  # seed length
-    moved = rng.permuted(np.tile(lengths, (draws, len(above), 1)), axis=2)
+    moved = np.tile(lengths, (draws, len(above), 1))
+    for s, there in enumerate(said.any(axis=2)):  # those at which the seed says something
+        moved[:, s, there] = rng.permuted(moved[:, s, there], axis=1)
     chance = np.einsum("sl,dsl->d", above, moved) >= (above * lengths).sum() - 1e-9
     return xarray.Dataset({"slope": slope, "p": (1 + chance.sum()) / (1 + draws)})
 

@@ -196,6 +196,14 @@ def test_a_trend_without_end_is_infinite_and_one_of_nothing_is_none():
     assert np.isnan(nothing.p)
 
 
+def test_lengths_at_which_a_seed_says_nothing_are_not_exchanged():
+    row, lengths = [0, *[np.nan] * 4, 1], (10, 20, 30, 40, 50, 200)
+    for seeds in (1, 3):  # each is one of two orders
+        assert float(trend(won([row] * seeds, lengths)).p) == pytest.approx(2**-seeds, abs=0.02)
+    same = xarray.concat([won([[0, np.nan]]), won([[1, np.nan]])], "init")
+    assert np.isnan(trend(same).slope)  # won and lost at one length
+
+
 def test_the_chance_of_a_trend_is_that_of_exchanging_lengths_within_seeds_jointly():
     table = [[0, 1, 1], [0, 0, 1], [1, 0, 1]]
     lengths = np.array([20, 30, 60])

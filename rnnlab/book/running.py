@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 LIBRARIES = ("torch", "numpy", "matplotlib", "sympy", "xarray")
-# What all pages import or read, and the endings of its files; and what those read that call it by name.
-SOURCES = {"rnnlab": (".py", ".cpp", ".mplstyle"), "book/claims.yml": (".yml",)}
+# What pages import or read, and the endings of its files; and what those read that call it by name, an f-string too.
+SOURCES = {"rnnlab": (".py", ".cpp", ".mplstyle"), "book/claims.yml": (".yml",), "book/[1-9]_*": (".py",)}
 STORED = {"book/results": (".json", ".summary", ".yml")}
 STAMP = "rnnlab"  # the key of a notebook's metadata that holds its stamp
 KEPT_WITH = ("language_info", "widgets", STAMP)  # keys that executing sets
@@ -128,7 +128,8 @@ def stored(root: Path) -> dict[str, str]:
 
 def _contents(root: Path, sources: Mapping[str, tuple[str, ...]]) -> dict[Path, str]:
     """A hash of each file in these places that has one of their endings and is nobody's litter."""
-    paths = [path for source in sources for path in sorted({root / source, *(root / source).rglob("*")})]
+    places = [place for source in sources for place in root.glob(source)]
+    paths = sorted({path for place in places for path in (place, *place.rglob("*"))})
     endings = {ending for some in sources.values() for ending in some}
     chosen = [path for path in paths if path.suffix in endings and not notebooks.litter(path.relative_to(root))]
     files = [path for path in chosen if path.is_file()]
@@ -187,7 +188,9 @@ class Executed:
     def reads(self, page: Page) -> dict[str, str]:
         """Return the stored results that a page names, and their manifest if it names any."""
         code = "\n".join(cell.source for cell in notebooks.code_cells(page.notebook))
-        named = {name: self.stored[name] for name in re.findall(r"[\"'](\w+)[\"']", code) if name in self.stored}
+        found = re.findall(r"[\"']((?:\w|\{[^}]*\})+)[\"']", code)
+        words = [re.sub(r"\{[^}]*\}", r"\\w+", word) for word in found if len(re.sub(r"\{[^}]*\}", "", word)) > 2]
+        named = {name: self.stored[name] for name in self.stored if any(re.fullmatch(word, name) for word in words)}
         return named | {"manifest": self.stored.get("manifest", "")} if named else {}
 
     def read(self, page: Page) -> bool:

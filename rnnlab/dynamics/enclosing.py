@@ -98,7 +98,7 @@ class Net:
         for _ in range(_ROUNDS):
             rank, answer = (x[sets.key // NODE] for x in (words.rank, words.answer))
             asked = new & (answer >= 0)
-            if (self.margin(*sets.of(asked)[1:], answer[asked]) <= 0).any() or len(sets.key) > boxes:
+            if not (self.margin(*sets.of(asked)[1:], answer[asked]) > 0).all() or len(sets.key) > boxes:
                 break
             if not new.any():
                 asked = answer >= 0

@@ -129,8 +129,8 @@ def prove(
     in at each node of the task are enclosed in boxes, apart by the symbol that came, and by where they are while they
     are narrow, by the signs of units once they are not; a wide box with an undecided sign is cut at 0. Once the image
     of every box is in the boxes where it leads, all states are for ever. The proof is one for real numbers, by bounds
-    on the rounding of float64 and on its tanh, and for a run in float32 if that rounds by less than the disturbance. A
-    word is a sequence that was followed; its states are real.
+    on the rounding of float64 and on its tanh; and for a run in float32 if that rounds by less than the disturbance,
+    and by less than the margin in its outputs. A word is a sequence that was followed; its states are real.
 
     Args:
         networks: of the simple cell with tanh.
@@ -141,10 +141,10 @@ def prove(
         boxes: how many at the most.
 
     Raises:
-        ValueError: networks are of another cell or not finite, or a phase has what they or the task have not.
+        ValueError: networks are of another cell, too large or not finite, or a phase has what they have not.
     """
-    if networks.sizes.cell is not None or not networks.theta.isfinite().all():
-        raise refusal("networks", "of the simple cell with tanh, and finite", networks.theta)
+    if networks.sizes.cell is not None or networks.sizes.units > 4_000 or not networks.theta.isfinite().all():
+        raise refusal("networks", "of the simple cell with tanh, of at most 4,000 units, and finite", networks.theta)
     if not lengths or list(lengths) != sorted(set(lengths)) or lengths[0] < 10 or lengths[-1] > 2_000:
         raise refusal("lengths", "one or more from 10 to 2,000 that increase", lengths)
     tried: dict[int, Sequence[Phase]] = {L: order(task, L) for L in lengths} if isinstance(task, Order) else {0: task}
@@ -159,8 +159,6 @@ def _windows(task: Order, L: int) -> list[range]:
 def _unrolled(phases: Sequence[Phase], networks: Parameters) -> Words:
     """Each phase as a chain of nodes; in the last of these it goes on."""
     I, O, P = networks.sizes.inputs, networks.sizes.outputs, len(phases)
-    if all(phase.answer is None for phase in phases):
-        raise refusal("task", "phases of which one has an answer", phases)
     for phase in phases:
         symbols, to = {*phase.waits, *(s for s, _ in phase.leads)}, {0, *(to for _, to in phase.leads)}
         if max(symbols) >= I or max(to) >= P or (phase.answer or 0) >= O:
@@ -172,6 +170,8 @@ def _unrolled(phases: Sequence[Phase], networks: Parameters) -> Words:
         new = {to: rank[p] + 1 for _, to in phases[p].leads if to not in rank}
         rank |= new
         queue += new
+    if all(phases[p].answer is None for p in rank):
+        raise refusal("task", "phases of which one that can be reached has an answer", phases)
     nodes: list[tuple[int, ...]] = []
     edges: list[tuple[int, int]] = []
     for p, phase in enumerate(phases):
@@ -182,6 +182,8 @@ def _unrolled(phases: Sequence[Phase], networks: Parameters) -> Words:
             answer = phase.answer if done and phase.answer is not None else -1
             nodes.append((p, k, answer, rank.get(p, 0), len(edges), len(out)))
             edges += out
+    if len(nodes) > (most := 2**63 // NODE):  # as keys of sets have them
+        raise refusal("task", f"of at most {most:,} nodes, a phase's `fewest` and {_APART} at least", len(nodes))
     columns = (*zip(*nodes, strict=True), *zip(*edges, strict=True))
     return Words(*(torch.tensor(column, dtype=torch.int64, device="cpu") for column in columns))
 

@@ -18,8 +18,8 @@ _ROWS = 128  # spikes whose controls are sought at a time
 def spikes(norm: Float[Tensor, "K"], *, window: Count = 1000, factor: Positive = 10.0) -> Bool[Tensor, "K"]:
     """Which updates of a network are spikes: their gradient is `factor` times as long as lately, or longer still.
 
-    Lately is the median of the `window` updates before, the lower one of two; the first `window` updates have none, and
-    are no spikes.
+    Lately is the median of the `window` updates before, the lower one of two, and of those that have a norm; the first
+    `window` updates have none, and are no spikes.
 
     Args:
         norm: of the gradient in each update, in its own unit.
@@ -28,7 +28,7 @@ def spikes(norm: Float[Tensor, "K"], *, window: Count = 1000, factor: Positive =
     """
     found = torch.zeros(len(norm), dtype=torch.bool, device=norm.device)
     if len(norm) > window:
-        medians = [piece.median(dim=-1).values for piece in norm[:-1].unfold(0, window, 1).split(_PIECE)]
+        medians = [piece.nanmedian(dim=-1).values for piece in norm[:-1].unfold(0, window, 1).split(_PIECE)]
         found[window:] = norm[window:] > factor * torch.cat(medians)
     return found
 
@@ -58,7 +58,7 @@ def with_controls(
     every, numbers = spikes(norm).nonzero()[:, 0], torch.arange(len(norm), dtype=torch.int64, device="cpu")
     if not len(every):
         return every.new_empty(0, each + 3)
-    ordinary = ~spikes(norm, factor=3.0) & (numbers >= 1000)
+    ordinary = ~spikes(norm, factor=3.0) & norm.isfinite() & (numbers >= 1000)
     stage = torch.full((len(norm),), torch.nan, dtype=torch.float64, device="cpu")
     stage[99:] = loss.double().unfold(0, 100, 1).mean(-1)
     shuffled = torch.randperm(len(every), generator=random, dtype=torch.int64, device="cpu")

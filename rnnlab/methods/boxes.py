@@ -67,8 +67,8 @@ def bounds(
 
 def _steps(name: str, given: Any) -> Algorithm:
     descent = taken(name, given, Algorithm)
-    if descent.noise or descent.omega:
-        raise refusal(name, "without noise and without omega, which boxes do not have", descent)
+    if descent.noise or descent.omega or descent.clip.signal_threshold is not None:
+        raise refusal(name, "without noise, omega and clipping of the signal, which boxes do not have", descent)
     return descent
 
 

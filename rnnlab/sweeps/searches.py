@@ -45,7 +45,7 @@ def fill(path: str | Path, cells: Iterable[tuple[dict, Cell]], *, seeds: Seeds, 
 
     Args:
         path: of the summary.
-        cells: each with labels, which become coordinates; one is there if it was made by the same `Cell`.
+        cells: each with labels, which become coordinates; one is there if it was made by the same `Cell`, and seeds.
         seeds: of all of these; a summary may hold other cells of other seeds.
         command: how the summary is made again.
 
@@ -54,8 +54,14 @@ def fill(path: str | Path, cells: Iterable[tuple[dict, Cell]], *, seeds: Seeds, 
     """
     for labels, cell in cells:
         held, begun = read_summary(path) if Path(path).exists() else None, time.perf_counter()
-        if held is not None and str(tuple(cell)) in held["spec"]:
-            continue
+        if held is not None:
+            same = np.flatnonzero(held["spec"].values == str(tuple(cell)))
+            if (
+                len(same)
+                and (held["presented"].isel(cell=same).reindex(seed=as_seeds(seeds), fill_value=-1) >= 0).all()
+            ):
+                continue
+            held = held.drop_isel(cell=same)  # of fewer seeds
         made = cell.tried(as_seeds(seeds)).expand_dims(cell=1).assign_coords(check=[0])
         about = {"spec": str(tuple(cell)), "date": str(date.today()), "wall_s": round(time.perf_counter() - begun, 1)}
         made = made.assign_coords({name: ("cell", [x]) for name, x in (labels | about).items()})

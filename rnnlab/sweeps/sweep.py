@@ -15,7 +15,7 @@ from rnnlab.sweeps.executors import Job, Pool, results_by
 from rnnlab.sweeps.summaries import answers, due
 from rnnlab.training.ensembles import Device
 from rnnlab.training.progress import Progress, Watch, watching
-from rnnlab.training.records import OUTCOMES, SERIES, dataset, merged, own, totals
+from rnnlab.training.records import OUTCOMES, SERIES, begun, dataset, merged, own, totals
 from rnnlab.training.specs import Spec, named
 from rnnlab.training.store import RUN, Kept, Store
 from rnnlab.values import Count, Seconds, Seeds, as_seeds, checked
@@ -153,7 +153,8 @@ def _over(axes: Mapping[Any, Sequence], specs: Sequence[Spec], results: Sequence
         numbered = {dim: range(size) for dim, size in part.sizes.items() if dim == "parameter"}
         parts.append(part.drop_attrs(deep=False).assign_coords(numbered))
     runs = xarray.concat(parts, "seed", join="outer", **_TOGETHER).drop_vars("parameter", errors="ignore")
-    every = np.unique(np.concatenate([due(spec.updates, spec.check_every) for spec in specs]))
+    ends = ((begun(result), spec) for spec, result in zip(specs, results, strict=True))
+    every = np.unique(np.concatenate([first + due(spec.updates - first, spec.check_every) for first, spec in ends]))
     runs = runs.reindex(update=every).swap_dims(update="check").rename(seed="network")
     columns = {name: np.repeat(axis, networks) for name, axis in axes.items()} | {"seed": runs["network"].values}
     index = pandas.MultiIndex.from_arrays(list(columns.values()), names=list(columns))
@@ -211,6 +212,8 @@ def _conflict(axes: Mapping[str, Sequence[Any]], specs: Sequence[Spec], results:
     ends = {(spec.updates, spec.check_every) for spec in specs}
     if len(ends) > 1:
         return f"trainings of (updates, check_every) {sorted(ends)}"
+    if len(starts := {begun(result) for result in results}) > 1:
+        return f"trainings that start from updates {sorted(starts)}"
     seen: dict[tuple, list[int]] = {}
     for result, *cell in zip(results, *axes.values(), strict=True):
         seeds = result["seed"].values.tolist()

@@ -174,15 +174,22 @@ def networks(runs: xarray.Dataset) -> Parameters:
     return Parameters(torch.from_numpy(theta.copy()), spec.sizes)
 
 
+def begun(runs: xarray.Dataset) -> int:
+    """The update that trainings start from: 0, unless they go on from others' networks."""
+    return int(runs.attrs.get("start", "0").partition(":")[0])
+
+
 def totals(runs: xarray.Dataset) -> xarray.Dataset:
     """The same with what series come to, by member: `final_rho`, `largest_norm` and `clipped_share`.
 
     Args:
         runs: what `rnnlab.train` or `rnnlab.sweeps.run` returned.
     """
-    last = (runs["rho"].notnull().sum("check") - 1).clip(0)
-    updates = runs["update"].copy(data=np.diff(runs["update"], prepend=0))  # since the check before
-    clipped = runs["clipped"].weighted(updates).mean("check")
+    last = runs["rho"].notnull().cumsum("check").argmax("check")  # checks of others may lie between its own
+    when = runs["update"].where(runs["clipped"].notnull())
+    passed = np.maximum.accumulate(when.fillna(begun(runs)).values, axis=when.get_axis_num("check"))
+    before = when.copy(data=passed).shift(check=1, fill_value=begun(runs))
+    clipped = runs["clipped"].weighted((when - before).fillna(0)).mean("check")
     sums = runs["rho"].isel(check=last), runs["norm_max"].max("check"), clipped
     for total, (name, (text, units)) in zip(sums, TOTALS.items(), strict=True):
         runs = runs.assign({name: (total.dims, total.values, {"long_name": text, "units": units})})

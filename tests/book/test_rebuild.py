@@ -371,6 +371,12 @@ def test_a_page_is_executed_again_exactly_when_its_code_its_parameters_or_the_pa
     assert with_it != before["one"], "names that one"
     book.write("book/results/long.json", "[]")
     assert keys(book)["one"] == with_it
+    book.write("book/part/one.md", HEADER + ONE.replace('glue("sum", ', 'f"lo{1}g"; glue("sum", '))
+    by_letters = keys(book)["one"]
+    book.write("book/results/long.json", "{}")
+    assert keys(book)["one"] != by_letters, "names it by a word that is put together"
+    book.write("book/results/long.json", "[]")
+    book.write("book/part/one.md", HEADER + ONE)
     book.write("book/results/manifest.yml", "{}")
     assert keys(book)["one"] != with_it
     assert keys(book)["two"] == before["two"]

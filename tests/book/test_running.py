@@ -35,6 +35,7 @@ FILES = {
     "book/results/long.summary": "\r\n",
     "book/claims.yml": "[]\n",
     "book/page.md": "prose\n",
+    "book/2_part/beside.py": MODULE,
 }
 # The same program as MODULE, without a comment, in other words, on other lines, with the line ends of another system.
 SAME = MODULE.replace("# A module.", "").replace("  # exactly", "").replace("Of a disc", "Of a circle\n\n")

@@ -9,6 +9,7 @@ import mpmath
 import pytest
 import torch
 
+from rnnlab import BasicTanh
 from rnnlab.dynamics.enclosing import nets, one_each
 from rnnlab.dynamics.every_length import Phase, _unrolled, order, prove
 from rnnlab.network.parameters import Parameters, Sizes
@@ -89,6 +90,14 @@ def every_word(length=10):
         one, other = (rest.new_full((len(rest), 1), bit) for bit in (a, b))
         words.append(torch.cat((rest[:, :first], one, rest[:, first : second - 1], other, rest[:, second - 1 :]), 1))
     return torch.cat(words), torch.tensor([0, 2, 1, 3]).repeat_interleave(len(rest))
+
+
+def test_a_margin_that_is_no_number_is_no_proof():
+    unit = latch(0.5)
+    unit = Parameters(unit.theta.double(), unit.sizes)
+    unit.W_out.copy_(1.7e308 * unit.W_out.sign())
+    unit.b_out.fill_(1.7e308)
+    assert prove(unit, LAST)[0].outcome == "open"
 
 
 def test_a_unit_is_proved_right_below_the_critical_push_and_refuted_above_it_by_that_push_again_and_again():
@@ -242,10 +251,14 @@ def test_what_networks_and_task_do_not_share_is_refused():
         ((Phase((9,), answer=0),), "symbols below 4"),
         ((Phase((2,), answer=2),), "answers below 2"),
         ((Phase((2,), leads=((0, 3),), answer=0),), "phases below 1"),
-        ((Phase((2,)),), "phases of which one has an answer"),
+        ((Phase((2,)),), "phases of which one that can be reached has an answer"),
+        ((Phase((2,)), Phase((2,), answer=0)), "phases of which one that can be reached has an answer"),
+        ([Phase((2,), leads=((0, k + 1),)) for k in range(3_899)] + [Phase((2,), answer=0)], "at most 65,536 nodes"),
     ):
         with pytest.raises(ValueError, match=said):
             prove(latch(0.5), task)
+    with pytest.raises(ValueError, match="at most 4,000 units"):
+        prove(BasicTanh().parameters(Sizes(4, 4_001, 2), [0]), LAST)
     with pytest.raises(ValueError, match="lengths must be one or more from 10 to 2,000 that increase"):
         prove(flags(), TemporalOrder(), lengths=(20, 10))
     with pytest.raises(ValueError, match="length must be an integer, at least 10"):

@@ -29,6 +29,15 @@ def test_spikes_are_those_of_a_plain_loop_with_a_median_of_the_updates_before(wi
     assert found.any()
 
 
+def test_an_update_without_a_norm_hides_no_spike_after_it_and_is_no_control():
+    norm, loss = torch.ones(2500), torch.ones(2500)
+    norm[[1500, 2000, 2400]], norm[1400] = 100.0, torch.nan
+    assert spikes(norm).nonzero()[:, 0].tolist() == [1500, 2000, 2400]
+    found = with_controls(norm, loss, seed=0, each=900)
+    assert found[:, 0].tolist() == [1500, 2000, 2400]
+    assert 1400 not in found
+
+
 def test_a_network_of_fewer_updates_than_the_window_has_no_spikes():
     assert not spikes(torch.tensor([1.0, 1e9]), window=2).any()
     assert spikes(torch.tensor([1.0, 1.0, 1e9]), window=2).tolist() == [False, False, True]

@@ -14,6 +14,7 @@ from rnnlab import (
     Batch,
     BoxTraining,
     Code,
+    ElementwiseSignal,
     Ensemble,
     NoClip,
     Parameters,
@@ -121,7 +122,7 @@ def test_what_has_no_boxes_is_refused_in_words(other):
         Ensemble(SPEC.with_(**other), 2, device="cpu").advance(1)
 
 
-@pytest.mark.parametrize("descent", [AdamW(noise=0.5), Algorithm(omega=Code())])
+@pytest.mark.parametrize("descent", [AdamW(noise=0.5), Algorithm(omega=Code()), Algorithm(clip=ElementwiseSignal(0.1))])
 def test_a_descent_with_what_boxes_do_not_have_is_refused(descent):
-    with pytest.raises(ValueError, match="descent must be without noise and without omega"):
+    with pytest.raises(ValueError, match="descent must be without noise, omega and clipping of the signal"):
         BoxTraining(descent)

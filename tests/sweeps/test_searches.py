@@ -35,6 +35,14 @@ def test_a_table_is_filled_by_cell_and_what_is_there_is_not_made_again(tmp_path)
     assert by["G",].equals(kept.isel(cell=1))
     other = Cell(Latch(4), BackPropagation(0.5), 40)  # of the same name, but not the same
     assert list(fill(path, [({"method": "BP"}, other)], **how)) == [{"method": "BP"}]
+    more = how | {"seeds": [3, 4, 5]}
+    assert list(fill(path, cells, **more)) == [{"method": "BP"}, {"method": "G"}]
+    by = by_labels(read_summary(path), "method")
+    assert by["G",]["seed"].values.tolist() == [3, 4, 5]
+    assert (
+        by["G",].sel(seed=[3, 4]).drop_vars(("date", "wall_s")).equals(kept.isel(cell=1).drop_vars(("date", "wall_s")))
+    )
+    assert list(fill(path, cells, **how)) == []
 
 
 def test_lengths_before_the_last_go_on_from_each_other_within_one_budget():

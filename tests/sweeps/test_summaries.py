@@ -44,6 +44,9 @@ def test_of_many_checks_fifty_are_kept_as_evenly_as_can_be_the_first_and_last_am
     assert found["check"].values.tolist() == [round(i * 100 / 49) for i in range(50)]
     assert found.attrs["checks"] == "50 of 101"
     assert kept(np.arange(50.0), tmp_path).sizes["check"] == 50
+    write_summary(found, tmp_path / "again.summary", command="another")
+    again = read_summary(tmp_path / "again.summary").attrs
+    assert (again["checks"], again["command"]) == ("50 of 101", "another")
 
 
 def drawn(checks, networks=200):

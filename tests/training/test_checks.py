@@ -26,12 +26,14 @@ from rnnlab import (
     Store,
     TemporalOrder,
     bits,
+    sweeps,
     train,
 )
 from rnnlab.__main__ import main
 from rnnlab.engine import batched
 from rnnlab.training import ensembles
 from rnnlab.training.loop import OtherEngineError
+from rnnlab.training.records import totals
 from rnnlab.training.store import CHECKPOINT, RUN
 from tests.training.test_resume import Ending, Interruption, assert_same
 
@@ -224,6 +226,18 @@ def test_what_another_engine_has_begun_is_refused_and_what_it_has_finished_is_a_
     seen = []
     further(more=400, store=kept, restart=True, progress=seen.append)
     assert [one.done for one in seen] == [100, 200, 300, 400]
+
+
+def test_what_began_elsewhere_is_gathered_at_its_own_checks_and_not_with_what_began_here(tmp_path):
+    kept, spec = Store(tmp_path), SPEC.with_(check_every=30)
+    runs = further(more=100, spec=spec, store=kept)
+    found = sweeps.gather(kept)
+    assert found["update"].values.tolist() == runs["update"].values.tolist() == [130, 160, 190, 200]
+    assert found["clipped"].notnull().all()
+    assert float(found["clipped_share"].squeeze()) == float(totals(runs)["clipped_share"].squeeze())
+    train(spec.with_(stop=HoldsAt(LENGTHS, 50), updates=200), seeds=[5], device="cpu", store=kept)
+    with pytest.raises(ValueError, match=r"trainings that start from updates \[0, 100\]"):
+        sweeps.gather(kept)
 
 
 def test_the_stores_commands_know_it(tmp_path, capsys):

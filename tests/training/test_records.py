@@ -91,6 +91,16 @@ def test_totals_are_of_each_networks_own_life():
     assert found["largest_norm"].attrs["units"] == "loss per weight"
 
 
+def test_totals_pass_over_the_checks_of_others_and_begin_where_a_training_does():
+    series = {"rho": [[1, NAN, 2, NAN]], "norm_max": [[7, NAN, 6, NAN]], "clipped": [[0.5, NAN, 0.25, NAN]]}
+    runs = xarray.Dataset({name: (("seed", "check"), np.array(rows)) for name, rows in series.items()})
+    runs = runs.assign_coords(update=("check", [110, 115, 140, 150]))
+    for start, share in (("100:abc, 100:abd", (0.5 * 10 + 0.25 * 30) / 40), ("0:abc", (0.5 * 110 + 0.25 * 30) / 140)):
+        found = totals(runs.assign_attrs(start=start))
+        assert found["final_rho"].item() == 2
+        np.testing.assert_allclose(found["clipped_share"], share, rtol=1e-12)
+
+
 def test_provenances_become_one_by_adding_seconds_taking_the_last_date_and_listing_the_rest():
     one = {"engine": "a", "device": "cpu", "wall_s": 1.25, "date": "2026-02-01", "threads": 1}
     others = [{"engine": "b", "device": "cpu", "wall_s": 2.5, "date": "2026-03-01"}, one | {"date": "2026-01-01"}]
