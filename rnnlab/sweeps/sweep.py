@@ -212,8 +212,6 @@ def _conflict(axes: Mapping[str, Sequence[Any]], specs: Sequence[Spec], results:
     ends = {(spec.updates, spec.check_every) for spec in specs}
     if len(ends) > 1:
         return f"trainings of (updates, check_every) {sorted(ends)}"
-    if len(starts := {begun(result) for result in results}) > 1:
-        return f"trainings that start from updates {sorted(starts)}"
     seen: dict[tuple, list[int]] = {}
     for result, *cell in zip(results, *axes.values(), strict=True):
         seeds = result["seed"].values.tolist()
@@ -221,4 +219,5 @@ def _conflict(axes: Mapping[str, Sequence[Any]], specs: Sequence[Spec], results:
             if (others := seen.setdefault((*cell, seed), seeds)) is not seeds:
                 named = f"seed {seed} of {', '.join(map(str, cell))}"
                 return f"{named} twice, trained beside other seeds: {others} and {seeds}"
-    return ""
+    starts = {begun(result) for result in results}
+    return f"trainings that start from updates {sorted(starts)}" if len(starts) > 1 else ""
