@@ -3,10 +3,10 @@
 import re
 
 CODE = re.compile(r"(``.+?``|`.+?`)", re.DOTALL)
-# What reStructuredText would take for emphasis, a substitution, a reference, a list: 2 * x, |d|, apply_, "1.".
-MARKUP = re.compile(r"\\|\*|\||_(?!\w)|(?<=\d)\.(?!\d)")
+# What reStructuredText would take for emphasis, a substitution, a reference, a list: 2 * x, |d|, apply_, "1.", "N.".
+MARKUP = re.compile(r"\\|\*|\||_(?!\w)|(?<=\d)\.(?!\d)|(?<=\b[A-Za-z])\.(?=\s|$)")
 # A field's type with the check of its value, a function, which would be shown by its address in memory.
-CHECKED = re.compile(r"~?[\w.]+\.Annotated\[(~?[\w.]+), .*? at 0x\w+>(?:, \w+=\w+)*\)?\]")
+CHECKED = re.compile(r"~?[\w.]+\.Annotated\[((?:[^\[\],]|\[[^\[\]]*\])+), .*? at 0x\w+>(?:, \w+=\w+)*\)?\]")
 
 
 def setup(app):
