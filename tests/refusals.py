@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 import xarray
 from hypothesis import HealthCheck, Phase, given, settings
@@ -822,12 +823,12 @@ def explore(draws):
 
 
 def _watch(pid, told):
-    """How a process ends; one that says some_thing for too long is killed."""
-    size, since = 0, time.monotonic()
+    """How a process ends; one that says nothing for too long, of its own time, is killed."""
+    size, since, process = 0, (0.0, time.monotonic()), psutil.Process(pid)
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-        now = os.fstat(told.fileno()).st_size
-        size, since = (now, time.monotonic()) if now > size else (size, since)
-        if time.monotonic() - since > PATIENCE:
+        now, at = os.fstat(told.fileno()).st_size, (sum(process.cpu_times()[:2]), time.monotonic())
+        size, since = (now, at) if now > size else (size, since)
+        if at[0] - since[0] > PATIENCE or at[1] - since[1] > 20 * PATIENCE:
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.002)
     return os.waitstatus_to_exitcode(ended[1])
