@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import sys
 import types
 import typing
 
@@ -47,6 +48,10 @@ def _is_array(hint) -> bool:
 JAXTYPED, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _jaxtyped
 # Where a float is asked for, an integer will do.
 jaxtyping.install_import_hook("rnnlab", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+# Triton compiles a kernel from its source, which a check around it would hide.
+KERNELS = {"rnnlab.words", "rnnlab.engine.cuda.passes", "rnnlab.engine.cuda.kernels"}
+_finder = sys.meta_path[0]
+_finder.should_instrument = lambda name, checked=_finder.should_instrument: name not in KERNELS and checked(name)
 
 IN_CI = os.environ.get("CI") == "true"
 EXCUSES = "Skipped: needs a GPU", "Skipped: needs a processor", "Skipped: needs a corpus"  # nothing to be installed

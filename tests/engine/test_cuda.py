@@ -65,6 +65,18 @@ def test_on_a_gpu_the_kernels_do_what_the_reference_does_in_all_combinations():
     assert passed(run("-n", "auto", TRITON_INTERPRET="0")) >= 3 * 3 * 4 * 3 * 7
 
 
+@needs_triton
+def test_the_type_checks_of_the_tests_leave_kernels_as_triton_reads_them():
+    from triton.runtime import JITFunction
+
+    from rnnlab import words
+    from rnnlab.engine.cuda import kernels, passes
+
+    found = [x for module in (words, passes, kernels) for x in vars(module).values() if isinstance(x, JITFunction)]
+    assert len(found) > 10
+    assert not [kernel for kernel in found if hasattr(kernel.fn, "__wrapped__")]
+
+
 GIVEN = {"sigma": Tanh(), "loss": Softmax(), "sizes": Sizes(6, 50, 4), "device": torch.device("cuda")}
 
 
