@@ -24,7 +24,7 @@ from rnnlab.sweeps.sweep import at_any_budget, ensembles
 from rnnlab.tasks.task import length_range
 from rnnlab.training.ensembles import Device, pick_device
 from rnnlab.training.loop import OtherEngineError, train
-from rnnlab.training.records import OUTCOMES, TOTALS, totals
+from rnnlab.training.records import OUTCOMES, SERIES, TOTALS, totals
 from rnnlab.training.specs import Spec
 from rnnlab.training.store import Store
 from rnnlab.values import Count, Natural, Seconds, checked
@@ -197,7 +197,9 @@ def add(folder: Path, result: Result, networks: xarray.Dataset) -> None:
             when = np.unique(np.concatenate([due(spec.updates, spec.check_every) for spec in result.specs.values.flat]))
             shown = when[np.unique(np.linspace(0, len(when) - 1, result.checks).round().astype(int))]
             fresh = fresh.swap_dims(check="update").reindex(update=shown).swap_dims(update="check")
-            fresh = fresh if result.theta else fresh.drop_vars("theta", errors="ignore")
+            common = {*SERIES, *OUTCOMES, *TOTALS, *ORIGIN}
+            others = [name for name, x in fresh.items() if name not in common and x.isnull().all()]
+            fresh = fresh.drop_vars(others if result.theta else {*others, "theta"}, errors="ignore")
             both = joined([old, fresh] if path.exists() else [fresh])
             write_summary(both, path, command=f"rnnlab results run --only {result.name}", theta=result.theta)
 

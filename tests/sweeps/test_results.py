@@ -37,6 +37,17 @@ def done(folder: Path, **how) -> list:
     return [(job.labels, job.seeds, made) for job, made in making.run(folder, store=store, device="cpu", **how)]
 
 
+def test_a_summary_has_no_columns_of_other_results_networks(tmp_path):
+    rated = ONE | {"base": BASE | {"rate": {"type": "Halving", "series": "error"}}, "axes": {"length": [11]}}
+    done(written(tmp_path, plain=ONE, rated=rated))
+    before, every = read_summary(tmp_path / "plain.summary"), results.table(tmp_path.glob("*.summary"))
+    assert "learning_rate" in every
+    assert "learning_rate" in read_summary(tmp_path / "rated.summary")
+    (tmp_path / "plain.summary").unlink()
+    making.add(tmp_path, results.manifest(tmp_path)["plain"], every)
+    assert set(read_summary(tmp_path / "plain.summary").variables) == set(before.variables)
+
+
 def test_a_manifest_is_sweeps_by_name_the_most_urgent_first(tmp_path):
     second = ONE | {
         "base": BASE | {"init": "smart tanh", "task": {"type": "Addition", "length": [10, 21]}},
