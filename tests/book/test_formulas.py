@@ -5,6 +5,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "_ext"))
 from rnnbook import formulas
@@ -24,6 +26,8 @@ WRITTEN = {
     r"\mathrm{d}": '<mrow><mi mathvariant="normal">d</mi></mrow>',
     r"\ln x": '<mi>ln</mi><mo rspace="0.167em">\u2061</mo><mi>x</mi>',
     r"\tanh(x)": '<mi>tanh</mi><mo>\u2061</mo><mo stretchy="false">(</mo><mi>x</mi><mo stretchy="false">)</mo>',
+    r"2\ln x": '<mn>2</mn><mspace width="0.167em"></mspace><mi>ln</mi><mo rspace="0.167em">\u2061</mo><mi>x</mi>',
+    r"-\ln x": '<mo>−</mo><mi>ln</mi><mo rspace="0.167em">\u2061</mo><mi>x</mi>',
     r"= -1": '<mo>=</mo><mo form="prefix">−</mo><mn>1</mn>',
     r"W_{rec,i}": "<msub><mi>W</mi><mrow><mrow><mi>rec</mi></mrow><mo>,</mo><mi>i</mi></mrow></msub>",
     r"\text{if } a": "<mtext>if\u00a0</mtext><mi>a</mi>",
@@ -34,6 +38,27 @@ WRITTEN = {
 @pytest.mark.parametrize("latex", WRITTEN)
 def test_a_formula_is_what_browsers_know(latex):
     assert inside(latex) == WRITTEN[latex]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("so ($x$), and $y$ too", ["so ", "($x$),", " and ", "$y$", " too"]),
+        ("$x$", ["$x$"]),
+        ("($x$", ["", "($x$"]),
+        ("$x$ ([$y$]; $z$.", ["$x$", " ", "([$y$];", " ", "$z$.", ""]),
+    ],
+)
+def test_brackets_and_punctuation_stay_on_the_line_of_the_formula_that_they_touch(text, shown):
+    document, paragraph = new_document("page"), nodes.paragraph()
+    for at, part in enumerate(text.split("$")):
+        paragraph += [nodes.math(part, part)] if at % 2 else [nodes.Text(part)] * bool(part)
+    document += paragraph
+    formulas.Together(document).run()
+    for formula in document.findall(nodes.math):
+        formula.children = [nodes.Text(f"${formula.astext()}$")]
+    assert [part.astext() for part in paragraph] == shown
+    assert all("together" in part["classes"] for part in paragraph if isinstance(part, nodes.inline))
 
 
 def test_lines_that_are_aligned_say_so_to_the_style_sheet():

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 import quickjs
 from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
@@ -27,6 +28,7 @@ PARTS = ("startup.js", "core.js", "adaptors/liteDOM.js", "input/tex-full.js")
 PACKAGES = ["base", "ams", "boldsymbol", "newcommand"]
 BEFORE = f"var self = globalThis, MathJax = {{startup: {{typeset: false}}, tex: {{packages: {json.dumps(PACKAGES)}}}}};"
 WORDS = re.compile(r"_\{(rec|in|out)\b")  # indices that are words, not products of letters
+OPENING, CLOSING = re.compile(r"[(\[]*$"), re.compile(r"[)\].,;:!?%'\u2019\u201d]*")
 START = """
 MathJax.loader.preLoad("loader", "startup", "core", "adaptors/liteDOM", "input/tex-full");
 MathJax.config.startup.ready();
@@ -34,8 +36,29 @@ MathJax.config.startup.ready();
 
 
 def setup(app):
+    app.add_post_transform(Together)
     app.add_html_math_renderer("mathml", (inline, None), (display, None))
     app.config.html_math_renderer = "mathml"
+
+
+class Together(SphinxPostTransform):
+    """Brackets and punctuation stay on the line of the formula that they touch; a browser would break there."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self):
+        for formula in list(self.document.findall(nodes.math)):
+            parent, at = formula.parent, formula.parent.index(formula)
+            before, after = parent[at - 1] if at else "", parent[at + 1] if at + 1 < len(parent) else ""
+            opening = OPENING.search(before)[0] if isinstance(before, nodes.Text) else ""
+            closing = CLOSING.match(after)[0] if isinstance(after, nodes.Text) else ""
+            if opening:
+                parent[at - 1] = nodes.Text(before.removesuffix(opening))
+            if closing:
+                parent[at + 1] = nodes.Text(after.removeprefix(closing))
+            if opening or closing:
+                parent[at] = nodes.inline("", opening, formula, nodes.Text(closing), classes=["together"])
 
 
 @cache
@@ -66,12 +89,20 @@ def mathml(latex: str, block: bool) -> str:
         if element.tag == "merror":
             raise ValueError(element.get("data-mjx-error"))
         simplify(element)
+        for at in reversed(range(1, len(element) - 1)):
+            if element[at + 1].text == "\u2061" and ends(element[at - 1]):
+                element.insert(at, ElementTree.Element("mspace", width="0.167em"))
         for before, after in pairwise(element):
             if before.text == "\u2061" and after.tag != "mo":  # a function of what has no bracket
                 before.set("rspace", "0.167em")
             elif before.tag == after.tag == "mo" and after.text in ("−", "+", "±") and before.text not in (")", "]"):
                 after.set("form", "prefix")  # a sign; a browser takes what does not come first for a sum's
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def ends(element: ElementTree.Element) -> bool:
+    """Whether this is something, or the end of it, and no operator that has its own space."""
+    return element.text in (")", "]") or element.tag not in ("mo", "munder", "munderover", "mspace")
 
 
 def simplify(element: ElementTree.Element) -> None:
