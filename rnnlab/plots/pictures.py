@@ -39,12 +39,15 @@ ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 def bundle(figure: Figure, *_: Any) -> tuple[dict[str, str], dict[str, Any]]:
     """Return a figure as a notebook keeps it: wide, and in the output's metadata narrow, and its data.
 
+    The metadata also say whether panels that stand in one row are `below` each other when it is narrow.
+
     Args:
         figure: one that has `narrow`, a number, is given so many columns of panels when it is narrow, else one.
     """
     said = {"image/svg+xml": svg(figure, bbox_inches="tight")}
-    narrow = stacked(figure)
-    return said, {"figure": {"narrow": svg(narrow), "data": table(narrow)}}
+    narrow, beside = stacked(figure), next(iter(_panels(figure).values())).get_gridspec()
+    below = beside.nrows == 1 < beside.ncols and getattr(figure, "narrow", 1) == 1
+    return said, {"figure": {"narrow": svg(narrow), "data": table(narrow), "below": below}}
 
 
 def stacked(figure: Figure) -> Figure:

@@ -162,6 +162,17 @@ def test_a_page_asks_for_two_columns_of_small_panels(figure):
     assert (panels[0].get_ylabel(), panels[1].get_ylabel()) == ("above", "")
 
 
+def test_only_panels_of_one_row_are_said_to_be_below_each_other(figure):
+    def below(**how):
+        drawn, _ = plt.subplots(**how)
+        drawn.narrow = how["ncols"] - 1
+        return pictures.bundle(drawn)[1]["figure"]["below"]
+
+    assert not pictures.bundle(figure)[1]["figure"]["below"], "two rows"
+    assert [below(ncols=2), below(ncols=3), below(nrows=2, ncols=2)] == [True, False, False]
+    assert not pictures.bundle(plt.subplots()[0])[1]["figure"]["below"], "one panel"
+
+
 def test_what_is_written_on_a_phone_is_at_least_11_px_high(figure):
     svg = pictures.bundle(figure)[1]["figure"]["narrow"]
     width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])

@@ -1,7 +1,7 @@
 """Figures as `rnnlab.plots` has notebooks keep them: one drawing for desks, one for phones, each for light and dark.
 
 Below stand links to the drawing, and to its data.
-What a caption calls black is white on a dark page, and is called so there.
+What a caption calls black is white on a dark page, and is called so there; what it calls left is above on a phone.
 """
 
 import re
@@ -10,32 +10,54 @@ from pathlib import Path, PurePosixPath
 
 from docutils import nodes
 from myst_nb.core.render import NbElementRenderer
+from sphinx.addnodes import pending_xref
 
 NARROW = "screen and (max-width: 640px)"
 DARK = {"black": "white", "Black": "White", "white": "black", "White": "Black"}
+BELOW = {"left": "above", "Left": "Above", "right": "below", "Right": "Below"}
+INKS = re.compile(rf"\b({'|'.join(DARK)})\b")
+SIDES = re.compile(r"\b(Left\b|Right\b|(?:left|right)(?=\)|:| where))")
+SIDE = re.compile(r"(?<=^, )(left|right)(?=\))|(?<=^ \()(left|right)(?=\))")  # of a figure that was just named
 
 
 def setup(app):
     app.add_node(picture, html=(write, None))
     NbElementRenderer.render_image = render_image
-    app.connect("doctree-read", call_inks)
+    app.connect("doctree-read", call_otherwise)
 
 
-def call_inks(app, doctree):
-    """Have captions call black and white by what they are on a light page, and on a dark one."""
+def call_otherwise(app, doctree):
+    """Have captions call black and white by what they are on a light page, and on a dark one, and sides likewise.
+
+    What stands on the left or right of a desk's drawing may stand above or below on a phone.
+    """
+    below = set()
     for caption in doctree.findall(nodes.caption):
         for text in list(caption.findall(nodes.Text)):
-            words = re.split(rf"\b({'|'.join(DARK)})\b", text)
-            if len(words) > 1 and not isinstance(text.parent, nodes.literal):
-                text.parent.replace(text, [part for word in words for part in inks(word)])
+            both_names(text, INKS, DARK, ("in-light", "in-dark"))
+        if any(image.get("below") for image in caption.parent.findall(picture)):
+            below |= {*caption.parent["names"], *caption.parent["ids"]}
+            for text in list(caption.findall(nodes.Text)):
+                both_names(text, SIDES, BELOW, ("in-wide", "in-narrow"))
+    for named in list(doctree.findall(pending_xref)):
+        after = named.next_node(descend=False, siblings=True)
+        if named["reftarget"] in below and isinstance(after, nodes.Text):
+            both_names(after, SIDE, BELOW, ("in-wide", "in-narrow"))
 
 
-def inks(word: str) -> list[nodes.Node]:
-    """Return a text, or, of what is called otherwise on a dark page, both names."""
-    if word not in DARK:
-        return [nodes.Text(word)]
-    both = (("in-light", word), ("in-dark", DARK[word]))
-    return [nodes.inline("", name, classes=[mode]) for mode, name in both]
+def both_names(text: nodes.Text, words: re.Pattern, others: dict[str, str], modes: tuple[str, str]) -> None:
+    """Put both names in the place of each word that is called otherwise in the other mode."""
+    if isinstance(text.parent, nodes.literal) or not words.search(text):
+        return
+    parts, end = [], 0
+    for word in words.finditer(text):
+        names = zip(modes, (word[0], others[word[0]]), strict=True)
+        parts += [
+            nodes.Text(text[end : word.start()]),
+            *(nodes.inline("", name, classes=[mode]) for mode, name in names),
+        ]
+        end = word.end()
+    text.parent.replace(text, [*parts, nodes.Text(text[end:])])
 
 
 class picture(nodes.image):
@@ -48,7 +70,7 @@ def render_image(self, data, plain=NbElementRenderer.render_image):
     if (figure := data.output_metadata.get("figure")) is None:
         return [wide]
     narrow = plain(self, replace(data, content=figure["narrow"]))
-    return [picture("", *narrow, **wide.attributes, data=figure["data"])]
+    return [picture("", *narrow, **wide.attributes, data=figure["data"], below=figure["below"])]
 
 
 def write(self, node):

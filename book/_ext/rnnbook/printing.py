@@ -24,7 +24,7 @@ REFERENCE = re.compile(r"6_lab/api/")  # which is looked up, not read
 # What is for screens: buttons, boxes to tick, folded code, how a page was made, what interactive figures read.
 LEFT_OUT = (
     ".headerlink, .figure-files, .ledger-json, .prev-next-area, details.provenance, details.hide, input, script, "
-    "source, .in-dark"
+    "source, .in-dark, .in-narrow"
 )
 STYLE = """
 @page { size: A4; margin: 20mm 18mm; @bottom-center { content: counter(page); font: 9pt sans-serif; } }
