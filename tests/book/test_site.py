@@ -256,15 +256,17 @@ See {numref}`fig-drawn`.
 ```{glue:figure} drawn
 :name: fig-drawn
 :alt: A "dot".
-A dot.
+A dot. Left: it.
 ```
+
+See {numref}`fig-drawn` (left).
 
 ```{code-cell} python3
 from myst_nb import glue
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" id="dark" viewBox="0 0 9 9"><text>%s</text></svg>'
 class Drawn:
     def _repr_mimebundle_(self, **_):
-        return {"image/svg+xml": SVG % "wide"}, {"figure": {"narrow": SVG % "narrow", "data": "x,y\\n1,2\\n"}}
+        return {"image/svg+xml": SVG % "wide"}, {"figure": {"narrow": SVG % "narrow", "data": "x,y\\n1,2\\n", "below": True}}
 glue("drawn", Drawn(), display=False)
 ```
 """
@@ -290,6 +292,9 @@ def test_a_figure_has_a_drawing_for_desks_and_one_for_phones_inks_for_both_modes
     assert (book.site / links[1][0]).read_text(encoding="utf8") == "x,y\n1,2\n"
     assert "Fig. 1" in figure
     assert "Fig. 1" in book.page("one").replace(figure, "")
+    both = '<span class="in-wide">{}</span><span class="in-narrow">{}</span>'
+    assert both.format("Left", "Above") in figure
+    assert both.format("left", "above") in book.page("one").replace(figure, "")
 
 
 KNOWN = "# Known\n\n**Claim.** With $\\rho < 1$ errors *fade*. More follows.\n\n```{code-cell} python3\n1 + 1\n```\n"
