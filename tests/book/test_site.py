@@ -266,7 +266,8 @@ from myst_nb import glue
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" id="dark" viewBox="0 0 9 9"><text>%s</text></svg>'
 class Drawn:
     def _repr_mimebundle_(self, **_):
-        return {"image/svg+xml": SVG % "wide"}, {"figure": {"narrow": SVG % "narrow", "data": "x,y\\n1,2\\n", "below": True}}
+        figure = {"narrow": SVG % "narrow", "data": "x,y\\n1,2\\n", "below": True}
+        return {"image/svg+xml": SVG % "wide"}, {"figure": figure}
 glue("drawn", Drawn(), display=False)
 ```
 """
