@@ -28,7 +28,7 @@ PARTS = ("startup.js", "core.js", "adaptors/liteDOM.js", "input/tex-full.js")
 PACKAGES = ["base", "ams", "boldsymbol", "newcommand"]
 BEFORE = f"var self = globalThis, MathJax = {{startup: {{typeset: false}}, tex: {{packages: {json.dumps(PACKAGES)}}}}};"
 WORDS = re.compile(r"_\{(rec|in|out)\b")  # indices that are words, not products of letters
-OPENING, CLOSING = re.compile(r"[(\[]*$"), re.compile(r"[)\].,;:!?%'\u2019\u201d]*")
+OPENING, CLOSING = re.compile(r"[(\[]+$"), re.compile(r"^[)\].,;:!?%'\u2019\u201d]+")
 START = """
 MathJax.loader.preLoad("loader", "startup", "core", "adaptors/liteDOM", "input/tex-full");
 MathJax.config.startup.ready();
@@ -47,18 +47,24 @@ class Together(SphinxPostTransform):
     default_priority = 900
     formats = ("html",)
 
-    def run(self):
+    def run(self, **_):
         for formula in list(self.document.findall(nodes.math)):
             parent, at = formula.parent, formula.parent.index(formula)
             before, after = parent[at - 1] if at else "", parent[at + 1] if at + 1 < len(parent) else ""
-            opening = OPENING.search(before)[0] if isinstance(before, nodes.Text) else ""
-            closing = CLOSING.match(after)[0] if isinstance(after, nodes.Text) else ""
+            opening = touching(OPENING, before)
+            closing = touching(CLOSING, after)
             if opening:
                 parent[at - 1] = nodes.Text(before.removesuffix(opening))
             if closing:
                 parent[at + 1] = nodes.Text(after.removeprefix(closing))
             if opening or closing:
                 parent[at] = nodes.inline("", opening, formula, nodes.Text(closing), classes=["together"])
+
+
+def touching(signs: re.Pattern, beside: nodes.Node | str) -> str:
+    """Return the signs of a text beside a formula that touch it."""
+    found = signs.search(beside) if isinstance(beside, nodes.Text) else None
+    return found[0] if found else ""
 
 
 @cache
