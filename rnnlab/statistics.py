@@ -162,11 +162,13 @@ def regression(y: xarray.DataArray, causes: xarray.Dataset, *, draws: int = 2_00
         `slope`, `low` and `high` over `cause` (units of `y` per unit of the cause).
     """
     table = np.stack([np.ones(y.size), *(causes[name].values for name in causes)], axis=1)
-    seeds = np.unique(y["seed"])
-    slopes, rng = [], np.random.default_rng(0)
-    for drawn in [seeds, *rng.choice(seeds, (draws, len(seeds)))]:
-        rows = np.concatenate([np.flatnonzero(y["seed"].values == seed) for seed in drawn])
-        slopes.append(np.linalg.lstsq(table[rows], y.values[rows])[0][1:])
+    seeds, which = np.unique(y["seed"], return_inverse=True)
+    of_seed = np.eye(len(seeds))[which]
+    products, sums = (np.einsum("ns,ni,nj->sij", of_seed, table, x) for x in (table, y.values[:, None]))
+    drawn = np.random.default_rng(0).integers(0, len(seeds), (draws, len(seeds)))
+    often = np.vstack([np.ones(len(seeds)), (drawn[..., None] == np.arange(len(seeds))).sum(axis=1)])  # draws, seeds
+    normal, right = (np.einsum("ds,sij->dij", often, x) for x in (products, sums))
+    slopes = (np.linalg.pinv(normal, rcond=1e-12, hermitian=True) @ right)[:, 1:, 0]
     low, high = np.quantile(slopes[1:], (0.025, 0.975), axis=0)
     ends = {"slope": ("cause", slopes[0]), "low": ("cause", low), "high": ("cause", high)}
     return xarray.Dataset(ends, {"cause": list(causes)})
