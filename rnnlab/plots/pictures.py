@@ -45,9 +45,14 @@ def bundle(figure: Figure, *_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         figure: one that has `narrow`, a number, is given so many columns of panels when it is narrow, else one.
     """
     said = {"image/svg+xml": svg(figure, bbox_inches="tight")}
-    narrow, beside = stacked(figure), next(iter(_panels(figure).values())).get_gridspec()
-    below = beside.nrows == 1 < beside.ncols and getattr(figure, "narrow", 1) == 1
-    return said, {"figure": {"narrow": svg(narrow), "data": table(narrow), "below": below}}
+    narrow = stacked(figure)
+    return said, {"figure": {"narrow": svg(narrow), "data": table(narrow), "below": comes_below(figure)}}
+
+
+def comes_below(figure: Figure) -> bool:
+    """Whether panels that stand beside each other, in one row, stand below each other when it is narrow."""
+    grid = next(iter(_panels(figure).values())).get_gridspec()
+    return grid.nrows == 1 < grid.ncols and getattr(figure, "narrow", 1) == 1
 
 
 def stacked(figure: Figure) -> Figure:

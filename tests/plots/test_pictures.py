@@ -162,15 +162,16 @@ def test_a_page_asks_for_two_columns_of_small_panels(figure):
     assert (panels[0].get_ylabel(), panels[1].get_ylabel()) == ("above", "")
 
 
-def test_only_panels_of_one_row_are_said_to_be_below_each_other(figure):
-    def below(**how):
-        drawn, _ = plt.subplots(**how)
-        drawn.narrow = how["ncols"] - 1
-        return pictures.bundle(drawn)[1]["figure"]["below"]
-
-    assert not pictures.bundle(figure)[1]["figure"]["below"], "two rows"
-    assert [below(ncols=2), below(ncols=3), below(nrows=2, ncols=2)] == [True, False, False]
-    assert not pictures.bundle(plt.subplots()[0])[1]["figure"]["below"], "one panel"
+@pytest.mark.parametrize(
+    ("rows", "columns", "narrow", "below"),
+    [(1, 2, 1, True), (1, 3, 1, True), (1, 2, 2, False), (2, 2, 1, False), (1, 1, 1, False)],
+)
+def test_panels_of_one_row_alone_are_said_to_come_below_each_other(rows, columns, narrow, below):
+    figure = plt.figure()
+    figure.subplots(rows, columns)
+    figure.narrow = narrow
+    assert pictures.comes_below(figure) is below
+    plt.close(figure)
 
 
 def test_what_is_written_on_a_phone_is_at_least_11_px_high(figure):

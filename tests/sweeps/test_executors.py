@@ -243,8 +243,9 @@ def test_processes_start_after_torch_has_run_and_ctrl_c_at_a_terminal_ends_them_
             here, by_workers = lines(process, 2, within=60)
             assert by_workers.split() == [here, here]
             lines(process, FINISHED, within=60)
-            kept, began = identities(Store(tmp_path)), time.monotonic()
-            time.sleep(0.3)  # the others train
+            kept = identities(Store(tmp_path))
+            time.sleep(1)  # the others train
+            began = time.monotonic()
             os.killpg(process.pid, signal.SIGINT)
             _, errors = process.communicate(timeout=30)
             assert time.monotonic() - began < 5
@@ -267,7 +268,7 @@ def test_an_interrupt_of_this_process_alone_ends_a_sweep_in_five_seconds(way, tm
     def progress(now):
         finished.append(now)
         if len(finished) == FINISHED:
-            threading.Timer(0.3, interrupt).start()
+            threading.Timer(1, interrupt).start()
 
     with ExitStack() as stack:
         executor = None if way == "here" else a_pool
