@@ -260,7 +260,7 @@ def main() -> None:
     if arguments.offline:
         from tests.benchmarks import offline
 
-        arguments.offline.write_text(json.dumps(offline.everything(), indent=1) + "\n")
+        arguments.offline.write_text(json.dumps(offline.everything(), separators=(",", ":")) + "\n")
         return
     if arguments.dry:
         os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
