@@ -266,7 +266,9 @@ def test_the_prose_shows_a_number_as_a_person_writes_it(glued, shown, numbers):
 def test_the_numbers_of_this_page_and_of_others_are_shown_alike(numbers, monkeypatch):
     for place in (numbers.roles, numbers.crossref):
         monkeypatch.setattr(place, "format_plain_text", None)
-    numbers.setup(None)
+    added = []
+    numbers.setup(SimpleNamespace(add_post_transform=added.append))
+    assert added == [numbers.Percent]
     assert numbers.roles.format_plain_text is numbers.crossref.format_plain_text is numbers.text_of
 
 
