@@ -19,6 +19,7 @@ from rnnlab.values import checked
 
 LIMIT = 200_000  # bytes of a summary
 SOLID = "arrays in one"
+HEADER = "header"  # dimensions and attributes, beside the arrays, as they repeat what is in those
 
 
 @checked
@@ -65,8 +66,9 @@ def write_table(table: xarray.Dataset, path: str | Path) -> None:
 
 def _fits(table: xarray.Dataset, path: str | Path) -> bool:
     """Whether the file is small enough; if so, it is written."""
-    arrays = {str(name): _plain(variable) for name, variable in table.variables.items()}
-    data = encode(File(SUMMARY, table.to_dict(data=False), arrays), save=_packed)
+    header = np.frombuffer(json.dumps(table.to_dict(data=False)).encode(), dtype=np.uint8)
+    arrays = {HEADER: header} | {str(name): _plain(variable) for name, variable in table.variables.items()}
+    data = encode(File(SUMMARY, {}, arrays), save=_packed)
     if fits := len(data) <= LIMIT:
         with written(expanded(path).absolute()) as stream:
             stream.write(data)
@@ -104,16 +106,30 @@ def read_summary(path: str | Path) -> xarray.Dataset:
     if file.name != SUMMARY:
         raise DamagedError(f"{path} is no summary, but {file.name}")
     arrays = _unpacked(file.arrays)
-    for name, variable in (file.header["coords"] | file.header["data_vars"]).items():
-        variable["data"] = arrays[name]
-    return xarray.Dataset.from_dict(file.header)
+    header = json.loads(arrays[HEADER].tobytes()) if HEADER in arrays else file.header  # an earlier version's
+    for name, variable in (header["coords"] | header["data_vars"]).items():
+        apart = variable["dtype"] == "float32" and arrays[name].dtype == np.uint8
+        variable["data"] = _together(arrays[name]) if apart else arrays[name]
+    return xarray.Dataset.from_dict(header)
 
 
 def _plain(variable: xarray.Variable) -> np.ndarray:
-    """The values; words where there are some, and numbers of every check rounded."""
+    """The values; words where there are some, numbers of every check rounded, and other float32 byte by byte."""
     if variable.dtype.kind in "OUS":
         return np.where(variable.isnull(), "", variable.values).astype(str)
-    return _rounded(variable.values) if variable.dtype.kind == "f" and "check" in variable.dims else variable.values
+    if variable.dtype.kind == "f" and "check" in variable.dims:
+        return _rounded(variable.values)
+    return _apart(variable.values) if variable.dtype == np.float32 else variable.values
+
+
+def _apart(values: np.ndarray) -> np.ndarray:
+    """All first bytes of float32, then all second ones, and so on: like stands beside like, and takes less room."""
+    return np.moveaxis(np.array(values, dtype="<f4", order="C")[..., None].view(np.uint8), -1, 0)
+
+
+def _together(data: np.ndarray) -> np.ndarray:
+    """What `_apart` was given."""
+    return np.ascontiguousarray(np.moveaxis(data, 0, -1)).view("<f4")[..., 0]
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ import io
 import numpy as np
 import pytest
 import xarray
+from hypothesis import given
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from rnnlab.sweeps import summaries
 from rnnlab.sweeps.summaries import due, read_summary, write_summary, write_table
@@ -86,12 +88,25 @@ def test_what_no_thinning_makes_small_enough_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_summary_whose_arrays_lie_one_by_one_as_they_used_to_is_read_as_ever(tmp_path):
-    table = xarray.Dataset({"x": ("row", [0.5, np.nan]), "what": ("row", ["a", "b"])}, attrs={"command": "make it"})
+@pytest.mark.parametrize("save", [np.savez, summaries._packed])
+def test_a_summary_of_an_earlier_version_is_read_as_ever(save, tmp_path):
+    table = xarray.Dataset(
+        {"x": ("row", [0.5, np.nan]), "y": ("row", np.float32([0.1, 2])), "what": ("row", ["a", "b"])}
+    )
+    table = table.assign_attrs(command="make it")
     write_table(table, tmp_path / "now.summary")
     now = decode((tmp_path / "now.summary").read_bytes())
-    assert list(now.arrays) == [summaries.SOLID]
-    arrays = {name: table[name].values for name in ("x", "what")}
-    (tmp_path / "before.summary").write_bytes(encode(File(now.name, now.header, arrays)))
+    assert (list(now.arrays), now.header) == ([summaries.SOLID], {})
+    values = {name: table[name].values for name in ("x", "y", "what")}
+    before = encode(File(now.name, table.to_dict(data=False), values), save=save)
+    (tmp_path / "before.summary").write_bytes(before)
     assert read_summary(tmp_path / "before.summary").identical(table)
     assert read_summary(tmp_path / "now.summary").identical(table)
+
+
+@given(arrays("float32", array_shapes(min_dims=0, max_dims=3, min_side=0)))
+def test_float32_lie_byte_by_byte_and_come_back_to_the_bit(values):
+    apart = summaries._apart(values)
+    assert (apart.dtype, apart.shape) == (np.uint8, (4, *values.shape))
+    back = summaries._together(apart)
+    assert (back.dtype, back.shape, back.tobytes()) == (values.dtype, values.shape, values.tobytes())
