@@ -66,6 +66,8 @@ def write_table(table: xarray.Dataset, path: str | Path) -> None:
 
 def _fits(table: xarray.Dataset, path: str | Path) -> bool:
     """Whether the file is small enough; if so, it is written."""
+    if HEADER in table.variables:
+        raise ValueError(f"no variable of a summary may be called {HEADER!r}, which is what its file calls its own")
     header = np.frombuffer(json.dumps(table.to_dict(data=False)).encode(), dtype=np.uint8)
     arrays = {HEADER: header} | {str(name): _plain(variable) for name, variable in table.variables.items()}
     data = encode(File(SUMMARY, {}, arrays), save=_packed)
@@ -106,7 +108,7 @@ def read_summary(path: str | Path) -> xarray.Dataset:
     if file.name != SUMMARY:
         raise DamagedError(f"{path} is no summary, but {file.name}")
     arrays = _unpacked(file.arrays)
-    header = json.loads(arrays[HEADER].tobytes()) if HEADER in arrays else file.header  # an earlier version's
+    header = file.header or json.loads(arrays[HEADER].tobytes())  # an earlier version has it outside
     for name, variable in (header["coords"] | header["data_vars"]).items():
         apart = variable["dtype"] == "float32" and arrays[name].dtype == np.uint8
         variable["data"] = _together(arrays[name]) if apart else arrays[name]

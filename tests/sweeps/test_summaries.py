@@ -104,6 +104,11 @@ def test_a_summary_of_an_earlier_version_is_read_as_ever(save, tmp_path):
     assert read_summary(tmp_path / "now.summary").identical(table)
 
 
+def test_a_variable_that_would_take_the_place_of_the_header_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no variable of a summary may be called 'header'"):
+        write_table(xarray.Dataset({"header": ("row", [1.0])}), tmp_path / "some.summary")
+
+
 @given(arrays("float32", array_shapes(min_dims=0, max_dims=3, min_side=0)))
 def test_float32_lie_byte_by_byte_and_come_back_to_the_bit(values):
     apart = summaries._apart(values)
