@@ -58,7 +58,7 @@ def checker():
     return module
 
 
-def told(network, disturbance=0.001, **task):
+def told(network, disturbance=5e-5, **task):
     """A network and its task, as the checker is told of them."""
     names = ("W", "W_in", "b", "W_out", "b_out")
     views = (network.W_rec, network.W_in, network.b, network.W_out, network.b_out)
