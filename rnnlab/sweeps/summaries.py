@@ -19,6 +19,7 @@ from rnnlab.values import checked
 
 LIMIT = 200_000  # bytes of a summary
 SOLID = "arrays in one"
+RUN = "run"
 HEADER = "header"  # dimensions and attributes, beside the arrays, as they repeat what is in those
 
 
@@ -70,6 +71,8 @@ def _fits(table: xarray.Dataset, path: str | Path) -> bool:
         raise ValueError(f"no variable of a summary may be called {HEADER!r}, which is what its file calls its own")
     header = np.frombuffer(json.dumps(table.to_dict(data=False)).encode(), dtype=np.uint8)
     arrays = {HEADER: header} | {str(name): _plain(variable) for name, variable in table.variables.items()}
+    if RUN in arrays and (ids := _ids(table)) is not None and np.array_equal(ids, arrays[RUN]):
+        del arrays[RUN]  # said by others
     data = encode(File(SUMMARY, {}, arrays), save=_packed)
     if fits := len(data) <= LIMIT:
         with written(expanded(path).absolute()) as stream:
@@ -110,9 +113,25 @@ def read_summary(path: str | Path) -> xarray.Dataset:
     arrays = _unpacked(file.arrays)
     header = file.header or json.loads(arrays[HEADER].tobytes())  # an earlier version has it outside
     for name, variable in (header["coords"] | header["data_vars"]).items():
-        apart = variable["dtype"] == "float32" and arrays[name].dtype == np.uint8
-        variable["data"] = _together(arrays[name]) if apart else arrays[name]
-    return xarray.Dataset.from_dict(header)
+        if name in arrays:
+            apart = variable["dtype"] == "float32" and arrays[name].dtype == np.uint8
+            variable["data"] = _together(arrays[name]) if apart else arrays[name]
+        else:
+            variable["data"] = np.empty(variable["shape"], dtype="U16")
+    table = xarray.Dataset.from_dict(header)
+    if RUN in table and RUN not in arrays:
+        table[RUN].values = _ids(table)
+    return table
+
+
+def _ids(table: xarray.Dataset) -> np.ndarray | None:
+    """Names of the runs as specifications and seeds give them, "" where there are none; None where they do not."""
+    if not {"spec", "seed"} <= set(table.variables):
+        return None
+    spec = table["spec"].where(table["spec"].notnull(), "").astype(str)
+    of = np.vectorize(lambda spec, seed: run_id(spec, int(seed)) if spec else "", otypes=[str])
+    ids, dims = xarray.apply_ufunc(of, spec, table["seed"]), table[RUN].dims
+    return ids.transpose(*dims).values if set(ids.dims) == set(dims) else None
 
 
 def _plain(variable: xarray.Variable) -> np.ndarray:

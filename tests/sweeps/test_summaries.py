@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from rnnlab.sweeps import summaries
 from rnnlab.sweeps.summaries import due, read_summary, write_summary, write_table
+from rnnlab.training.specs import run_id
 from rnnlab.training.store import File, decode, encode
 
 
@@ -102,6 +103,21 @@ def test_a_summary_of_an_earlier_version_is_read_as_ever(save, tmp_path):
     (tmp_path / "before.summary").write_bytes(before)
     assert read_summary(tmp_path / "before.summary").identical(table)
     assert read_summary(tmp_path / "now.summary").identical(table)
+
+
+def test_names_of_runs_that_specifications_and_seeds_give_take_no_room_and_others_are_kept(tmp_path):
+    specs, seeds = ["one", "another", ""], [3, 2**63 - 1]
+    ids = np.array([[run_id(spec, seed) if spec else "" for seed in seeds] for spec in specs])
+    runs = drawn(2, 2).assign_coords(seed=seeds).assign(spec=("length", specs), run=(("length", "seed"), ids))
+    write_table(runs, tmp_path / "some.summary")
+    held = decode((tmp_path / "some.summary").read_bytes(), name="some").arrays
+    assert "run" not in summaries._unpacked(held)
+    assert read_summary(tmp_path / "some.summary")["run"].identical(runs["run"])
+    ids[0, 1] = "0" * 16
+    write_table(runs.assign(run=(("length", "seed"), ids)), tmp_path / "some.summary")
+    assert (read_summary(tmp_path / "some.summary")["run"].values == ids).all()
+    write_table(runs.drop_vars("spec"), tmp_path / "some.summary")
+    assert (read_summary(tmp_path / "some.summary")["run"].values == runs["run"].values).all()
 
 
 def test_a_variable_that_would_take_the_place_of_the_header_is_refused(tmp_path):
