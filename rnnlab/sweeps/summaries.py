@@ -19,7 +19,7 @@ from rnnlab.values import checked
 
 LIMIT = 200_000  # bytes of a summary
 SOLID = "arrays in one"
-RUN = "run"
+RUN = "run"  # left out where specifications and seeds say it
 HEADER = "header"  # dimensions and attributes, beside the arrays, as they repeat what is in those
 
 
@@ -72,7 +72,7 @@ def _fits(table: xarray.Dataset, path: str | Path) -> bool:
     header = np.frombuffer(json.dumps(table.to_dict(data=False)).encode(), dtype=np.uint8)
     arrays = {HEADER: header} | {str(name): _plain(variable) for name, variable in table.variables.items()}
     if RUN in arrays and (ids := _ids(table)) is not None and np.array_equal(ids, arrays[RUN]):
-        del arrays[RUN]  # said by others
+        del arrays[RUN]
     data = encode(File(SUMMARY, {}, arrays), save=_packed)
     if fits := len(data) <= LIMIT:
         with written(expanded(path).absolute()) as stream:
@@ -113,11 +113,11 @@ def read_summary(path: str | Path) -> xarray.Dataset:
     arrays = _unpacked(file.arrays)
     header = file.header or json.loads(arrays[HEADER].tobytes())  # an earlier version has it outside
     for name, variable in (header["coords"] | header["data_vars"]).items():
-        if name in arrays:
-            apart = variable["dtype"] == "float32" and arrays[name].dtype == np.uint8
-            variable["data"] = _together(arrays[name]) if apart else arrays[name]
-        else:
+        if name == RUN and RUN not in arrays:
             variable["data"] = np.empty(variable["shape"], dtype="U16")
+            continue
+        apart = variable["dtype"] == "float32" and arrays[name].dtype == np.uint8
+        variable["data"] = _together(arrays[name]) if apart else arrays[name]
     table = xarray.Dataset.from_dict(header)
     if RUN in table and RUN not in arrays:
         table[RUN].values = _ids(table)

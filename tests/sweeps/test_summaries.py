@@ -113,6 +113,10 @@ def test_names_of_runs_that_specifications_and_seeds_give_take_no_room_and_other
     held = decode((tmp_path / "some.summary").read_bytes(), name="some").arrays
     assert "run" not in summaries._unpacked(held)
     assert read_summary(tmp_path / "some.summary")["run"].identical(runs["run"])
+    less = File("summary", {}, {name: x for name, x in summaries._unpacked(held).items() if name != "rho"})
+    (tmp_path / "less.summary").write_bytes(encode(less, save=summaries._packed))
+    with pytest.raises(KeyError, match="rho"):  # no other column may be missing
+        read_summary(tmp_path / "less.summary")
     ids[0, 1] = "0" * 16
     write_table(runs.assign(run=(("length", "seed"), ids)), tmp_path / "some.summary")
     assert (read_summary(tmp_path / "some.summary")["run"].values == ids).all()
