@@ -74,10 +74,11 @@ def table(specs, seeds, then=()):
     return xarray.Dataset(told, attrs=parts[-1][2])
 
 
-def last_proved(table, units):
-    """The seed and the parameters of the last network that is proved at the end of its training; in a list, or none."""
+def widest_proved(table, units):
+    """The seed and the parameters of the network proved with the largest margin, boxes trained; a list, or none."""
     at = table["kept_network"].values
-    good = np.flatnonzero(table["updates"].values[at] == table["updates"].values.max())[-1:]
+    good = np.flatnonzero(table["updates"].values[at] == table["updates"].values.max())
+    good = good[table["margin"].values[at[good]].argsort()[-1:]]
     chosen = [(int(table["seed"][int(at[i])]), torch.from_numpy(table["theta"].values[i])) for i in good]
     return [(seed, Parameters(theta[None], Sizes(6, units, 4))) for seed, theta in chosen]
 
