@@ -37,6 +37,7 @@ Mode = Literal["light", "dark"]
 MODES: tuple[Mode, ...] = ("light", "dark")
 PHONE = 600  # up to this width a browser lays pages out as phones do
 TIMEOUT = 60_000  # milliseconds for a page
+PARTS = 4  # of the pages in each view, each with a browser of its own, so that no core waits for long
 HEAVIEST = 1_500_000  # bytes of a page and all that it loads, as they are once unpacked
 
 # A host outside is refused rather than waited for: what a page asks of it shows all the same.
@@ -154,9 +155,14 @@ def check(site: Path, browser: str) -> Iterator[str]:
     found: dict[str, dict[str, list[View]]] = {page: defaultdict(list) for page in pages}
     views = [View(width, mode) for width in WIDTHS for mode in MODES]
     anchors: dict[str, set[str]] = defaultdict(set)
+    looks: dict[View, dict[str, Look]] = defaultdict(dict)
     with serve(site) as address, ProcessPoolExecutor(cores(), get_context("spawn")) as browsers:
         as_files = browsers.submit(look_at_files, site, pages, browser)
-        looks = dict(zip(views, browsers.map(partial(look_at_all, site, address, pages, browser), views), strict=True))
+        parts = [(view, pages[k::PARTS]) for view in views for k in range(PARTS)]
+        for (view, _), part in zip(
+            parts, browsers.map(partial(look_at_some, site, address, browser), parts), strict=True
+        ):
+            looks[view] |= part
     for page in pages:
         anchors[page] = set().union(*(looks[view][page].anchors for view in views))
     for view, page in product(views, pages):
@@ -169,9 +175,9 @@ def check(site: Path, browser: str) -> Iterator[str]:
         yield from (f"{page}, as a file: {what}" for what in as_files.result()[page])
 
 
-def look_at_all(site: Path, address: str, pages: list[str], browser: str, view: View) -> dict[str, Look]:
-    """Look at every page in one view, in a browser of its own; of one that sends its reader on only where to."""
-    looks = {}
+def look_at_some(site: Path, address: str, browser: str, part: tuple[View, list[str]]) -> dict[str, Look]:
+    """Look at some pages in one view, in a browser of its own; of one that sends its reader on only where to."""
+    looks, (view, pages) = {}, part
     with chromium(browser) as opened:
         context = open_view(opened, view)
         for page in pages:
@@ -235,8 +241,9 @@ def look(context: BrowserContext, address: str, name: str, width: int) -> Look:
     seen = page.evaluate(SEEN, width)
     if loaded > HEAVIEST:
         heard.append(f"the page weighs {loaded / 1e6:.1f} MB")
-    barred = list(access.check(page))
-    drawn = [*figures.measure(page, context, phone=width <= PHONE), *letters.check(page)]
+    phone = width <= PHONE
+    barred = list(access.check(page, phone=phone))
+    drawn = [*figures.measure(page, context, phone=phone), *letters.check(page)]
     page.close()
     return Look(
         [*heard, *seen["wrong"], *barred, *drawn], [Link(*link) for link in seen["links"]], set(seen["anchors"])
