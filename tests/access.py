@@ -1,7 +1,6 @@
 """What keeps readers out of a page, by axe's rules, those that it calls serious or critical."""
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 from axe_playwright_python.base import AXE_SCRIPT
@@ -11,26 +10,18 @@ GRAVE = ("serious", "critical")
 # Tables without names of columns are minor to axe, headings out of order moderate; not here.
 RULES = ("empty-table-header", "heading-order", "page-has-heading-one")
 # What pictures are called is asked without axe, of more of them; and nothing is fetched.
-OPTIONS: dict[str, Any] = {
+OPTIONS = {
     "resultTypes": ["violations"],
     "preload": False,
     "rules": {"image-alt": {"enabled": False}, "role-img-alt": {"enabled": False}},
 }
-# Code, whose colours are those of a desktop, too, is half of what contrast costs: on a phone it is not asked again.
-CONTRAST = "color-contrast"
-ON_A_DESKTOP: list[tuple[dict[str, Any] | None, dict[str, Any]]] = [(None, OPTIONS)]
-REST = OPTIONS | {"rules": {**OPTIONS["rules"], CONTRAST: {"enabled": False}}}
-ON_A_PHONE = [(None, REST), ({"exclude": [["pre"]]}, OPTIONS | {"runOnly": [CONTRAST]})]
 
 
-def check(page: Page, *, phone: bool) -> Iterator[str]:
+def check(page: Page) -> Iterator[str]:
     """Yield a sentence for each rule that an open page breaks, with the first place where it does."""
     page.evaluate(AXE_SCRIPT)
-    found = [
-        page.evaluate("([within, options]) => axe.run(within ?? document, options)", run)["violations"]
-        for run in (ON_A_PHONE if phone else ON_A_DESKTOP)
-    ]
-    for rule in chain(*found):
+    found: dict[str, Any] = page.evaluate("(options) => axe.run(options)", OPTIONS)
+    for rule in found["violations"]:
         # axe takes a name that is a formula for none; readers of screens read it.
         places = [node for node in rule["nodes"] if rule["id"] != "empty-table-header" or "<math" not in node["html"]]
         if places and (rule["impact"] in GRAVE or rule["id"] in RULES):

@@ -241,9 +241,8 @@ def look(context: BrowserContext, address: str, name: str, width: int) -> Look:
     seen = page.evaluate(SEEN, width)
     if loaded > HEAVIEST:
         heard.append(f"the page weighs {loaded / 1e6:.1f} MB")
-    phone = width <= PHONE
-    barred = list(access.check(page, phone=phone))
-    drawn = [*figures.measure(page, context, phone=phone), *letters.check(page)]
+    barred = list(access.check(page))
+    drawn = [*figures.measure(page, context, phone=width <= PHONE), *letters.check(page)]
     page.close()
     return Look(
         [*heard, *seen["wrong"], *barred, *drawn], [Link(*link) for link in seen["links"]], set(seen["anchors"])

@@ -191,7 +191,7 @@ def test_updates_by_all_that_may_be_asked_for_are_those_of_the_reference(case):
     assert states[1].keys() == states[0].keys()
     for name, x in states[0].items():
         x, error = x.double(), states[1][name].cpu().double() - x  # of all: a small element rounds as its summands
-        assert error.norm() <= 5e-6 * x.norm(), name  # 1 - 0.999 in float32 would be wrong by 1e-5 of itself
+        assert error.norm() <= 2e-6 * x.norm(), name  # 1 - 0.999 in float32 would be wrong by 1e-5 of itself
     for name in frozen:
         assert torch.equal(ours.views[name].cpu(), Parameters(start, sizes).views[name])
 
