@@ -38,6 +38,7 @@ methods.hessian_free HessianFree
 methods.readout Readout
 methods.stages Stages
 methods.boxes BoxTraining
+methods.consistency ConsistencyTraining
 training.criteria Halving HoldsAt LargestError Lowest SplitLoss
 training.specs Spec Start
 training.ensembles Ensemble

@@ -42,6 +42,7 @@ CASES = [
     (rnnlab.Readout, {"ridge": positive}),
     (rnnlab.HessianFree, {"curvature": count, "structural": weight, "damping": positive, "most": count}),
     (rnnlab.BoxTraining, dict.fromkeys(("begin", "updates", "telling"), count) | {"slack": weight}),
+    (rnnlab.ConsistencyTraining, dict.fromkeys(("begin", "updates"), count) | {"weight": weight}),
     (rnnlab.Stages, {"methods": st.just((rnnlab.Algorithm(), rnnlab.BoxTraining())), "begins": st.just([0, 9])}),
     *((kind, {"strength": positive, "of": names}) for kind in (rnnlab.L1, rnnlab.L2)),
     (rnnlab.LargestSingularValue, {"most": positive}),

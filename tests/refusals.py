@@ -194,6 +194,11 @@ CASES = [
         {"descent": thing, "begin": natural, "updates": count, "slack": not_negative, "telling": natural},
     ),
     (
+        rnnlab.ConsistencyTraining,
+        {},
+        {"descent": thing, "begin": natural, "updates": count, "weight": not_negative},
+    ),
+    (
         rnnlab.Stages,
         {"methods": (rnnlab.AdamW(), rnnlab.BoxTraining()), "begins": (0, 5)},
         {

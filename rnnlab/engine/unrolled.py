@@ -44,7 +44,7 @@ def gradients(network: Parameters, batch: Batch, rules: Rules) -> Gradients:
         found = states(network, batch, rules)
         for x in found[1:]:
             x.register_hook(lambda delta: delta.clamp(-limit, limit))
-        y = _read(network, found, loss)
+        y = read(network, found, loss)
         targets, within = batch.targets, counted(batch, loss)
         E = loss.value(y, targets.to(y.dtype) if targets.is_floating_point() else targets.long(), within)
         theta, *deltas = torch.autograd.grad(E.sum(), [network.theta, *found], materialize_grads=True)
@@ -73,9 +73,10 @@ def _omega(omega: Omega, W_rec: Tensor, delta: Tensor, slope: Tensor) -> tuple[T
 def outputs(network: Parameters, batch: Batch, rules: Rules) -> tuple[Tensor, Tensor]:
     """What the networks answer, `M S B O`, and the states they end in, `M B width`."""
     found = states(network, batch, rules)
-    return _read(network, found, rules.loss), found[-1]
+    return read(network, found, rules.loss), found[-1]
 
 
-def _read(network: Parameters, found: list[Tensor], loss: Loss) -> Tensor:
+def read(network: Parameters, found: list[Tensor], loss: Loss) -> Tensor:
+    """What is read from the states, `M S B O`: from the last, or from all but the first."""
     h = torch.stack(found[1:] if loss.every_step else found[-1:], dim=1)[..., : network.sizes.units]  # M S B N
     return h @ network.W_out[:, None].mT + network.b_out[:, None, None]

@@ -1,6 +1,7 @@
 """Training for all words of distractors at once: the worst case over boxes of states, by propagating bounds."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor
 from rnnlab.descent.algorithm import AdamW, Algorithm
 from rnnlab.descent.clipping import Norm, State
 from rnnlab.engine.contract import Trace
-from rnnlab.methods.method import Networks
+from rnnlab.methods.method import Networks, descended, plain
 from rnnlab.network.cells import Sigma
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch, Chunk
-from rnnlab.values import Count, Natural, Spread, checked, refusal, settle, taken
+from rnnlab.values import Count, Natural, Spread, checked, refusal, settle
 
 
 @checked
@@ -65,13 +66,6 @@ def bounds(
     return ((D * x[:, :, None]).sum(-1) + (D.abs() * r[:, :, None]).sum(-1) + c)[:, None]
 
 
-def _steps(name: str, given: Any) -> Algorithm:
-    descent = taken(name, given, Algorithm)
-    if descent.noise or descent.omega or descent.clip.signal_threshold is not None:
-        raise refusal(name, "without noise, omega and clipping of the signal, which boxes do not have", descent)
-    return descent
-
-
 @dataclass(frozen=True)
 class BoxTraining:
     """Descent of the cross-entropy of `bounds`, which no word of distractors exceeds, its mean over classes.
@@ -90,7 +84,7 @@ class BoxTraining:
         Gowal et al. 2018, section 3.
     """
 
-    descent: Annotated[Algorithm, _steps] = AdamW(0.001, Norm(1.0), decay=0.0)
+    descent: Annotated[Algorithm, plain] = AdamW(0.001, Norm(1.0), decay=0.0)
     begin: Natural = 0
     updates: Count = 3000
     slack: Spread = 0.02
@@ -116,14 +110,16 @@ class BoxTraining:
         for k, batch in enumerate(batches):
             done = min(1.0, max(0, network.update + k - self.begin) / self.updates)
             share, descent = min(1.0, done / 0.8), replace(self.descent, learning_rate=rate * (1 - 0.9 * done))
-            theta = parameters.theta.detach().clone().requires_grad_()
             how: dict[str, Any] = {"spread": share, "slack": share * self.slack, "telling": self.telling}
-            with torch.enable_grad():
-                y = bounds(Parameters(theta, parameters.sizes), batch, sigma=network.sigma, **how)
-                asked = batch.targets[:, 0]
-                alike = (asked[:, :, None] == asked[:, None]).sum(dim=2)  # M B, sequences of the same class
-                E = (y[:, 0].logsumexp(dim=-1) / alike).sum(dim=1) / (1 / alike).sum(dim=1)
-                (g,) = torch.autograd.grad(E.sum(), theta)
-            taken_down.append((E.detach(), *descent.descend(parameters, g, state)))
+            cost = partial(_worst, batch=batch, sigma=network.sigma, **how)
+            taken_down.append(descended(parameters, descent, state, cost))
         E, norm, events = map(torch.stack, zip(*taken_down, strict=True))
         return state, Trace.of({"loss": E, "norm": norm, "events": events})
+
+
+def _worst(parameters: Parameters, batch: Batch, **how: Any) -> tuple[Tensor]:
+    """The largest cross-entropy of `bounds`, its mean over the classes that are asked for, `M`."""
+    asked = batch.targets[:, 0]
+    alike = (asked[:, :, None] == asked[:, None]).sum(dim=2)  # M B, sequences of the same class
+    y = bounds(parameters, batch, **how)[:, 0]
+    return ((y.logsumexp(dim=-1) / alike).sum(dim=1) / (1 / alike).sum(dim=1),)

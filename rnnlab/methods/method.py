@@ -1,5 +1,6 @@
 """The contract of whatever makes networks learn: a state at the start; batches in, another state and a trace out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
@@ -8,12 +9,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from rnnlab.descent.algorithm import Algorithm
 from rnnlab.descent.clipping import State
 from rnnlab.engine.contract import Answer, Gradients, Trace
 from rnnlab.network.cells import Sigma
 from rnnlab.network.losses import Loss
 from rnnlab.network.parameters import Parameters
 from rnnlab.tasks.task import Batch, Chunk
+from rnnlab.values import refusal, taken
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,34 @@ def advanced(method: Method, network: Networks, state: State, batches: Chunk) ->
         raise ValueError(f"{wanted} of what it names in `series` alone, got {min(unnamed)!r} from {method}")
     require_state(answer[0], M, method)
     return apart(answer[0]), answer[1]
+
+
+def descended(
+    parameters: Parameters, descent: Algorithm, state: State, cost: Callable[[Parameters], tuple[Tensor, ...]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A step down the gradient, by autograd, of the sum of what each network costs, each part of it `M`.
+
+    Returns:
+        The first part, the gradients' norms before clipping, and an `Event` for each member.
+    """
+    theta = parameters.theta.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        parts = cost(Parameters(theta, parameters.sizes))
+        (g,) = torch.autograd.grad(torch.stack(parts).sum(), theta)
+    return parts[0].detach(), *descent.descend(parameters, g, state)
+
+
+def plain(name: str, given: Any, *, noise: bool = False) -> Algorithm:
+    """Settle a descent that is used for its steps alone.
+
+    Raises:
+        ValueError: it has omega, clips the signal, or has noise where there is none.
+    """
+    descent = taken(name, given, Algorithm)
+    if descent.omega or descent.clip.signal_threshold is not None or (descent.noise and not noise):
+        without = "omega and clipping of the signal" if noise else "noise, omega and clipping of the signal"
+        raise refusal(name, f"without {without}", descent)
+    return descent
 
 
 def apart(state: State) -> State:
