@@ -228,9 +228,11 @@ def test_the_checker_follows_a_word_as_exactly_as_it_is_asked_and_refuses_one_th
         check.follow(told(latch(1.03)), written(LAST), (0, 0))
 
 
-@pytest.mark.parametrize("units", [6, 8, 16])
-def test_the_checker_proves_a_stored_network_and_not_what_is_left_of_it_when_its_weights_are_halved(units):
-    check, table = checker(), read_summary(CHECKER.parents[1] / "results" / f"every_length_{units}.summary")
+@pytest.mark.parametrize(
+    ("units", "name"), [(N, f"{name}_{N}") for N in (6, 8, 16) for name in ("every_length", "consistency")]
+)
+def test_the_checker_proves_a_stored_network_and_not_what_is_left_of_it_when_its_weights_are_halved(units, name):
+    check, table = checker(), read_summary(CHECKER.parents[1] / "results" / f"{name}.summary")
     theta, proved = torch.from_numpy(table["theta"].values[-1:]), table.isel(network=int(table["kept_network"][-1]))
     network, phases = Parameters(theta, Sizes(6, units, 4)), check.order([1, 5], int(proved["length"]))
     assert proved["outcome"] == "proved"

@@ -1,5 +1,7 @@
 """Two runs of each sequence that should end alike: their cost by hand, and its numerical derivative."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -14,12 +16,15 @@ from rnnlab import (
     ConsistencyTraining,
     ElementwiseSignal,
     Ensemble,
+    Networks,
     NoClip,
     Parameters,
     Spec,
+    Tanh,
     TemporalOrder,
     bits,
 )
+from rnnlab.engine import batched
 from rnnlab.methods.consistency import _twice
 from rnnlab.tasks.task import Batch
 
@@ -126,6 +131,15 @@ def test_it_makes_what_noise_does_to_the_states_smaller():
         theta = ensemble.parameters.theta.double()
         apart[weight] = cost(theta, ensemble.parameters.sizes, batch, ensemble._seeds, 10**6, 1.0)[:, 1]
     assert (apart[30.0] < 0.3 * apart[0.0]).all()
+
+
+def test_sequences_that_go_on_are_refused():
+    ensemble, how = Ensemble(SPEC, 2, device="cpu"), SPEC.algorithm
+    chunk = SPEC.task.chunk(ensemble._seeds, torch.arange(1), batch=4)
+    chunk = replace(chunk, begins=torch.zeros(1, 2, 4, dtype=torch.bool))
+    network = Networks(ensemble.parameters, SPEC.task.loss, Tanh(), batched, ensemble._seeds)
+    with pytest.raises(ValueError, match="task must be of sequences that begin anew in each update"):
+        how.advance(network, how.init(network), chunk)
 
 
 @pytest.mark.parametrize(
