@@ -7,9 +7,23 @@ import numpy as np
 import torch
 import xarray
 
-from rnnlab import BoxTraining, Ensemble, Parameters, Sizes, Start, Store, bits, plots, train
+from rnnlab import (
+    AdamW,
+    BoxTraining,
+    ConsistencyTraining,
+    Ensemble,
+    Norm,
+    Parameters,
+    Sizes,
+    Start,
+    Store,
+    bits,
+    plots,
+    train,
+)
 from rnnlab.dynamics.backward import signal
 from rnnlab.dynamics.every_length import order, prove
+from rnnlab.engine import batched
 from rnnlab.naming import digest
 
 TESTED = {20: 200, 200: 200, 1000: 100}  # sequences, by length in steps
@@ -37,13 +51,18 @@ def rows(spec, seeds, start=None):
     found = prove(networks.parameters, task, disturbance=DISTURBANCE)
     batch = replace(task, length=30).chunk(networks._seeds, torch.arange(1), batch=200, stream=bits.TEST)[0]
     kept = signal(networks.parameters, batch, loss=spec.task.loss, sigma=spec.sigma).kept[:, 1].clamp(min=1e-300)
+    shifted = replace(batch, inputs=torch.where(batch.inputs < 2, batch.inputs, 2 + (batch.inputs - 1) % 4))
+    h, other = (
+        batched.gradients(networks.parameters, x, loss=task.loss, sigma=spec.sigma).states[:, 1:]
+        for x in (batch, shifted)
+    )
     method = getattr(spec.algorithm, "methods", [spec.algorithm])[0]
-    boxes = isinstance(method, BoxTraining)
-    method = method.descent if boxes else method
+    boxes, consistent = (isinstance(method, kind) for kind in (BoxTraining, ConsistencyTraining))
     told = {
         "updates": [spec.updates] * len(seeds),
-        "boxes": [method.learning_rate * boxes] * len(seeds),
-        "alpha": [method.alpha.value if method.omega else np.nan] * len(seeds),
+        "boxes": [method.descent.learning_rate if boxes else 0.0] * len(seeds),
+        "consistency": [method.weight if consistent else 0.0] * len(seeds),
+        "alpha": [method.alpha.value if getattr(method, "omega", None) else np.nan] * len(seeds),
         "seed": seeds,
         "digest": [digest(row.tobytes().hex()) for row in theta],
         "outcome": [verdict.outcome for verdict in found],
@@ -54,23 +73,26 @@ def rows(spec, seeds, start=None):
         "error": runs["fresh_error"].values,
         "error_longest": runs["fresh_error_longest"].values,
         "log10_kept": kept.log10().mean(dim=1).numpy(),
+        "slope": (1 - h.square()).mean(dim=(1, 2, 3)).numpy(),
+        "apart": (h - other).square().mean(dim=(1, 2, 3)).numpy(),  # each distractor has become another
     }
     for length, count in TESTED.items():
         told[f"error_{length}"] = networks.errors(count, stream=bits.TEST, task=replace(task, length=length)).numpy()
     return told, theta, {name: runs.attrs[name] for name in ("engine", "device")}
 
 
-def table(specs, seeds, then=()):
+def table(specs, seeds, then=(), most=100):
     """The verdicts on the networks of each specification, and the parameters of one that is proved of each seed.
 
-    What each in `then` says is done to the networks of the last, apart from the others.
+    What each in `then` says is done to the networks of the last, apart from the others. Of the parameters the last
+    `most` are kept, one or more, as there is room for.
     """
     parts = [rows(spec, list(seeds)) for spec in specs]
     parts += [rows(spec, list(seeds), Start(parts[len(specs) - 1][1], specs[-1].updates)) for spec in then]
     told = {name: ("network", np.concatenate([part[0][name] for part in parts])) for name in parts[0][0]}
     theta, proved = np.concatenate([part[1] for part in parts]), np.flatnonzero(told["outcome"][1] == "proved")
     last = {told["seed"][1][i]: i for i in proved}  # of each seed the last that is proved
-    kept = np.array(sorted(last.values()), dtype=int)[-2 if theta.shape[1] > 1_000 else 0 :]  # as there is room for
+    kept = np.array(sorted(last.values()), dtype=int)[-most:]
     told |= {"theta": (("kept", "parameter"), theta[kept]), "kept_network": ("kept", kept)}
     return xarray.Dataset(told, attrs=parts[-1][2])
 
@@ -135,3 +157,9 @@ def shadow(low, high, plane):
     edges = edges[torch.atan2(edges[:, 1], edges[:, 0]).argsort()]
     half = 2 * torch.cat((edges[:1] * 0, edges.cumsum(0))) - edges.sum(0)
     return (low + high) / 2 @ plane + torch.cat((half, -half))
+
+
+def consistent(spec):
+    """Consistency training of what a specification has trained: 3,000 updates, fixed before its seeds ran."""
+    how = ConsistencyTraining(AdamW(0.002, Norm(1.0), noise=1.0, decay=0.0), begin=spec.updates)
+    return replace(spec, updates=spec.updates + how.updates, algorithm=how)
