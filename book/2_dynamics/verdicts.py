@@ -28,13 +28,22 @@ from rnnlab.naming import digest
 
 TESTED = {20: 200, 200: 200, 1000: 100}  # sequences, by length in steps
 DRAWN = {16: 257}  # where there is a proof of that seed it is shown, as its boxes lie apart in a picture
-DISTURBANCE = 5e-5  # what every pre-activation may be off by at every step: more than float32 rounds
+DISTURBANCE = 5e-5  # what every pre-activation may be off by at every step, if float32 rounds by no more
+TAU = 2.0**-22  # by which a computed tanh errs at the most
 
 
 def told(p):
     """A network as check.py is told of it."""
     views = {"W": p.W_rec, "W_in": p.W_in, "b": p.b, "W_out": p.W_out, "b_out": p.b_out}
-    return {name: x[0].tolist() for name, x in views.items()} | {"disturbance": DISTURBANCE}
+    return {name: x[0].tolist() for name, x in views.items()} | {"disturbance": disturbance(p)}
+
+
+def disturbance(p):
+    """What one network is proved with: no less than its runs in float32 are disturbed by."""
+    N, unit = p.sizes.units, 2.0**-24
+    gamma = (N + 2) * unit / (1 - (N + 2) * unit)
+    W, c = p.W_rec[0].double().abs().sum(1), p.W_in[0].double().abs().amax(1) + p.b[0].double().abs()
+    return max(DISTURBANCE, float((TAU * W + gamma * (W + c)).max()) + (N + 2) * 2.0**-149)
 
 
 def checked(p, verdict, task):
@@ -48,7 +57,8 @@ def rows(spec, seeds, start=None):
     theta = runs["theta"].values
     networks = Ensemble(spec, seeds, start=Start(theta, spec.updates), device="cpu")
     task = spec.task
-    found = prove(networks.parameters, task, disturbance=DISTURBANCE)
+    each = [networks.parameters.select([m]) for m in range(len(seeds))]
+    found = [prove(p, task, disturbance=disturbance(p))[0] for p in each]
     batch = replace(task, length=30).chunk(networks._seeds, torch.arange(1), batch=200, stream=bits.TEST)[0]
     kept = signal(networks.parameters, batch, loss=spec.task.loss, sigma=spec.sigma).kept[:, 1].clamp(min=1e-300)
     shifted = replace(batch, inputs=torch.where(batch.inputs < 2, batch.inputs, 2 + (batch.inputs - 1) % 4))
@@ -68,7 +78,7 @@ def rows(spec, seeds, start=None):
         "outcome": [verdict.outcome for verdict in found],
         "length": [verdict.length for verdict in found],
         "margin": [float(verdict.margin) for verdict in found],
-        "checked": [checked(networks.parameters.select([m]), verdict, task) for m, verdict in enumerate(found)],
+        "checked": [checked(p, verdict, task) for p, verdict in zip(each, found, strict=True)],
         "word": [len(verdict.word) for verdict in found],
         "error": runs["fresh_error"].values,
         "error_longest": runs["fresh_error_longest"].values,
