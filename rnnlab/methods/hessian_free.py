@@ -24,6 +24,12 @@ Product = Callable[[Flat], Flat]
 _FORWARD = threading.Lock()  # PyTorch differentiates forward in one thread of a process at a time
 
 
+def _maps(p: Parameters) -> tuple[Float[Tensor, "N taken"], Float[Tensor, "O read"]]:
+    """[W_rec, W_in, b] and [W_out, b_out] of one network, each as one map."""
+    recurrent = torch.cat((p.W_rec[0], p.W_in[0], p.b[0, :, None]), dim=1)
+    return recurrent, torch.cat((p.W_out[0], p.b_out[0, :, None]), dim=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Linearized:
     """One network of the simple cell around its states: products with its Jacobians, without forming them.
@@ -44,21 +50,22 @@ class Linearized:
         return self.network.sigma.derivative(self.states[1:])  # type: ignore[union-attr]
 
     @cached_property
-    def inputs(self) -> Float[Tensor, "T B I"]:
-        """Symbols as rows of zeros and a one."""
-        u = self.batch.inputs[0, : len(self.states) - 1]
+    def taken(self) -> Float[Tensor, "T B taken"]:
+        """What pre-activations are made of: the state before, the inputs (a symbol as zeros and a one), and a one."""
+        u = self.batch.inputs[0, : len(self.slope)]
         u = u if u.is_floating_point() else functional.one_hot(u.long(), self.network.parameters.sizes.inputs)
-        return u.to(self.states)
+        return torch.cat((self.states[:-1], u.to(self.states), torch.ones_like(self.states[1:, :, :1])), dim=-1)
 
     @cached_property
-    def read(self) -> Float[Tensor, "S B N"]:
-        """The states that outputs are read from."""
-        return self.states[1:] if self.network.loss.every_step else self.states[-1:]
+    def read(self) -> Float[Tensor, "S B read"]:
+        """What outputs are made of: the states that they are read from, and a one."""
+        states = self.states[1:] if self.network.loss.every_step else self.states[-1:]
+        return torch.cat((states, torch.ones_like(states[..., :1])), dim=-1)
 
     @cached_property
     def outputs(self) -> Float[Tensor, "S B O"]:
         """y."""
-        return self.read @ self.network.parameters.W_out[0].mT + self.network.parameters.b_out[0]
+        return self.read @ _maps(self.network.parameters)[1].mT
 
     def pull(self, y: Float[Tensor, "S B O"]) -> Float[Tensor, "S B O"]:
         """Derivative of the mean loss for these outputs."""
@@ -66,15 +73,14 @@ class Linearized:
         return self.network.loss.gradient(y[None], targets, counted(self.batch, self.network.loss))[0]
 
     def pushed(self, v: Flat) -> tuple[Float[Tensor, "T B N"], Float[Tensor, "S B O"]]:
-        """Change of the pre-activations, and of the outputs, along v."""
-        p, along = self.network.parameters, Parameters(v[None], self.network.parameters.sizes)
-        drive = self.states[:-1] @ along.W_rec[0].mT + self.inputs @ along.W_in[0].mT + along.b[0]
-        back, changed, h = p.W_rec[0].mT, torch.empty_like(drive), torch.zeros_like(drive[0])
-        for a, straight, slope in zip(changed, drive, self.slope, strict=True):
-            torch.addmm(straight, h, back, out=a)
-            h = a * slope
-        moved = (changed * self.slope)[-len(self.read) :]
-        return changed, moved @ p.W_out[0].mT + self.read @ along.W_out[0].mT + along.b_out[0]
+        """Change of the states, and of the outputs, along v."""
+        p = self.network.parameters
+        recurrent, output = _maps(Parameters(v[None], p.sizes))
+        moved, back = self.taken @ recurrent.mT, p.W_rec[0].mT
+        h = torch.zeros_like(moved[0])
+        for a, slope in zip(moved, self.slope, strict=True):  # each step's drive becomes its change, in place
+            h = a.addmm_(h, back).mul_(slope)
+        return moved, moved[-len(self.read) :] @ p.W_out[0].mT + self.read @ output.mT
 
     def swept(self, dy: Float[Tensor, "S B O"], back: Float[Tensor, "T B N"]) -> Float[Tensor, "T B N"]:
         """What comes back to the pre-activations from the outputs, and from the pre-activations' own, `back`."""
@@ -85,29 +91,30 @@ class Linearized:
             d = back[t].addcmul_(d + direct[at] if at >= 0 else d, self.slope[t]) @ W
         return back
 
-    def pairs(self, dy: Float[Tensor, "S B O"], back: Float[Tensor, "T B N"]) -> list[tuple[Tensor, Tensor]]:
-        """For each of W_rec, W_in, b, W_out and b_out, what comes back to it, and what it takes in."""
-        one = torch.ones_like(back[..., :1])
-        fed = (back, self.states[:-1]), (back, self.inputs), (back, one)
-        return [*fed, (dy, self.read), (dy, one[: len(dy)])]
+    def flat(self, recurrent: Float[Tensor, "N taken"], output: Float[Tensor, "O read"]) -> Flat:
+        """In the order of theta what came back to what is `taken`, and to what is `read`."""
+        N = len(recurrent)
+        parts = recurrent[:, :N], recurrent[:, N:-1], recurrent[:, -1], output[:, :-1], output[:, -1]
+        return torch.cat([x.flatten() for x in parts])
 
     def product(self, v: Flat, *, damping: float = 0.0, structural: float = 0.0) -> Flat:
         """(Gauss and Newton's matrix of the mean loss, plus `damping` (I + `structural` that of the states)) by v.
 
         The states' is the mean over sequences of sum_t J_t' diag(sigma') J_t, J_t the Jacobian of the pre-activations.
         """
-        changed, dy = self.pushed(v)
+        moved, dy = self.pushed(v)
         with _FORWARD:
             curved = torch.func.jvp(self.pull, (self.outputs,), (dy,))[1]
-        pairs = self.pairs(curved, self.swept(curved, changed * self.slope * (damping * structural / dy.shape[1])))
-        return damping * v + torch.cat([torch.einsum("tbi,tbj->ij", d, x).flatten() for d, x in pairs])
+        back = self.swept(curved, moved.mul_(damping * structural / dy.shape[1]))
+        pairs = (back, self.taken), (curved, self.read)
+        return damping * v + self.flat(*(d.flatten(0, 1).mT @ x.flatten(0, 1) for d, x in pairs))
 
     def squares(self) -> Flat:
         """Mean over sequences of the squared derivative of each one's loss."""
         dy = self.pull(self.outputs)
-        pairs = self.pairs(dy, self.swept(dy, torch.zeros_like(self.slope)))
-        each = (torch.einsum("tbi,tbj->bij", d, x) for d, x in pairs)
-        return torch.cat([x.square().sum(dim=0).flatten() for x in each]) * dy.shape[1]
+        pairs = (self.swept(dy, torch.zeros_like(self.slope)), self.taken), (dy, self.read)
+        each = (torch.einsum("tbi,tbj->bij", d, x).square().sum(dim=0) for d, x in pairs)
+        return self.flat(*each) * dy.shape[1]
 
 
 def conjugate_gradients(A: Product, b: Flat, *, x: Flat, scale: Flat, most: int) -> tuple[list[Flat], int]:
