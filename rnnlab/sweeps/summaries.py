@@ -139,7 +139,7 @@ def _plain(variable: xarray.Variable) -> np.ndarray:
     if variable.dtype.kind in "OUS":
         return np.where(variable.isnull(), "", variable.values).astype(str)
     if variable.dtype.kind == "f" and "check" in variable.dims:
-        return _rounded(variable.values)
+        return rounded(variable.values, 11)
     return _apart(variable.values) if variable.dtype == np.float32 else variable.values
 
 
@@ -153,10 +153,21 @@ def _together(data: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(data, 0, -1)).view("<f4")[..., 0]
 
 
-def _rounded(values: np.ndarray) -> np.ndarray:
-    """Numbers in float32, of whose 24 bits the last 13 are zero, so that they take little room."""
+@checked
+def rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """Numbers in float32 with so many of its 24 bits; the others are zero, so that they take little room in a file.
+
+    Args:
+        values: of any shape; NaN stays.
+        bits: 1 to 24; 16 keep the parameters of a network to one part in 10^5.
+
+    Raises:
+        ValueError: float32 has no such number of bits.
+    """
+    if not 1 <= bits <= 24:
+        raise ValueError(f"bits must be 1 to 24, as many as float32 has, got {bits}")
     mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.round(np.ldexp(mantissa, 11)), exponent - 11).astype(np.float32)
+    return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits).astype(np.float32)
 
 
 def answers(

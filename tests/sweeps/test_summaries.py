@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from rnnlab.sweeps import summaries
-from rnnlab.sweeps.summaries import due, read_summary, write_summary, write_table
+from rnnlab.sweeps.summaries import due, read_summary, rounded, write_summary, write_table
 from rnnlab.training.specs import run_id
 from rnnlab.training.store import File, decode, encode
 
@@ -40,6 +40,18 @@ def test_series_are_rounded_to_eleven_bits_half_to_even_at_any_size(tmp_path):
     broken = kept([np.nan, np.inf, 1.0], tmp_path)["rho"].values
     assert np.isnan(broken[0])
     assert broken[1:].tolist() == [np.inf, 1.0]
+
+
+def test_parameters_of_sixteen_bits_are_as_near_as_can_be_and_end_in_eight_zeros():
+    theta = np.random.default_rng(0).standard_normal((3, 1000), dtype=np.float32)
+    short = rounded(theta, 16)
+    assert not (short.view(np.uint32) & 0xFF).any()
+    assert (abs(short - theta.astype(float)) <= abs(theta) * 2.0**-16).all()
+    assert np.array_equal(rounded(short, 16), short)
+    assert np.array_equal(rounded(theta, 24), theta)
+    for bits in (0, 25):
+        with pytest.raises(ValueError, match=f"bits must be 1 to 24, as many as float32 has, got {bits}"):
+            rounded(theta, bits)
 
 
 def test_of_many_checks_fifty_are_kept_as_evenly_as_can_be_the_first_and_last_among_them(tmp_path):
