@@ -73,6 +73,29 @@ def wilcoxon(d: Float[np.ndarray, "M"]) -> float:
 
 
 @checked
+def sign_flips(d: Float[np.ndarray, "M"]) -> float:
+    """p of Fisher's sign-flip test, one-sided: the share of all 2^M ways to sign differences whose sum is as large.
+
+    Args:
+        d: of each pair, in any unit; where one is not a number p is 1.
+
+    Raises:
+        ValueError: more than 20 pairs, whose signs are too many to try.
+
+    Source:
+        Fisher 1935, "The Design of Experiments", section 21.
+    """
+    if len(d) > 20:
+        raise ValueError(f"d must be of at most 20 pairs, whose signs are all tried, got {len(d)}")
+    if not np.isfinite(d).all():
+        return 1.0
+    sums = np.zeros(1)
+    for size in np.abs(d):
+        sums = np.concatenate([sums + size, sums - size])
+    return float((sums >= d.sum() - 1e-9 * np.abs(d).sum()).mean())
+
+
+@checked
 def jonckheere(x: Float[np.ndarray, "M L"]) -> float:
     """p of as many pairs that rise from a column to a later one within the rows, one-sided, by the normal limit.
 

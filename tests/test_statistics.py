@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray
+from scipy.stats import permutation_test
 
 from rnnlab.statistics import (
     complete,
@@ -17,6 +18,7 @@ from rnnlab.statistics import (
     mcnemar,
     ran,
     regression,
+    sign_flips,
     success,
     trend,
     wilcoxon,
@@ -54,6 +56,17 @@ def test_wilcoxons_p_is_the_normal_limit_of_all_ways_to_give_ranks_their_signs()
     rng = np.random.default_rng(0)
     p = [wilcoxon(x) for x in rng.normal(size=(2000, 30))]
     assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.015)  # 3 standard errors
+
+
+def test_sign_flips_count_the_ways_whose_sum_is_as_large():
+    assert sign_flips(np.array([1.0, 2.0, 3.0])) == 1 / 8
+    assert sign_flips(np.array([-1.0, 2.0, 3.0])) == 2 / 8  # 4 or 6
+    assert sign_flips(np.array([0.1, 0.2, -0.3])) == 5 / 8  # 0, 0, .2, .4, .6 reach 0, whatever rounding says
+    assert (sign_flips(np.zeros(3)), sign_flips(np.array([1.0, np.nan])), sign_flips(np.ones(1))) == (1, 1, 0.5)
+    d = np.random.default_rng(0).normal(0.5, size=9)
+    assert sign_flips(d) == permutation_test((d,), np.sum, permutation_type="samples", alternative="greater").pvalue
+    with pytest.raises(ValueError, match="d must be of at most 20 pairs, whose signs are all tried, got 21"):
+        sign_flips(np.zeros(21))
 
 
 def test_jonckheeres_p_of_two_columns_is_the_sign_tests_and_of_three_counts_pairs():
