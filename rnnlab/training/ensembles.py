@@ -170,7 +170,8 @@ class Ensemble:
     def errors(self, sequences: Sequences, *, stream: int = bits.CHECK, task: Task | None = None) -> Tensor:
         """Share of wrong ones among so many fresh sequences, for each member; `M`, float64, on the CPU.
 
-        All begin where the cell begins, those too of which the task says that they go on.
+        All begin where the cell begins, those too of which the task says that they go on. They are minibatches of at
+        most 1,000; where a task draws a length for each, 1,000 sequences have one length and 10,000 have ten.
 
         Args:
             sequences: at most 1,000, or a multiple of 1,000.
