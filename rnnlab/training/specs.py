@@ -45,7 +45,8 @@ class Spec:
         batch: sequences an update, B.
         updates: budget.
         check_every: updates between tests.
-        check_sequences: sequences of an ordinary test; at most 1,000, or a multiple of 1,000.
+        check_sequences: sequences of an ordinary test; at most 1,000, or a multiple of 1,000. Of a task that draws
+            lengths each thousand has one; `HoldsAt` and `LargestError` test chosen lengths.
         confirm_sequences: sequences of the test that decides, likewise.
         stop: end a member at its first check "below 1 %", at its first with "no error", "never" before its budget, or
             by an object, such as `HoldsAt(lengths)`.
