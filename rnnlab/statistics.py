@@ -268,6 +268,18 @@ def log_rank(one: xarray.DataArray, other: xarray.DataArray, *, draws: Count = 1
 
 
 @checked
+def at_lowest(runs: xarray.Dataset, *, by: str = "validation_loss", dim: str = "check") -> xarray.Dataset:
+    """What was taken down where one series of each network is lowest; its first value where that is never a number.
+
+    Args:
+        runs: series of networks over `dim`, and what else there is.
+        by: the series, in any unit; NaN is beyond all numbers.
+        dim: dimension of the series: checks, or epochs.
+    """
+    return runs.isel({dim: runs[by].fillna(np.inf).argmin(dim)})
+
+
+@checked
 def success(runs: xarray.Dataset, *, event: str = "first_below_1_percent") -> xarray.Dataset:
     """The share of seeds that got there, with Wilson's 95 % interval.
 

@@ -10,6 +10,7 @@ import xarray
 from scipy.stats import permutation_test
 
 from rnnlab.statistics import (
+    at_lowest,
     complete,
     holm,
     jonckheere,
@@ -67,6 +68,14 @@ def test_sign_flips_count_the_ways_whose_sum_is_as_large():
     assert sign_flips(d) == permutation_test((d,), np.sum, permutation_type="samples", alternative="greater").pvalue
     with pytest.raises(ValueError, match="d must be of at most 20 pairs, whose signs are all tried, got 21"):
         sign_flips(np.zeros(21))
+
+
+def test_each_network_is_taken_where_its_own_series_is_lowest():
+    validation = [[3.0, 1.0, 2.0], [np.nan, 5.0, 4.0], [np.nan, np.nan, np.nan]]
+    test = [[30.0, 10.0, 20.0], [1.0, 50.0, 40.0], [7.0, 8.0, 9.0]]
+    runs = xarray.Dataset({"validation_loss": (("seed", "check"), validation), "test_loss": (("seed", "check"), test)})
+    assert at_lowest(runs)["test_loss"].values.tolist() == [10, 40, 7]
+    assert at_lowest(runs.rename(check="epoch"), by="test_loss", dim="epoch")["test_loss"].values.tolist() == [10, 1, 7]
 
 
 def test_jonckheeres_p_of_two_columns_is_the_sign_tests_and_of_three_counts_pairs():

@@ -18,7 +18,7 @@ import xarray
 
 from rnnlab.book import checks, claims
 from rnnlab.book.checks import choice, choices, device, flag, integer, integers, number, numbers  # noqa: F401 - for pages
-from rnnlab.book.writing import mean, written  # noqa: F401 - for pages
+from rnnlab.book.writing import listed, mean, written  # noqa: F401 - for pages
 from rnnlab.machine import in_notebook
 from rnnlab.training.progress import bar  # noqa: F401 - for pages
 

@@ -1,6 +1,7 @@
 """Numbers as a person writes them."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,6 +28,11 @@ def mean(values: np.ndarray) -> str:
     x = values[np.isfinite(values)]
     wide = f" ± {stats.t.ppf(0.975, len(x) - 1) * stats.sem(x):.2f}" if len(x) > 2 else ""
     return f"{round(x.mean(), 2) + 0:.2f}{wide}".replace("-", "−") if len(x) else "\u2013"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence has them: "a", "a and b", "a, b and c"; "none" without any."""
+    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + [*words[-1:]]) or "none"
 
 
 def _number(found: re.Match[str]) -> str:

@@ -476,3 +476,7 @@ def test_a_bar_in_a_table_is_a_bar_and_begins_no_column():
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     cells = [token.content for token in tokens if token.type == "inline"]
     assert cells == ["seed", "median $|M'|$", "1", "a|b", "2", "a|b"]
+
+
+def test_words_are_listed_as_in_a_sentence():
+    assert [pages.listed(list(words)) for words in ("", "a", "ab", "abc")] == ["none", "a", "a and b", "a, b and c"]
