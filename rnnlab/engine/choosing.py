@@ -27,7 +27,8 @@ def choose(*, sigma: Sigma | None, loss: Loss, algorithm: Algorithm, sizes: Size
     rules = Rules(cell_of(sizes, sigma), loss, algorithm)
     if fused is None:
         return batched
-    if reason := known.unknown(rules) or ([] if fused is cpu or cuda.holds(rules, sizes) else [repr(sizes)]):
+    asked = known.sweep(rules) if fused is cpu else rules  # a gradient that comes from the CPU can be descended anyhow
+    if reason := known.unknown(asked) or ([] if fused is cpu or cuda.holds(rules, sizes) else [repr(sizes)]):
         _say(", ".join(reason))
         return batched
     return fused if _works(fused, sizes.units) else batched

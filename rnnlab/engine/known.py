@@ -1,6 +1,7 @@
 """What the fused engines know; anything else is for `batched`."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,6 +33,12 @@ def unknown(rules: Rules) -> list[str]:
     parts: list[object] = [part for kind, part in told.items() if type(part) not in KNOWN[kind]]
     parts += [rules.cell] if rules.cell not in parts and rules.cell.learned_start else []
     return [repr(part) for part in (*parts, *rules.algorithm.penalties)]
+
+
+def sweep(rules: Rules) -> Rules:
+    """The rules of the gradient alone, whatever is then done with it: clipping, guard, penalties, method."""
+    asked = rules.algorithm
+    return replace(rules, algorithm=Algorithm(omega=asked.omega, noise=asked.noise))
 
 
 def numbers(rules: Rules) -> dict[str, int]:

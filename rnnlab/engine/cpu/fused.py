@@ -113,10 +113,14 @@ def gradients(parameters: Parameters, batch: Batch, rules: Rules) -> Gradients:
 def sgd(parameters: Parameters, chunk: Chunk, rules: Rules, state: State) -> Trace:
     """K whole updates of every member, in place, as `batched.sgd`; a member's numbers depend on no other member.
 
+    Where the kernel does not know what to do with a gradient, only the gradients are its own.
+
     Raises:
         ValueError: a shape or dtype does not fit, or the kernel does not know what is asked; see `engine.known`.
         NoCompilerError: the kernel cannot be compiled here.
     """
+    if known.unknown(rules):
+        return _swept(parameters, chunk, rules, state)
     M, sizes = parameters.members, parameters.sizes
     kept = {} if chunk.begins is None else {CARRIED: (*chunk.begins.shape[1:], sizes.units)}
     if isinstance(rules.algorithm, AdamW):
@@ -131,6 +135,29 @@ def sgd(parameters: Parameters, chunk: Chunk, rules: Rules, state: State) -> Tra
     for name, x in held.items():
         state[name].copy_(x)
     return trace
+
+
+@torch.no_grad()
+def _swept(parameters: Parameters, chunk: Chunk, rules: Rules, state: State) -> Trace:
+    """Updates whose gradients the kernel makes, and whose steps the algorithm."""
+    (M, T, B), theta = chunk.inputs.shape[1:4], parameters.theta
+    room = {"gradient": torch.empty_like(theta)}
+    room |= dict(zip(("states", "delta"), _zeros(2, M, T + 1, B, parameters.sizes.units), strict=True))
+    asked, traces, h = known.sweep(rules), [], None
+    if chunk.begins is not None:
+        h = room["ends"] = state[CARRIED].to(torch.float32).contiguous()
+    if rules.seeds is not None:
+        room["seed"] = rules.seeds.contiguous()
+    for k in range(len(chunk)):
+        one = Chunk(**{name: x[k : k + 1] for name, x in chunk.parts.items()})
+        at = replace(asked, alphas=[rules.alphas[k]], h_0=h, first_update=rules.first_update + k)
+        swept = _train(parameters, one, at, **room)
+        norm, events = rules.algorithm.descend(parameters, room["gradient"], state)
+        traces.append((swept.loss[0], norm, swept.omega[0], events))
+    if h is not None:
+        state[CARRIED].copy_(h)
+    loss, norm, omega, happened = (torch.stack(parts) for parts in zip(*traces, strict=True))
+    return Trace(loss, norm, omega, happened)
 
 
 def _train(parameters: Parameters, chunk: Chunk, rules: Rules, **kept: Tensor | None) -> Trace:
