@@ -95,6 +95,11 @@ PAGES = {
             "<p><math tabindex='0'><mi>x</mi></math></p>",
             f"{EVERYWHERE}: a formula is a stop of the Tab key: x",
         ),
+        "a word of code like others, but on another ground": (
+            "<pre><span style='color: black'>once</span> <span style='color: black'>again</span></pre>"
+            "<pre class='dark' style='background: #444'><span style='color: black'>once</span></pre>",
+            f"{EVERYWHERE}: Elements must meet minimum color contrast ratio thresholds (color-contrast): .dark > span",
+        ),
     },
     "rules": {
         "grey on white": (
