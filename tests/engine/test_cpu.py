@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -199,7 +199,13 @@ def test_where_all_units_are_saturated_no_gradient_is_left_to_be_amplified(omega
     torch.testing.assert_close(got.omega.double(), want.omega, rtol=1e-6, atol=0)
 
 
+@dataclass(frozen=True)
+class OwnSignal(ElementwiseSignal):
+    """A rule that the kernel does not know, whose signals it has to limit all the same."""
+
+
 CLIPS = [NoClip(), Norm(0.1), Norm(0.1, Skip()), Elementwise(0.01), Elementwise(0.01, None), ElementwiseSignal(0.003)]
+CLIPS += [OwnSignal(0.003), UnitWise(0.1)]
 
 
 @pytest.mark.parametrize("task", [TemporalOrder((10, 15)), Addition(12), NoiselessMemorization((3, 6), 2, 2)])
